@@ -1,0 +1,15 @@
+//! The pure half of the mesh: Istio's resources, the model they are converted to, the compiled plan, and the
+//! decisions that sidecar, gateway, embedded library and command line all take from it.
+//!
+//! ```text
+//! YAML / kube --parse--> Object --convert--> Model --> World --scope(proxy)--> Resources ==delta==> Snapshot
+//!              api, yaml           model       world         scope               wire        snapshot
+//! ```
+//!
+//! Nothing here opens a socket or a file, reads the clock or draws a random number: what a step needs comes in as
+//! an argument (see [`env`]), so each step can be tested as a table and run offline by `meshctl explain`.
+
+pub mod api;
+pub mod env;
+pub mod model;
+pub mod report;
