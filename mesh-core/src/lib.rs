@@ -11,5 +11,10 @@
 
 pub mod api;
 pub mod env;
+pub mod error;
+pub mod matching;
 pub mod model;
+pub mod record;
 pub mod report;
+pub mod snapshot;
+pub mod wire;

@@ -1,0 +1,212 @@
+//! What is known about one request or connection: [`Cx`] is filled while it runs; when it ends, exactly once, it becomes a
+//! [`RequestRecord`] that every sink reads (metrics, access log; later spans, denial records, tap and graph).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderValue, Method, StatusCode, Version};
+
+use crate::api::ContentHash;
+use crate::snapshot::{ClusterPlan, Direction, Endpoint, RoutePlan};
+
+/// Facts of a downstream connection, gathered once per connection.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    /// Direction of the listener.
+    pub direction: Direction,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The address that the client dialled (before any redirect).
+    pub local: SocketAddr,
+    /// SNI of a TLS connection; empty: none.
+    pub sni: Arc<str>,
+}
+
+/// Envoy's response flags, as a set of bits in [`Cx::flags`]. Printed in the order in which Envoy prints them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Flag {
+    /// Retries used up (TCP: connect attempts).
+    Urx = 1 << 0,
+    /// No healthy upstream.
+    Uh = 1 << 1,
+    /// Upstream connection failure.
+    Uf = 1 << 2,
+    /// Upstream connection termination.
+    Uc = 1 << 3,
+    /// Upstream remote reset.
+    Ur = 1 << 4,
+    /// Upstream request timeout.
+    Ut = 1 << 5,
+    /// Upstream overflow.
+    Uo = 1 << 6,
+    /// Upstream protocol error.
+    Upe = 1 << 7,
+    /// No route.
+    Nr = 1 << 8,
+    /// No cluster.
+    Nc = 1 << 9,
+    /// Local reset.
+    Lr = 1 << 10,
+    /// Downstream closed.
+    Dc = 1 << 11,
+    /// Downstream reset the stream.
+    Dr = 1 << 12,
+    /// Downstream protocol error.
+    Dpe = 1 << 13,
+    /// Stream idle timeout.
+    Si = 1 << 14,
+    /// Duration timeout.
+    Dt = 1 << 15,
+    /// Delay injected.
+    Di = 1 << 16,
+    /// Fault injected.
+    Fi = 1 << 17,
+    /// Rate limited.
+    Rl = 1 << 18,
+    /// Denied by an external authorizer.
+    Uaex = 1 << 19,
+}
+
+impl Flag {
+    const ALL: [(Flag, &'static str); 20] = [
+        (Flag::Urx, "URX"),
+        (Flag::Uh, "UH"),
+        (Flag::Uf, "UF"),
+        (Flag::Uc, "UC"),
+        (Flag::Ur, "UR"),
+        (Flag::Ut, "UT"),
+        (Flag::Uo, "UO"),
+        (Flag::Upe, "UPE"),
+        (Flag::Nr, "NR"),
+        (Flag::Nc, "NC"),
+        (Flag::Lr, "LR"),
+        (Flag::Dc, "DC"),
+        (Flag::Dr, "DR"),
+        (Flag::Dpe, "DPE"),
+        (Flag::Si, "SI"),
+        (Flag::Dt, "DT"),
+        (Flag::Di, "DI"),
+        (Flag::Fi, "FI"),
+        (Flag::Rl, "RL"),
+        (Flag::Uaex, "UAEX"),
+    ];
+
+    /// The flag of a short name of the error table.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(f, _)| *f)
+    }
+
+    /// Short names of a set, comma-joined; `-` for none.
+    pub fn names(set: u32) -> String {
+        let names: Vec<_> = Self::ALL.iter().filter(|(f, _)| set & *f as u32 != 0).map(|(_, n)| *n).collect();
+        if names.is_empty() { "-".into() } else { names.join(",") }
+    }
+}
+
+/// The context of a request, in its extensions as `Arc<Cx>`: what Layers learn on the way. The outermost Layer keeps a
+/// clone, so that it finishes exactly once, also when the request's future is dropped. No field is behind a lock.
+#[derive(Debug)]
+pub struct Cx {
+    /// The connection.
+    pub conn: Arc<ConnInfo>,
+    /// Configuration in force for this request.
+    pub config: ContentHash,
+    /// The route that was chosen.
+    pub route: OnceLock<Arc<RoutePlan>>,
+    /// The cluster that was chosen.
+    pub cluster: OnceLock<Arc<ClusterPlan>>,
+    /// The endpoint of the last try; shared slot because a retry replaces it.
+    pub endpoint: ArcSwapOption<Endpoint>,
+    /// Local address of the last upstream connection.
+    pub upstream_local: ArcSwapOption<SocketAddr>,
+    /// Tries made.
+    pub attempts: AtomicU32,
+    /// Set of [`Flag`]s.
+    pub flags: AtomicU32,
+    /// `response_code_details` of a local reply or reset; unset: `via_upstream` when there was a response.
+    pub details: OnceLock<String>,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub failure_reason: OnceLock<String>,
+    /// Bytes of the request's body.
+    pub request_bytes: AtomicU64,
+    /// Bytes of the response's body.
+    pub response_bytes: AtomicU64,
+}
+
+impl Cx {
+    /// A fresh context.
+    pub fn new(conn: Arc<ConnInfo>, config: ContentHash) -> Self {
+        Self {
+            conn,
+            config,
+            route: OnceLock::new(),
+            cluster: OnceLock::new(),
+            endpoint: ArcSwapOption::empty(),
+            upstream_local: ArcSwapOption::empty(),
+            attempts: AtomicU32::new(0),
+            flags: AtomicU32::new(0),
+            details: OnceLock::new(),
+            failure_reason: OnceLock::new(),
+            request_bytes: AtomicU64::new(0),
+            response_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a flag.
+    pub fn flag(&self, flag: Flag) {
+        self.flags.fetch_or(flag as u32, Ordering::Relaxed);
+    }
+}
+
+/// Protocol half of a record: a request, or a TCP stream.
+#[derive(Clone, Debug)]
+pub struct HttpRecord {
+    /// Method.
+    pub method: Method,
+    /// Path and query as the client sent it (the value of `x-envoy-original-path` wins, as in Envoy).
+    pub path: String,
+    /// Version.
+    pub version: Version,
+    /// Authority after rewriting.
+    pub authority: String,
+    /// Status sent; `None`: the client was gone before.
+    pub status: Option<StatusCode>,
+    /// `grpc-status`, of a gRPC response.
+    pub grpc_status: Option<u16>,
+    /// The request is gRPC.
+    pub grpc: bool,
+    /// `user-agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// `x-request-id`.
+    pub request_id: Option<HeaderValue>,
+    /// `x-forwarded-for`.
+    pub forwarded_for: Option<HeaderValue>,
+    /// `x-envoy-upstream-service-time` in milliseconds.
+    pub upstream_service_time: Option<u64>,
+}
+
+/// A finished request or TCP stream.
+#[derive(Clone, Debug)]
+pub struct RequestRecord {
+    /// Wall clock at the start.
+    pub start: SystemTime,
+    /// From the first byte of the request to the last of the response.
+    pub duration: Duration,
+    /// What the Layers learned.
+    pub cx: Arc<Cx>,
+    /// `None` for a TCP stream; its byte counts are in [`Cx`].
+    pub http: Option<HttpRecord>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`; empty: none.
+    pub termination: Arc<str>,
+}
+
+/// A reader of records. Called on the worker that served the request: it must not block.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes one record.
+    fn record(&self, record: &RequestRecord);
+}

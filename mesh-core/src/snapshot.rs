@@ -1,0 +1,157 @@
+//! The compiled plan: everything that a proxy needs to decide a connection or a request, fully merged, with where each
+//! decision comes from.
+//!
+//! A [`Snapshot`] is built on a change, never on a request; parts whose input did not change are the same `Arc`s as in
+//! the snapshot before (so the services built for them are kept, too). One request sees one snapshot: its listener,
+//! route, cluster and log line name one [`Snapshot::hash`]. Endpoints and health are not configuration and live in
+//! [`endpoints`], apart.
+
+mod cluster;
+mod endpoints;
+mod listener;
+mod route;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
+
+pub use cluster::{Balancer, ClusterPlan, EndpointSource, UpstreamProtocol};
+pub use endpoints::{Endpoint, EndpointSet};
+pub use listener::{Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan};
+pub use route::{
+    Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
+    RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
+};
+
+use crate::api::{ContentHash, Key, Origin};
+
+/// A map keyed by name, with the workspace's hasher.
+pub type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Which object and field made a decision, and where that was written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The object; `None` when it is a built-in default.
+    pub object: Option<Key>,
+    /// The field (`spec.http[1].timeout`), or the rule in words for a default.
+    pub field: Arc<str>,
+    /// `file:line`, if it came from a file.
+    pub location: Option<Arc<str>>,
+}
+
+impl Provenance {
+    /// A field of an object.
+    pub fn field(key: &Key, origin: &Origin, field: &str) -> Self {
+        Self { object: Some(key.clone()), field: field.into(), location: origin.location(field).map(Into::into) }
+    }
+
+    /// A built-in default, said in words.
+    pub fn default(rule: &str) -> Self {
+        Self { object: None, field: rule.into(), location: None }
+    }
+}
+
+/// Kind of proxy; decides what it is sent and which listeners it has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyKind {
+    /// Beside one workload.
+    Sidecar,
+    /// Ingress or egress gateway.
+    Gateway,
+}
+
+/// Who a proxy is: what scope and compile need to know about it, stated by the proxy when it subscribes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyId {
+    /// Kind.
+    pub kind: ProxyKind,
+    /// [`crate::model::Workload::uid`] of its workload.
+    pub workload: Arc<str>,
+    /// Pod name.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// DNS domain of the mesh: `cluster.local`.
+    pub domain: Arc<str>,
+}
+
+/// Settings of the whole proxy, from MeshConfig and ProxyConfig.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ProxyPlan {
+    /// Who it is for.
+    pub id: ProxyId,
+    /// `accessLogFile` is set.
+    pub access_log: bool,
+    /// `accessLogEncoding: JSON`.
+    pub access_log_json: bool,
+    /// `accessLogFormat`; `None`: Istio's default.
+    pub access_log_format: Option<Arc<str>>,
+    /// `outboundTrafficPolicy.mode` in force is ALLOW_ANY.
+    pub allow_any: bool,
+    /// `protocolDetectionTimeout`; `None`: wait for ever.
+    pub detection_timeout: Option<std::time::Duration>,
+    /// `drainDuration`.
+    pub drain_duration: std::time::Duration,
+    /// `terminationDrainDuration`.
+    pub termination_drain_duration: std::time::Duration,
+    /// Labels for metrics: the workload's own.
+    pub workload: Option<Arc<crate::model::Workload>>,
+    /// Hash of it.
+    pub hash: ContentHash,
+}
+
+/// What a name resolves to inside the mesh, for the DNS proxy and for explicit proxying.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NameEntry {
+    /// Fully qualified name.
+    pub hostname: Arc<str>,
+    /// Virtual addresses, or pod addresses of a headless service.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The plan of one proxy at one configuration.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Names the configuration in force: hash over every part, not over endpoints.
+    pub hash: ContentHash,
+    /// Settings of the proxy.
+    pub proxy: Arc<ProxyPlan>,
+    /// Listeners by direction, address and port.
+    pub listeners: Map<ListenerKey, Arc<ListenerPlan>>,
+    /// Clusters by name (`outbound|9080|v1|reviews.default.svc.cluster.local`).
+    pub clusters: Map<Arc<str>, Arc<ClusterPlan>>,
+    /// Names that the DNS proxy answers: fully qualified and, in the own namespace, short; lower case.
+    pub names: Map<Arc<str>, Arc<NameEntry>>,
+}
+
+impl Snapshot {
+    /// The outbound listener for an original destination: exact address and port, then any address, then the catch-all.
+    pub fn outbound(&self, ip: Option<IpAddr>, port: u16) -> &Arc<ListenerPlan> {
+        self.find(Direction::Outbound, ip, port)
+    }
+
+    /// The inbound listener of a port, or the catch-all for ports that no service declares.
+    pub fn inbound(&self, port: u16) -> &Arc<ListenerPlan> {
+        self.find(Direction::Inbound, None, port)
+    }
+
+    /// The gateway listener of a port.
+    pub fn gateway(&self, port: u16) -> Option<&Arc<ListenerPlan>> {
+        self.listeners.get(&ListenerKey { direction: Direction::Gateway, address: None, port })
+    }
+
+    fn find(&self, direction: Direction, ip: Option<IpAddr>, port: u16) -> &Arc<ListenerPlan> {
+        let get = |address, port| self.listeners.get(&ListenerKey { direction, address, port });
+        ip.and_then(|ip| get(Some(ip), port))
+            .or_else(|| get(None, port))
+            .or_else(|| get(None, 0))
+            .expect("invariant: compile gives each direction of a sidecar a catch-all listener on port 0")
+    }
+}

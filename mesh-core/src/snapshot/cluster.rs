@@ -1,0 +1,98 @@
+//! Clusters: how the instances of a destination are found, balanced and spoken to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Provenance;
+use crate::api::ContentHash;
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, PartialEq, Debug)]
+pub enum EndpointSource {
+    /// Workloads of a service.
+    Service {
+        /// Namespace of the service.
+        namespace: Arc<str>,
+        /// Fully qualified host.
+        hostname: Arc<str>,
+        /// Service port number.
+        port: u16,
+        /// Labels of the subset; empty: all.
+        labels: BTreeMap<String, String>,
+    },
+    /// DNS names, each with a port.
+    Dns {
+        /// Names.
+        names: Vec<(Arc<str>, u16)>,
+        /// Use only the first address.
+        first_only: bool,
+    },
+    /// The address that the client dialled.
+    OriginalDst,
+    /// The own application on this port.
+    LocalApp {
+        /// Port of the application.
+        port: u16,
+    },
+    /// The own application on the port that the client dialled.
+    LocalOriginalDst,
+    /// Nothing: what is sent here fails.
+    BlackHole,
+}
+
+/// HTTP version towards an upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// What the downstream speaks (undeclared ports, `useClientProtocol`).
+    Client,
+    /// Bytes.
+    Tcp,
+}
+
+/// `loadBalancer`, as far as it is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Balancer {
+    /// Power of two choices by active requests.
+    #[default]
+    LeastRequest,
+    /// In turn.
+    RoundRobin,
+    /// Uniformly at random.
+    Random,
+}
+
+/// A destination, subset and port.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterPlan {
+    /// `outbound|9080|v1|reviews.default.svc.cluster.local`, `inbound|9080||`, `PassthroughCluster`, …
+    pub name: Arc<str>,
+    /// Where endpoints come from.
+    pub source: EndpointSource,
+    /// Protocol.
+    pub protocol: UpstreamProtocol,
+    /// Balancer.
+    pub balancer: Balancer,
+    /// TCP connect timeout.
+    pub connect_timeout: Duration,
+    /// Service host for metrics labels (`destination_service`); empty for local and passthrough clusters.
+    pub service: Arc<str>,
+    /// Service name for metrics labels.
+    pub service_name: Arc<str>,
+    /// Service namespace for metrics labels.
+    pub service_namespace: Arc<str>,
+    /// Outside the mesh.
+    pub external: bool,
+    /// Subset name; empty: none.
+    pub subset: Arc<str>,
+    /// The service that made it.
+    pub origin: Provenance,
+    /// The DestinationRule and field in force for the policy.
+    pub policy_origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}

@@ -1,0 +1,118 @@
+//! Listeners: what takes a connection, and what decides it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Provenance, RouteTable, WeightedCluster};
+use crate::api::ContentHash;
+use crate::matching::{Cidr, HostPattern};
+
+/// Which way the traffic of a listener goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Direction {
+    /// To the own application (15006).
+    Inbound,
+    /// From the own application (15001).
+    Outbound,
+    /// Into or through a gateway.
+    Gateway,
+}
+
+/// Identity of a listener in a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ListenerKey {
+    /// Direction.
+    pub direction: Direction,
+    /// Virtual address; `None` is any.
+    pub address: Option<IpAddr>,
+    /// Port; 0 is the catch-all of a sidecar's direction.
+    pub port: u16,
+}
+
+/// What a listener does with connections, fully merged. `decide_connection` reads it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ListenerPlan {
+    /// `0.0.0.0_9080`, `10.96.0.3_443`, `virtualOutbound`, `virtualInbound`.
+    pub name: Arc<str>,
+    /// Identity.
+    pub key: ListenerKey,
+    /// Look at the first bytes before deciding between `http` and the L4 rules. Off: `http` if there is one, else L4.
+    pub detect: bool,
+    /// HTTP half.
+    pub http: Option<Arc<HttpPlan>>,
+    /// L4 rules, first match wins.
+    pub l4: Vec<L4Rule>,
+    /// What takes a connection that nothing above takes; `None`: close it (flag `NR`).
+    pub fallback: Option<Arc<TcpPlan>>,
+    /// The Service, Gateway server or rule that made it.
+    pub origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// `server` response header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ServerHeader {
+    /// Always this value.
+    Overwrite(Arc<str>),
+    /// The upstream's; the proxy's name on local replies.
+    PassThrough,
+}
+
+/// `meshConfig.pathNormalization`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PathNormalization {
+    /// As sent.
+    None,
+    /// RFC 3986 dot segments, `\` to `/`, unreserved escapes decoded.
+    #[default]
+    Base,
+    /// And `//` to `/`.
+    MergeSlashes,
+    /// And `%2F`, `%5C` decoded first.
+    DecodeAndMergeSlashes,
+}
+
+/// How an HTTP listener treats requests before they are routed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HttpPlan {
+    /// Routes by host.
+    pub routes: Arc<RouteTable>,
+    /// `server` header.
+    pub server: ServerHeader,
+    /// Gateways: the peer is the edge (append to `x-forwarded-for`, replace request id and forwarded-proto).
+    pub use_remote_address: bool,
+    /// `gatewayTopology.numTrustedProxies`.
+    pub trusted_hops: u32,
+    /// Path normalization.
+    pub path_normalization: PathNormalization,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// One L4 rule of a listener.
+#[derive(Clone, PartialEq, Debug)]
+pub struct L4Rule {
+    /// SNI patterns, any of them; empty: any connection, TLS or not.
+    pub sni: Vec<HostPattern>,
+    /// Destination networks, any of them; empty: all.
+    pub destination_subnets: Vec<Cidr>,
+    /// Where it goes.
+    pub plan: Arc<TcpPlan>,
+}
+
+/// Where a TCP stream goes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TcpPlan {
+    /// Route name for the access log; empty: `-`.
+    pub route_name: Arc<str>,
+    /// Targets; their weights sum to more than 0.
+    pub clusters: Vec<WeightedCluster>,
+    /// Close after this long without bytes either way; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Which field made it.
+    pub origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}

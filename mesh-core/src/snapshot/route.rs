@@ -1,0 +1,245 @@
+//! Routes: which request goes where, and what happens to it on the way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, StatusCode};
+
+use super::{Map, Provenance};
+use crate::api::ContentHash;
+use crate::matching::{HeaderValueTemplate, RequestMatch};
+
+/// Virtual hosts of one listener, by host.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RouteTable {
+    /// Name of the route configuration (`9080`, `http.80`).
+    pub name: Arc<str>,
+    /// Exact hosts, lower case, without port.
+    pub exact: Map<Arc<str>, Arc<VirtualHostPlan>>,
+    /// `*.suffix` patterns as (`.suffix`, host), longest first.
+    pub suffix: Vec<(Arc<str>, Arc<VirtualHostPlan>)>,
+    /// `prefix*` patterns as (`prefix`, host), longest first.
+    pub prefix: Vec<(Arc<str>, Arc<VirtualHostPlan>)>,
+    /// `*`.
+    pub any: Option<Arc<VirtualHostPlan>>,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// Routes of one host.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VirtualHostPlan {
+    /// `reviews.default.svc.cluster.local:9080`, `allow_any`, `block_all`.
+    pub name: Arc<str>,
+    /// Domains it answers to.
+    pub domains: Vec<Arc<str>>,
+    /// Routes in order of evaluation.
+    pub routes: Vec<Arc<RoutePlan>>,
+    /// Which object made it.
+    pub origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// One match with its action: an entry of `http[].match[]`, or a default route.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RoutePlan {
+    /// Route name for logs: `default`, or the user's, with `.` and the match's name.
+    pub name: Arc<str>,
+    /// Which requests.
+    pub matches: RequestMatch,
+    /// What happens.
+    pub action: Action,
+    /// Route-level request header operations (for one destination: followed by the destination's).
+    pub request_headers: HeaderOps,
+    /// Route-level response header operations.
+    pub response_headers: HeaderOps,
+    /// Path and authority rewrite.
+    pub rewrite: Option<Rewrite>,
+    /// Whole-request timeout; `None`: none.
+    pub timeout: Option<Duration>,
+    /// `None`: no retries.
+    pub retry: Option<RetryPlan>,
+    /// The rule.
+    pub origin: Provenance,
+    /// Where the timeout comes from.
+    pub timeout_origin: Provenance,
+    /// Where the retry policy comes from.
+    pub retry_origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// What a route does with a request.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Forward to one of these clusters, chosen by weight.
+    Forward(Vec<WeightedCluster>),
+    /// Answer with a redirect.
+    Redirect(RedirectPlan),
+    /// Answer directly.
+    Direct(DirectResponse),
+}
+
+/// A destination with its share. Weight-0 destinations are not in plans.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WeightedCluster {
+    /// Name of the cluster in [`super::Snapshot::clusters`]; a missing one is answered 503 `NC`.
+    pub cluster: Arc<str>,
+    /// Share, relative to the sum.
+    pub weight: u32,
+    /// Request header operations of this destination (only with several destinations; evaluated before the route's).
+    pub request_headers: HeaderOps,
+    /// Response header operations of this destination.
+    pub response_headers: HeaderOps,
+    /// Authority rewrite of this destination.
+    pub authority: Option<HeaderValueTemplate>,
+    /// The destination in the user's object.
+    pub origin: Provenance,
+}
+
+/// Header operations of one level: removals first, then `set`, then `add`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HeaderOps {
+    /// Names to remove.
+    pub remove: Vec<HeaderName>,
+    /// Overwrite or add, sorted by name.
+    pub set: Vec<(HeaderName, HeaderValueTemplate)>,
+    /// Append a further line, sorted by name.
+    pub add: Vec<(HeaderName, HeaderValueTemplate)>,
+}
+
+impl HeaderOps {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+/// Change of path and authority before forwarding.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Rewrite {
+    /// New path.
+    pub path: Option<RewritePath>,
+    /// New authority.
+    pub authority: Option<HeaderValueTemplate>,
+}
+
+/// How a path is rewritten; the query stays.
+#[derive(Clone, Debug)]
+pub enum RewritePath {
+    /// Replace the matched prefix of this many bytes.
+    Prefix(usize, Arc<str>),
+    /// Replace the whole path.
+    Full(Arc<str>),
+    /// Replace every match; `\1`..`\9` and `\0` in the replacement are already in the regex crate's form.
+    Regex(Arc<regex::Regex>, Arc<str>),
+}
+
+impl PartialEq for RewritePath {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Prefix(a, b), Self::Prefix(c, d)) => a == c && b == d,
+            (Self::Full(a), Self::Full(b)) => a == b,
+            (Self::Regex(a, b), Self::Regex(c, d)) => a.as_str() == c.as_str() && b == d,
+            _ => false,
+        }
+    }
+}
+
+/// A redirect.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RedirectPlan {
+    /// 301, 302, 303, 307 or 308.
+    pub code: StatusCode,
+    /// New scheme.
+    pub scheme: Option<Arc<str>>,
+    /// New host; replaces host and port.
+    pub authority: Option<Arc<str>>,
+    /// Explicit port.
+    pub port: Option<u16>,
+    /// New path.
+    pub path: Option<RedirectPath>,
+}
+
+/// How a redirect changes the path.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RedirectPath {
+    /// Replace the whole path; one with `?` drops the request's query.
+    Full(Arc<str>),
+    /// Replace the matched prefix of this many bytes.
+    Prefix(usize, Arc<str>),
+}
+
+/// An answer made by the proxy.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DirectResponse {
+    /// Status.
+    pub status: StatusCode,
+    /// Body; empty: none.
+    pub body: bytes::Bytes,
+}
+
+/// Conditions of `retryOn`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one documented token of retryOn")]
+pub struct RetryOn {
+    /// `5xx`.
+    pub server_error: bool,
+    /// `gateway-error`.
+    pub gateway_error: bool,
+    /// `reset`.
+    pub reset: bool,
+    /// `reset-before-request`.
+    pub reset_before_request: bool,
+    /// `connect-failure`.
+    pub connect_failure: bool,
+    /// `refused-stream`.
+    pub refused_stream: bool,
+    /// `retriable-4xx`.
+    pub retriable_4xx: bool,
+    /// `envoy-ratelimited`.
+    pub ratelimited: bool,
+    /// `cancelled` (gRPC 1).
+    pub cancelled: bool,
+    /// `deadline-exceeded` (gRPC 4).
+    pub deadline_exceeded: bool,
+    /// `resource-exhausted` (gRPC 8).
+    pub resource_exhausted: bool,
+    /// `internal` (gRPC 13).
+    pub internal: bool,
+    /// `unavailable` (gRPC 14).
+    pub unavailable: bool,
+}
+
+/// A retry policy.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RetryPlan {
+    /// Retries after the first try.
+    pub attempts: u32,
+    /// Timeout of each try.
+    pub per_try_timeout: Option<Duration>,
+    /// Conditions.
+    pub on: RetryOn,
+    /// Further statuses to retry.
+    pub status_codes: BTreeSet<u16>,
+    /// Base of the exponential back-off; the cap is ten times it.
+    pub backoff: Duration,
+}
+
+/// What `decide_route` found.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteDecision<'a> {
+    /// The virtual host that took the request.
+    pub virtual_host: Option<&'a Arc<VirtualHostPlan>>,
+    /// Index of the route in it.
+    pub index: Option<usize>,
+}
+
+impl<'a> RouteDecision<'a> {
+    /// The route, if one matched.
+    pub fn route(&self) -> Option<&'a Arc<RoutePlan>> {
+        self.virtual_host?.routes.get(self.index?)
+    }
+}
