@@ -1,1 +1,2 @@
 //! Part of the mesh.
+pub mod discovery;
