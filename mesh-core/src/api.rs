@@ -1,5 +1,25 @@
 //! Resources as users write them: Kubernetes' and Istio's own kinds, with where each field was written.
+//!
+//! One struct per message, with Istio's field names; a field that can be absent as opposed to zero is an `Option`, any
+//! other has its zero value when it is absent, as in Istio's own decoder.
 
+mod destination_rule;
+mod gateway;
+pub mod kube;
+mod mesh_config;
 mod meta;
+mod proxy_config;
+mod service_entry;
+mod sidecar;
+mod values;
+mod virtual_service;
 
+pub use destination_rule::*;
+pub use gateway::*;
+pub use mesh_config::*;
 pub use meta::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
+pub use proxy_config::*;
+pub use service_entry::*;
+pub use sidecar::*;
+pub use values::{Duration, IntOrString, Percent, StringMatch};
+pub use virtual_service::*;
