@@ -4,7 +4,10 @@
 mod header_value;
 mod host;
 mod request;
+mod table;
 
-pub use header_value::HeaderValueTemplate;
-pub use host::{Cidr, HostPattern};
-pub use request::{HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher};
+pub use header_value::{HeaderValueTemplate, Part};
+pub use host::{Cidr, HostPattern, host_without_port};
+pub use request::{
+    HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, compile_rewrite_regex,
+};

@@ -117,7 +117,7 @@ pub struct NameEntry {
 }
 
 /// The plan of one proxy at one configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Snapshot {
     /// Names the configuration in force: hash over every part, not over endpoints.
     pub hash: ContentHash,

@@ -85,8 +85,10 @@ pub enum Action {
 /// A destination with its share. Weight-0 destinations are not in plans.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WeightedCluster {
-    /// Name of the cluster in [`super::Snapshot::clusters`]; a missing one is answered 503 `NC`.
+    /// Name of the cluster in [`super::Snapshot::clusters`].
     pub cluster: Arc<str>,
+    /// Status of the answer when there is no such cluster (`NC`): 503, or 500 by the rules of Gateway API.
+    pub missing_status: StatusCode,
     /// Share, relative to the sum.
     pub weight: u32,
     /// Request header operations of this destination (only with several destinations; evaluated before the route's).

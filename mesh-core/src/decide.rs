@@ -1,0 +1,171 @@
+//! Decisions: what a listener does with a connection and which route takes a request. Pure functions of the plan; the
+//! proxy acts on what they say, `explain` prints it.
+
+mod path;
+mod redirect;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+pub use path::{BadPath, normalize_target, rewrite_path};
+pub use redirect::apply_redirect;
+
+use crate::matching::{HostPattern, Miss, RequestFacts};
+use crate::snapshot::{
+    HttpPlan, L4Rule, ListenerPlan, RouteDecision, RoutePlan, RouteTable, TcpPlan, VirtualHostPlan, WeightedCluster,
+};
+
+/// What the first bytes of a connection are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Detected {
+    /// An HTTP/1.1 request line.
+    Http1,
+    /// HTTP/2's preface.
+    Http2,
+    /// A TLS ClientHello.
+    Tls {
+        /// Server name, if the client sent one; any case.
+        sni: Option<Arc<str>>,
+        /// Application protocols that it offers.
+        alpn: Vec<Arc<str>>,
+    },
+    /// Something else; also when the server spoke first, or the detection timeout passed.
+    Other,
+}
+
+/// What is known about a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ConnFacts {
+    /// Where the client wanted to go, before it was captured.
+    pub original_dst: Option<SocketAddr>,
+    /// Who it comes from.
+    pub peer: Option<IpAddr>,
+    /// First bytes, once they are known.
+    pub detected: Option<Detected>,
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum ConnDecision<'a> {
+    /// Look at the first bytes, then ask again. To know what happens if the server speaks first, ask with
+    /// [`Detected::Other`].
+    NeedBytes,
+    /// Serve HTTP.
+    Http(&'a Arc<HttpPlan>),
+    /// Forward bytes.
+    Tcp(&'a Arc<TcpPlan>),
+    /// Close it, for this reason (flag `NR`).
+    Close(&'static str),
+}
+
+/// Decides a connection. Asks for bytes only if they make a difference.
+pub fn decide_connection<'a>(listener: &'a ListenerPlan, facts: &ConnFacts) -> ConnDecision<'a> {
+    let ip = facts.original_dst.map(|a| a.ip());
+    let here = |rule: &&L4Rule| {
+        let nets = &rule.destination_subnets;
+        nets.is_empty() || ip.is_some_and(|ip| nets.iter().any(|n| n.contains(ip)))
+    };
+    if !listener.detect {
+        if let Some(http) = &listener.http {
+            return ConnDecision::Http(http);
+        }
+    } else if facts.detected.is_none()
+        && (listener.http.is_some() || listener.l4.iter().find(here).is_some_and(|r| !r.sni.is_empty()))
+    {
+        return ConnDecision::NeedBytes;
+    }
+    if let (Some(http), Some(Detected::Http1 | Detected::Http2)) = (&listener.http, &facts.detected) {
+        return ConnDecision::Http(http);
+    }
+    let tcp = listener.l4.iter().filter(here).find(|r| sni_holds(&r.sni, facts.detected.as_ref()));
+    match tcp.map(|r| &r.plan).or(listener.fallback.as_ref()) {
+        Some(plan) => ConnDecision::Tcp(plan),
+        None => ConnDecision::Close("filter_chain_not_found"),
+    }
+}
+
+fn sni_holds(patterns: &[HostPattern], detected: Option<&Detected>) -> bool {
+    match (patterns, detected) {
+        ([], _) => true,
+        (_, Some(Detected::Tls { sni: Some(sni), .. })) => {
+            let sni = sni.to_ascii_lowercase();
+            patterns.iter().any(|p| p.matches(&sni))
+        }
+        ([HostPattern::Any], Some(Detected::Tls { .. })) => true,
+        _ => false,
+    }
+}
+
+/// Decides a request: its virtual host by authority, then the first route in it that matches.
+pub fn decide_route<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> RouteDecision<'a> {
+    let virtual_host = table.lookup(facts.authority);
+    let index = virtual_host.and_then(|v| v.routes.iter().position(|r| r.matches.check(facts).is_ok()));
+    RouteDecision { virtual_host, index }
+}
+
+/// Picks a destination by weight from 64 random bits. `None` only if there is no destination.
+pub fn pick_weighted(clusters: &[WeightedCluster], random: u64) -> Option<&WeightedCluster> {
+    if let [only] = clusters {
+        return Some(only);
+    }
+    let total: u64 = clusters.iter().map(|c| u64::from(c.weight)).sum();
+    // Multiply-shift maps the random bits evenly to 0..total without a division.
+    let mut at = ((u128::from(random) * u128::from(total)) >> 64) as u64;
+    clusters.iter().find(|c| {
+        let weight = u64::from(c.weight);
+        let hit = at < weight;
+        at = at.saturating_sub(weight);
+        hit
+    })
+}
+
+/// The rule that a request came closest to, and why it missed it.
+#[derive(Clone, Debug)]
+pub enum NearestMiss<'a> {
+    /// No virtual host takes the authority; this one's domain is the most alike, if any is.
+    Host {
+        /// The virtual host.
+        nearest: Option<&'a Arc<VirtualHostPlan>>,
+        /// Its domain.
+        domain: Option<&'a Arc<str>>,
+    },
+    /// The virtual host has no route for the request; this one fails the fewest conditions.
+    Route {
+        /// The virtual host.
+        virtual_host: &'a Arc<VirtualHostPlan>,
+        /// The route; `None` if the virtual host has none.
+        nearest: Option<&'a Arc<RoutePlan>>,
+        /// What it fails.
+        misses: Vec<Miss>,
+    },
+}
+
+/// Why a request has no route; `None` if it has one.
+pub fn nearest_miss<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> Option<NearestMiss<'a>> {
+    let decision = decide_route(table, facts);
+    if decision.index.is_some() {
+        return None;
+    }
+    let Some(virtual_host) = decision.virtual_host else {
+        let (nearest, domain) = nearest_host(table, facts.authority).unzip();
+        return Some(NearestMiss::Host { nearest, domain });
+    };
+    let misses = |r: &'a Arc<RoutePlan>| (r, r.matches.misses(facts));
+    let nearest = virtual_host.routes.iter().map(misses).min_by_key(|(_, m)| m.len());
+    let (nearest, misses) = nearest.map_or((None, Vec::new()), |(r, m)| (Some(r), m));
+    Some(NearestMiss::Route { virtual_host, nearest, misses })
+}
+
+/// The domain that shares the longest start with the authority (at least its first label): the short name for a fully
+/// qualified one, or the other way round.
+fn nearest_host<'a>(table: &'a RouteTable, authority: &str) -> Option<(&'a Arc<VirtualHostPlan>, &'a Arc<str>)> {
+    let host = crate::matching::host_without_port(authority).to_ascii_lowercase();
+    let first = host.split('.').next().unwrap_or_default();
+    let common = |d: &str| d.bytes().zip(host.bytes()).take_while(|(a, b)| a == b).count();
+    let all = table.virtual_hosts().flat_map(|v| v.domains.iter().map(move |d| (v, d)));
+    all.filter(|(_, d)| !first.is_empty() && d.split('.').next() == Some(first))
+        .max_by(|(_, a), (_, b)| common(a).cmp(&common(b)).then_with(|| b.cmp(a)))
+}
+
+#[cfg(test)]
+mod tests;
