@@ -1,2 +1,3 @@
 //! Part of the mesh.
 pub mod discovery;
+pub mod telemetry;
