@@ -7,6 +7,7 @@
 //! [`endpoints`], apart.
 
 mod cluster;
+mod dump;
 mod endpoints;
 mod listener;
 mod route;

@@ -1,6 +1,7 @@
 //! Routes: which request goes where, and what happens to it on the way.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,6 +214,29 @@ pub struct RetryOn {
     pub internal: bool,
     /// `unavailable` (gRPC 14).
     pub unavailable: bool,
+}
+
+impl fmt::Display for RetryOn {
+    /// The tokens as `retryOn` writes them, comma-joined.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = [
+            (self.connect_failure, "connect-failure"),
+            (self.refused_stream, "refused-stream"),
+            (self.unavailable, "unavailable"),
+            (self.cancelled, "cancelled"),
+            (self.server_error, "5xx"),
+            (self.gateway_error, "gateway-error"),
+            (self.reset, "reset"),
+            (self.reset_before_request, "reset-before-request"),
+            (self.retriable_4xx, "retriable-4xx"),
+            (self.ratelimited, "envoy-ratelimited"),
+            (self.deadline_exceeded, "deadline-exceeded"),
+            (self.resource_exhausted, "resource-exhausted"),
+            (self.internal, "internal"),
+        ];
+        let on: Vec<_> = tokens.iter().filter(|(on, _)| *on).map(|(_, token)| *token).collect();
+        f.write_str(&on.join(","))
+    }
 }
 
 /// A retry policy.

@@ -1,0 +1,331 @@
+//! A snapshot as JSON, for the config dump. Each struct is taken apart completely, so that a new field of a plan does
+//! not compile until it has its place here.
+
+use std::time::Duration;
+
+use serde_json::{Map as Object, Value, json};
+
+use super::{
+    Action, ClusterPlan, DirectResponse, HeaderOps, HttpPlan, L4Rule, ListenerKey, ListenerPlan, NameEntry, Provenance,
+    ProxyPlan, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan,
+    VirtualHostPlan, WeightedCluster,
+};
+use crate::matching::{HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher};
+
+impl Snapshot {
+    /// The whole plan as JSON, in a stable order, with where each part comes from.
+    pub fn to_json(&self) -> Value {
+        let Self { hash, proxy, listeners, clusters, names } = self;
+        let mut listeners: Vec<_> = listeners.values().collect();
+        listeners.sort_by_key(|l| l.key);
+        let mut clusters: Vec<_> = clusters.values().collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut names: Vec<_> = names.iter().collect();
+        names.sort_by(|a, b| a.0.cmp(b.0));
+        json!({
+            "config": hash.to_string(),
+            "proxy": proxy_json(proxy),
+            "listeners": listeners.into_iter().map(|l| listener(l)).collect::<Vec<_>>(),
+            "clusters": clusters.into_iter().map(|c| cluster(c)).collect::<Vec<_>>(),
+            "names": names.into_iter().map(|(n, e)| name(n, e)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn duration(d: Option<Duration>) -> Value {
+    d.map_or(Value::Null, |d| Value::String(format!("{}s", d.as_secs_f64())))
+}
+
+fn provenance(p: &Provenance) -> Value {
+    let Provenance { object, field, location } = p;
+    json!({ "object": object.as_ref().map(ToString::to_string), "field": field, "location": location })
+}
+
+fn proxy_json(plan: &ProxyPlan) -> Value {
+    let ProxyPlan {
+        id,
+        access_log,
+        access_log_json,
+        access_log_format,
+        allow_any,
+        detection_timeout,
+        drain_duration,
+        termination_drain_duration,
+        workload,
+        hash: _,
+    } = plan;
+    json!({
+        "id": id,
+        "accessLog": access_log,
+        "accessLogEncoding": if *access_log_json { "JSON" } else { "TEXT" },
+        "accessLogFormat": access_log_format,
+        "outboundTrafficPolicy": if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
+        "protocolDetectionTimeout": duration(*detection_timeout),
+        "drainDuration": duration(Some(*drain_duration)),
+        "terminationDrainDuration": duration(Some(*termination_drain_duration)),
+        "workload": workload.as_ref().map(|w| &w.uid),
+    })
+}
+
+fn listener(plan: &ListenerPlan) -> Value {
+    let ListenerPlan { name, key, detect, http, l4, fallback, origin, hash } = plan;
+    let ListenerKey { direction, address, port } = key;
+    json!({
+        "name": name,
+        "direction": format!("{direction:?}").to_lowercase(),
+        "address": address,
+        "port": port,
+        "detectProtocol": detect,
+        "http": http.as_ref().map(|h| http_plan(h)),
+        "l4": l4.iter().map(l4_rule).collect::<Vec<_>>(),
+        "fallback": fallback.as_ref().map(|t| tcp(t)),
+        "origin": provenance(origin),
+        "hash": hash,
+    })
+}
+
+fn http_plan(plan: &HttpPlan) -> Value {
+    let HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, hash: _ } = plan;
+    json!({
+        "routes": route_table(routes),
+        "server": format!("{server:?}"),
+        "useRemoteAddress": use_remote_address,
+        "numTrustedProxies": trusted_hops,
+        "pathNormalization": format!("{path_normalization:?}"),
+    })
+}
+
+fn l4_rule(rule: &L4Rule) -> Value {
+    let L4Rule { sni, destination_subnets, plan } = rule;
+    let sni: Vec<_> = sni
+        .iter()
+        .map(|p| match p {
+            HostPattern::Any => "*".to_owned(),
+            HostPattern::Suffix(s) => format!("*{s}"),
+            HostPattern::Exact(h) => h.to_string(),
+        })
+        .collect();
+    let subnets: Vec<_> = destination_subnets.iter().map(|c| format!("{}/{}", c.address, c.length)).collect();
+    json!({ "sniHosts": sni, "destinationSubnets": subnets, "tcp": tcp(plan) })
+}
+
+fn tcp(plan: &TcpPlan) -> Value {
+    let TcpPlan { route_name, clusters, idle_timeout, origin, hash } = plan;
+    json!({
+        "routeName": route_name,
+        "clusters": clusters.iter().map(weighted).collect::<Vec<_>>(),
+        "idleTimeout": duration(*idle_timeout),
+        "origin": provenance(origin),
+        "hash": hash,
+    })
+}
+
+fn route_table(table: &RouteTable) -> Value {
+    let RouteTable { name, exact, suffix, prefix, any, hash } = table;
+    let mut hosts: Vec<_> =
+        exact.values().chain(suffix.iter().map(|s| &s.1)).chain(prefix.iter().map(|p| &p.1)).collect();
+    hosts.extend(any);
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts.dedup_by(|a, b| std::sync::Arc::ptr_eq(a, b));
+    json!({
+        "name": name,
+        "virtualHosts": hosts.into_iter().map(|v| virtual_host(v)).collect::<Vec<_>>(),
+        "hash": hash,
+    })
+}
+
+fn virtual_host(plan: &VirtualHostPlan) -> Value {
+    let VirtualHostPlan { name, domains, routes, origin, hash } = plan;
+    json!({
+        "name": name,
+        "domains": domains,
+        "routes": routes.iter().map(|r| route(r)).collect::<Vec<_>>(),
+        "origin": provenance(origin),
+        "hash": hash,
+    })
+}
+
+fn route(plan: &RoutePlan) -> Value {
+    let RoutePlan {
+        name,
+        matches,
+        action,
+        request_headers,
+        response_headers,
+        rewrite,
+        timeout,
+        retry,
+        origin,
+        timeout_origin,
+        retry_origin,
+        hash,
+    } = plan;
+    json!({
+        "name": name,
+        "match": request_match(matches),
+        "action": action_json(action),
+        "requestHeaders": header_ops(request_headers),
+        "responseHeaders": header_ops(response_headers),
+        "rewrite": rewrite.as_ref().map(rewrite_json),
+        "timeout": duration(*timeout),
+        "retries": retry.as_ref().map(retry_json),
+        "origin": provenance(origin),
+        "timeoutOrigin": provenance(timeout_origin),
+        "retriesOrigin": provenance(retry_origin),
+        "hash": hash,
+    })
+}
+
+fn string_matcher(matcher: &StringMatcher) -> Value {
+    match matcher {
+        StringMatcher::Exact(v) => json!({ "exact": v }),
+        StringMatcher::Prefix(v) => json!({ "prefix": v }),
+        StringMatcher::Regex(r) => json!({ "regex": r.as_str() }),
+        StringMatcher::Present => json!({ "present": true }),
+    }
+}
+
+fn request_match(matches: &RequestMatch) -> Value {
+    let RequestMatch { uri, ignore_uri_case, segment_prefix, scheme, method, authority, headers, query } = matches;
+    let mut out = Object::new();
+    for (key, matcher) in [("uri", uri), ("scheme", scheme), ("method", method), ("authority", authority)] {
+        if let Some(matcher) = matcher {
+            out.insert(key.into(), string_matcher(matcher));
+        }
+    }
+    for (key, set) in [("ignoreUriCase", ignore_uri_case), ("segmentPrefix", segment_prefix)] {
+        if *set {
+            out.insert(key.into(), Value::Bool(true));
+        }
+    }
+    if !headers.is_empty() {
+        out.insert("headers".into(), headers.iter().map(header_match).collect());
+    }
+    if !query.is_empty() {
+        let query =
+            query.iter().map(|QueryMatch { name, value }| json!({ "name": name, "value": string_matcher(value) }));
+        out.insert("queryParams".into(), query.collect());
+    }
+    Value::Object(out)
+}
+
+fn header_match(header: &HeaderMatch) -> Value {
+    let HeaderMatch { name, pseudo, value, invert } = header;
+    let name = name.as_ref().map(http::HeaderName::as_str).or(pseudo.as_deref());
+    json!({ "name": name, "value": string_matcher(value), "invert": invert })
+}
+
+fn action_json(action: &Action) -> Value {
+    match action {
+        Action::Forward(clusters) => json!({ "route": clusters.iter().map(weighted).collect::<Vec<_>>() }),
+        Action::Redirect(RedirectPlan { code, scheme, authority, port, path }) => json!({ "redirect": {
+            "code": code.as_u16(),
+            "scheme": scheme,
+            "authority": authority,
+            "port": port,
+            "path": path.as_ref().map(|p| match p {
+                RedirectPath::Full(path) => json!({ "full": path }),
+                RedirectPath::Prefix(length, with) => json!({ "prefixLength": length, "with": with }),
+            }),
+        }}),
+        Action::Direct(DirectResponse { status, body }) => json!({ "directResponse": {
+            "status": status.as_u16(),
+            "body": String::from_utf8_lossy(body),
+        }}),
+    }
+}
+
+fn weighted(target: &WeightedCluster) -> Value {
+    let WeightedCluster { cluster, weight, request_headers, response_headers, authority, origin, missing_status } =
+        target;
+    json!({
+        "cluster": cluster,
+        "weight": weight,
+        "requestHeaders": header_ops(request_headers),
+        "responseHeaders": header_ops(response_headers),
+        "authority": authority.as_ref().map(template),
+        "missingStatus": missing_status.as_u16(),
+        "origin": provenance(origin),
+    })
+}
+
+fn header_ops(ops: &HeaderOps) -> Value {
+    let HeaderOps { remove, set, add } = ops;
+    if ops.is_empty() {
+        return Value::Null;
+    }
+    let values = |list: &[(http::HeaderName, HeaderValueTemplate)]| -> Object<String, Value> {
+        list.iter().map(|(name, value)| (name.to_string(), template(value))).collect()
+    };
+    json!({
+        "remove": remove.iter().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+        "set": values(set),
+        "add": values(add),
+    })
+}
+
+fn template(value: &HeaderValueTemplate) -> Value {
+    match value {
+        HeaderValueTemplate::Literal(v) => Value::String(String::from_utf8_lossy(v.as_bytes()).into_owned()),
+        HeaderValueTemplate::Parts(parts) => Value::String(format!("{parts:?}")),
+    }
+}
+
+fn rewrite_json(rewrite: &Rewrite) -> Value {
+    let Rewrite { path, authority } = rewrite;
+    let path = path.as_ref().map(|p| match p {
+        RewritePath::Prefix(length, with) => json!({ "prefixLength": length, "with": with }),
+        RewritePath::Full(path) => json!({ "full": path }),
+        RewritePath::Regex(regex, with) => json!({ "regex": regex.as_str(), "with": with }),
+    });
+    json!({ "path": path, "authority": authority.as_ref().map(template) })
+}
+
+fn retry_json(retry: &RetryPlan) -> Value {
+    let RetryPlan { attempts, per_try_timeout, on, status_codes, backoff } = retry;
+    json!({
+        "attempts": attempts,
+        "perTryTimeout": duration(*per_try_timeout),
+        "retryOn": on.to_string(),
+        "retriableStatusCodes": status_codes,
+        "backoff": duration(Some(*backoff)),
+    })
+}
+
+fn cluster(plan: &ClusterPlan) -> Value {
+    let ClusterPlan {
+        name,
+        source,
+        protocol,
+        balancer,
+        connect_timeout,
+        service,
+        service_name,
+        service_namespace,
+        external,
+        subset,
+        origin,
+        policy_origin,
+        hash,
+    } = plan;
+    json!({
+        "name": name,
+        "source": format!("{source:?}"),
+        "protocol": format!("{protocol:?}"),
+        "loadBalancer": format!("{balancer:?}"),
+        "connectTimeout": duration(Some(*connect_timeout)),
+        "service": service,
+        "serviceName": service_name,
+        "serviceNamespace": service_namespace,
+        "external": external,
+        "subset": subset,
+        "origin": provenance(origin),
+        "policyOrigin": provenance(policy_origin),
+        "hash": hash,
+    })
+}
+
+fn name(name: &str, entry: &NameEntry) -> Value {
+    let NameEntry { hostname, addresses } = entry;
+    json!({ "name": name, "hostname": hostname, "addresses": addresses })
+}
