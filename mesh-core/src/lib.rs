@@ -20,3 +20,4 @@ pub mod record;
 pub mod report;
 pub mod snapshot;
 pub mod wire;
+pub mod world;

@@ -1,0 +1,121 @@
+//! Lists of objects in merging order: oldest first.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::api::{Key, Object};
+use crate::model::{Service, Workload};
+
+/// What can be in a [`List`]: it has an identity and a place in the order of merging.
+pub trait Listed {
+    /// Identity.
+    type Id: Ord + Clone;
+    /// Identity of this one.
+    fn id(&self) -> Self::Id;
+    /// Sort key: creation time (objects without one come last), name, namespace.
+    fn age(&self) -> (bool, &str, &str, &str);
+}
+
+impl<S> Listed for Object<S> {
+    type Id = Key;
+
+    fn id(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn age(&self) -> (bool, &str, &str, &str) {
+        let created = self.meta.creation_timestamp.as_deref();
+        (created.is_none(), created.unwrap_or_default(), &self.key.name, &self.key.namespace)
+    }
+}
+
+impl Listed for Service {
+    type Id = (Arc<str>, Arc<str>);
+
+    fn id(&self) -> Self::Id {
+        (self.namespace.clone(), self.hostname.clone())
+    }
+
+    fn age(&self) -> (bool, &str, &str, &str) {
+        let created = self.created.as_deref();
+        (created.is_none(), created.unwrap_or_default(), &self.hostname, &self.namespace)
+    }
+}
+
+impl Listed for Workload {
+    type Id = Arc<str>;
+
+    fn id(&self) -> Arc<str> {
+        self.uid.clone()
+    }
+
+    fn age(&self) -> (bool, &str, &str, &str) {
+        (false, "", &self.uid, "")
+    }
+}
+
+/// Objects of one kind, oldest first; dereferences to a slice.
+#[derive(Clone, Debug)]
+pub struct List<T: Listed> {
+    sorted: Vec<Arc<T>>,
+    by_id: BTreeMap<T::Id, Arc<T>>,
+}
+
+impl<T: Listed> Default for List<T> {
+    fn default() -> Self {
+        Self { sorted: Vec::new(), by_id: BTreeMap::new() }
+    }
+}
+
+impl<T: Listed> List<T> {
+    /// The object of an identity.
+    pub fn get(&self, id: &T::Id) -> Option<&Arc<T>> {
+        self.by_id.get(id)
+    }
+}
+
+impl<T: Listed> Deref for List<T> {
+    type Target = [Arc<T>];
+
+    fn deref(&self) -> &[Arc<T>] {
+        &self.sorted
+    }
+}
+
+/// Changes to a list; of several for one identity the last counts.
+pub(super) struct Edit<T: Listed>(BTreeMap<T::Id, Option<Arc<T>>>);
+
+impl<T: Listed> Default for Edit<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Listed> Edit<T> {
+    pub(super) fn set(&mut self, item: Arc<T>) {
+        self.0.insert(item.id(), Some(item));
+    }
+
+    pub(super) fn remove(&mut self, id: T::Id) {
+        self.0.insert(id, None);
+    }
+
+    /// Applies the changes; says whether the list is another one now.
+    pub(super) fn apply(self, list: &mut Arc<List<T>>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let mut by_id = list.by_id.clone();
+        for (id, item) in self.0 {
+            match item {
+                Some(item) => by_id.insert(id, item),
+                None => by_id.remove(&id),
+            };
+        }
+        let mut sorted: Vec<Arc<T>> = by_id.values().cloned().collect();
+        sorted.sort_by(|a, b| a.age().cmp(&b.age()));
+        *list = Arc::new(List { sorted, by_id });
+        true
+    }
+}
