@@ -1,3 +1,4 @@
 //! Part of the mesh.
+pub mod admin;
 pub mod discovery;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use mesh_core::snapshot::{Balancer, ClusterPlan, Direction, Endpoint, EndpointSo
 
 use super::{Metrics, Neighbours};
 
-fn workload(name: &str, version: &str) -> Arc<Workload> {
+pub(crate) fn workload(name: &str, version: &str) -> Arc<Workload> {
     Arc::new(Workload {
         uid: format!("//Pod/default/{name}").into(),
         name: name.into(),

@@ -1,0 +1,107 @@
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use mesh_core::model::Health;
+use mesh_core::snapshot::{Endpoint, Snapshot};
+use parking_lot::Mutex;
+
+use super::{AdminState, ClusterEndpoints, Command, Port, Readiness, respond};
+use crate::telemetry::metrics::{Metrics, tests::workload};
+
+struct State {
+    readiness: Readiness,
+    metrics: Metrics,
+    commands: Mutex<Vec<Command>>,
+}
+
+impl AdminState for State {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        None
+    }
+
+    fn endpoints(&self) -> Vec<ClusterEndpoints> {
+        let endpoint = Endpoint {
+            address: "10.244.0.9:9080".parse().unwrap(),
+            weight: 2,
+            health: Health::Unhealthy,
+            workload: workload("reviews", "v1"),
+        };
+        vec![("c".into(), Arc::new(vec![Arc::new(endpoint)]))]
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        vec![("access_log.dropped", 3)]
+    }
+
+    fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+    }
+}
+
+fn state(readiness: Readiness) -> State {
+    State { readiness, metrics: Metrics::new(), commands: Mutex::default() }
+}
+
+fn ask(state: &State, port: Port, method: Method, path: &str) -> (StatusCode, String) {
+    let request = Request::builder().method(method).uri(path).body(()).unwrap();
+    let response = respond(state, port, &request);
+    let status = response.status();
+    let body = futures_util::FutureExt::now_or_never(http_body_util::BodyExt::collect(response.into_body()));
+    (status, String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap())
+}
+
+#[test]
+fn readiness_by_port() {
+    for (readiness, status) in [
+        (Readiness::Live, StatusCode::OK),
+        (Readiness::Initializing, StatusCode::SERVICE_UNAVAILABLE),
+        (Readiness::Draining, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let state = state(readiness);
+        assert_eq!(ask(&state, Port::Health, Method::GET, "/healthz/ready").0, status);
+        assert_eq!(ask(&state, Port::Admin, Method::GET, "/ready"), (status, format!("{}\n", readiness.name())));
+        assert_eq!(ask(&state, Port::Prometheus, Method::GET, "/healthz/ready").0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[test]
+fn only_the_admin_port_changes_anything_and_only_by_post() {
+    let state = state(Readiness::Live);
+    let (status, body) = ask(&state, Port::Admin, Method::GET, "/quitquitquit");
+    assert_eq!((status.as_u16(), body.as_str()), (405, "Method GET not allowed, POST required."));
+    assert_eq!(ask(&state, Port::Prometheus, Method::POST, "/quitquitquit").0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&state, Port::Health, Method::POST, "/quitquitquit").0, StatusCode::NOT_FOUND);
+    assert!(state.commands.lock().is_empty());
+    for (path, command) in [
+        ("/drain_listeners?inboundonly&graceful", Command::Drain { inbound_only: true }),
+        ("/drain_listeners", Command::Drain { inbound_only: false }),
+        ("/healthcheck/fail", Command::FailHealthCheck(true)),
+        ("/quitquitquit", Command::Quit),
+    ] {
+        assert_eq!(ask(&state, Port::Admin, Method::POST, path).0, StatusCode::OK);
+        assert_eq!(state.commands.lock().last(), Some(&command));
+    }
+}
+
+#[test]
+fn dumps() {
+    let state = state(Readiness::Initializing);
+    let (_, dump) = ask(&state, Port::Admin, Method::GET, "/config_dump");
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    assert_eq!(dump["config"], serde_json::Value::Null);
+    assert_eq!(dump["endpoints"]["c"][0]["address"], "10.244.0.9:9080");
+    assert!(
+        ask(&state, Port::Admin, Method::GET, "/clusters").1.contains("c::10.244.0.9:9080::health_flags::unhealthy")
+    );
+    assert_eq!(ask(&state, Port::Admin, Method::GET, "/stats").1, "access_log.dropped: 3\n");
+    assert!(ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1.contains("istio_build"));
+    assert_eq!(ask(&state, Port::Admin, Method::GET, "/nope").0, StatusCode::NOT_FOUND);
+}
