@@ -1,2 +1,5 @@
-//! Part of the mesh.
+//! `meshctl`: the operator's command line, and the local mesh that it runs.
+
+pub mod control;
+pub mod kinds;
 pub mod localmesh;

@@ -41,6 +41,17 @@ pub use server::{ProxyStream, serve};
 pub const TYPE_URL: &str = "type.mesh.local/*";
 /// Where the stream is served.
 pub const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// Variable by which the local mesh's node tells a proxy who it is: [`ProxyId`] as JSON.
+pub const ENV_PROXY: &str = "MESH_PROXY_ID";
+/// Variable by which the node tells a gateway where its ports are on the host: `80=127.0.0.1:8080,443=127.0.0.1:8443`.
+/// A Gateway server's port that is not in it is on 127.0.0.1, with the same number from 1024 on, else plus 8000. The gateway
+/// asks the dialer for these (`LISTEN`) when a server appears and gives them back (`UNLISTEN`) when it goes.
+pub const ENV_HOST_PORTS: &str = "MESH_HOST_PORTS";
+/// Variable by which the node tells a sidecar in explicit mode where the application listens: an address 127.2.x.y. The
+/// sidecar listens for each of the pod's inbound ports on `MESH_POD_IP` (127.1.x.y) and dials the application here.
+pub const ENV_APP_IP: &str = "MESH_APP_IP";
+/// Variable with the application's ports in explicit mode, where the sidecar can't capture every port: `9080,9090`.
+pub const ENV_APP_PORTS: &str = "MESH_APP_PORTS";
 /// Longest message in bytes that either side takes.
 const MAX_MESSAGE: usize = 256 << 20;
 
