@@ -12,12 +12,16 @@
 pub mod api;
 pub mod convert;
 pub mod decide;
+pub mod endpoints;
 pub mod env;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod matching;
 pub mod model;
 pub mod record;
 pub mod report;
+pub mod scope;
 pub mod snapshot;
 pub mod wire;
 pub mod world;

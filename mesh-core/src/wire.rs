@@ -3,11 +3,18 @@
 //! A proxy builds its own [`crate::world::World`] from these and compiles it with the same code as `explain`. The
 //! version of a resource is the hash of its content, so a delta holds exactly what changed.
 
+mod codec;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use codec::{
+    Encoded, decode, encode_object, encode_service, encode_workload, kind, object_name, removal, service_name,
+    workload_name,
+};
 
 use crate::api::ContentHash;
 

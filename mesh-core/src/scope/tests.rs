@@ -1,0 +1,115 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::{istio, kube_service, proxy, workload};
+use crate::world::Change;
+
+fn shown(set: &ResourceSet) -> Vec<String> {
+    set.keys().map(|n| format!("{} {}", n.kind.rsplit('/').next().unwrap(), n.name)).collect()
+}
+
+fn vs(namespace: &str, name: &str, spec: serde_json::Value) -> Change {
+    Change::VirtualService(istio("VirtualService", namespace, name, spec))
+}
+
+fn to(host: &str) -> serde_json::Value {
+    json!([{"route": [{"destination": {"host": host}}]}])
+}
+
+fn mesh() -> World {
+    let ports = json!([{"port": 80, "name": "http"}]);
+    World::of([
+        Change::Service(kube_service("a", "one", json!({"selector": {"app": "one"}, "ports": ports}))),
+        Change::Service(kube_service("b", "two", json!({"selector": {"app": "two"}, "ports": ports}))),
+        Change::Service(kube_service("b", "three", json!({"selector": {"app": "three"}, "ports": ports}))),
+        Change::Workload(workload("a", "one-1", [10, 0, 0, 1], &[("app", "one")])),
+        Change::Workload(workload("b", "two-1", [10, 0, 0, 2], &[("app", "two")])),
+        Change::Workload(workload("b", "three-1", [10, 0, 0, 3], &[("app", "three")])),
+        Change::Workload(workload("istio-system", "gw-1", [10, 0, 0, 9], &[("istio", "ingressgateway")])),
+        vs("b", "public", json!({"hosts": ["two"], "http": to("two")})),
+        vs("b", "private", json!({"hosts": ["two"], "exportTo": ["."], "http": to("two")})),
+        vs("b", "edge", json!({"hosts": ["shop.example.com"], "gateways": ["gw"], "http": to("three")})),
+        Change::Gateway(istio("Gateway", "b", "gw", json!({"selector": {"istio": "ingressgateway"}}))),
+        Change::Gateway(istio("Gateway", "b", "other", json!({"selector": {"istio": "egressgateway"}}))),
+        Change::DestinationRule(istio("DestinationRule", "b", "two", json!({"host": "two"}))),
+        Change::DestinationRule(istio("DestinationRule", "b", "hidden", json!({"host": "two", "exportTo": ["."]}))),
+    ])
+}
+
+fn of(world: &World, kind: ProxyKind, namespace: &str, name: &str) -> Vec<String> {
+    let uid = format!("Kubernetes//Pod/{namespace}/{name}");
+    shown(&scope(world, &proxy(kind, world.workload(&uid).unwrap())))
+}
+
+#[test]
+fn a_sidecar_sees_what_is_exported_to_it() {
+    assert_eq!(
+        of(&mesh(), ProxyKind::Sidecar, "a", "one-1"),
+        [
+            "MeshConfig istio-system/istio",
+            "Service a/one.a.svc.cluster.local",
+            "Service b/three.b.svc.cluster.local",
+            "Service b/two.b.svc.cluster.local",
+            "Workload Kubernetes//Pod/a/one-1",
+            "Workload Kubernetes//Pod/b/three-1",
+            "Workload Kubernetes//Pod/b/two-1",
+            "DestinationRule b/two",
+            "VirtualService b/public",
+        ]
+    );
+    let own = of(&mesh(), ProxyKind::Sidecar, "b", "two-1");
+    assert!(own.contains(&"VirtualService b/private".into()) && own.contains(&"DestinationRule b/hidden".into()));
+}
+
+#[test]
+fn a_gateway_sees_its_routes_and_what_they_name() {
+    assert_eq!(
+        of(&mesh(), ProxyKind::Gateway, "istio-system", "gw-1"),
+        [
+            "MeshConfig istio-system/istio",
+            "Service b/three.b.svc.cluster.local",
+            "Workload Kubernetes//Pod/b/three-1",
+            "Workload Kubernetes//Pod/istio-system/gw-1",
+            "Gateway b/gw",
+            "VirtualService b/edge",
+        ]
+    );
+}
+
+#[test]
+fn a_sidecar_resource_narrows_and_destinations_widen() {
+    let narrow = json!({"egress": [{"hosts": ["./*", "b/two.b.svc.cluster.local"]}]});
+    let world = mesh().with([
+        Change::Sidecar(istio("Sidecar", "a", "default", narrow)),
+        vs("a", "detour", json!({"hosts": ["one"], "http": to("three.b.svc.cluster.local")})),
+    ]);
+    let got = of(&world, ProxyKind::Sidecar, "a", "one-1");
+    for wanted in ["Sidecar a/default", "Service b/two.b.svc.cluster.local", "VirtualService b/public"] {
+        assert!(got.iter().any(|n| n == wanted), "{wanted} is missing in {got:?}");
+    }
+    assert!(got.contains(&"Service b/three.b.svc.cluster.local".into()), "named by a VirtualService in scope");
+    let world = world.with([Change::Remove(crate::api::Key::new(
+        crate::api::Kind::new("networking.istio.io", "VirtualService"),
+        "a",
+        "detour",
+    ))]);
+    assert!(!of(&world, ProxyKind::Sidecar, "a", "one-1").iter().any(|n| n.contains("three")));
+}
+
+#[test]
+fn imports_by_namespace_host_and_exclusion() {
+    let of = |hosts: &[&str]| {
+        let spec = serde_json::from_value(json!({"egress": [{"hosts": hosts}]})).unwrap();
+        Imports::of(Some(&spec), "own")
+    };
+    let host = |h: &str| HostPattern::parse(h);
+    let all = Imports::of(None, "own");
+    assert!(all.covers("x", &host("a.b")));
+    let some = of(&["./*", "x/*.x.svc.cluster.local", "~x/bad.x.svc.cluster.local"]);
+    assert!(some.covers("own", &host("a.own.svc.cluster.local")));
+    assert!(some.covers("x", &host("a.x.svc.cluster.local")));
+    assert!(!some.covers("x", &host("bad.x.svc.cluster.local")));
+    assert!(!some.covers("y", &host("a.x.svc.cluster.local")));
+    assert!(some.overlaps("x", &host("*.svc.cluster.local")), "a VirtualService's wildcard is enough");
+    assert!(!of(&["~/*"]).covers("own", &host("a.own.svc.cluster.local")));
+}
