@@ -42,9 +42,19 @@
 
 mod api;
 pub mod dialer;
+mod identity;
 mod launch;
+mod mounts;
+mod netlink;
+mod nftables;
 mod node;
+mod pod;
 mod probe;
+mod process;
+mod runtime;
+mod sys;
+mod wire;
+mod zygote;
 
 pub use api::{
     CaptureRules, Child, ChildId, ChildOutput, Config, Exit, Mode, Pending, PodFile, PodId, PodRuntime, PodSpec,
@@ -52,7 +62,7 @@ pub use api::{
 };
 pub use dialer::Dialer;
 pub use launch::{Launched, POOL_UID, connect_control, control_name, launch};
-pub use node::{Node, Running, StatusPipe, peer_uid};
+pub use node::{Node, Running, StatusPipe, open_terminal, peer_uid};
 pub use probe::{Refused, Step, probe};
 
 /// Marks the sidecar's own connections towards upstreams: never captured again.
