@@ -1,4 +1,13 @@
-//! Part of the mesh.
+//! The data plane: everything that touches the network on the way of a request, for sidecars, gateways and embedders.
+//!
+//! ```text
+//! listener -> detect -> HTTP stack (tower Layers) -> pool -> net
+//!                    \-> tcp (bytes)                      -> net
+//! ```
+//!
+//! What to do is decided by `mesh-core`'s plan; this crate acts on it. [`net`] is the only module with unsafe code.
+
 pub mod admin;
 pub mod discovery;
+pub mod net;
 pub mod telemetry;

@@ -1,0 +1,137 @@
+//! Sockets: the one place where the data path meets the operating system, behind the trait [`Net`].
+//!
+//! Everything else is generic over it, so that the same proxy runs on Linux sockets ([`HostNet`]), through the local
+//! mesh's dialer (also [`HostNet`], when it inherits one) and on networks that tests make up.
+
+mod dialer;
+mod env;
+mod host;
+mod inherited;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use dialer::Dialer;
+pub use env::HostEnv;
+pub use host::{HostListener, HostNet, HostStream};
+pub use inherited::Inherited;
+
+/// `SO_MARK` of connections to upstreams: never captured again.
+pub const MARK_UPSTREAM: u32 = 0x539;
+/// `SO_MARK` of connections to the own application: never captured.
+pub const MARK_TO_APP: u32 = 0x53a;
+
+/// What a connection is for; decides its mark and how it leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Purpose {
+    /// To another workload or to the outside.
+    #[default]
+    Upstream,
+    /// To the application that this proxy stands before.
+    App,
+}
+
+/// How to connect. There is no timeout in here: the caller drops the future.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ConnectOptions {
+    /// What for.
+    pub purpose: Purpose,
+    /// Source address; `None`: the kernel's choice. Istio's sidecars reach their application from 127.0.0.6.
+    pub source: Option<IpAddr>,
+}
+
+/// Which of several equal listeners of one port is wanted: one per worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// Index of the worker, from 0.
+    pub index: usize,
+    /// Number of workers.
+    pub of: usize,
+}
+
+impl Share {
+    /// The only one.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+}
+
+/// Addresses of a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolved {
+    /// Addresses, in the resolver's order.
+    pub addresses: Vec<IpAddr>,
+    /// How long they may be used.
+    pub ttl: Duration,
+}
+
+/// A connected byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The peer's address; an IPv4 peer of a dual-stack socket is given as IPv4.
+    fn peer_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The own address, in the same form.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// Makes the close that follows an abortive one (RST), so that the peer sees an error and not an end.
+    fn abort_on_close(&self);
+}
+
+/// A listening socket.
+pub trait Listener: Send + 'static {
+    /// What it accepts.
+    type Stream: Stream;
+
+    /// The next connection. An error concerns that connection or the whole process (descriptors used up), never the
+    /// listener: the caller goes on accepting.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// The network, as a proxy sees it.
+pub trait Net: Clone + Send + Sync + 'static {
+    /// Its connections.
+    type Stream: Stream;
+    /// Its listeners.
+    type Listener: Listener<Stream = Self::Stream>;
+
+    /// Connects.
+    fn connect(
+        &self,
+        to: SocketAddr,
+        options: ConnectOptions,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Listens. An inherited socket of that name goes before a new one, and a wildcard IPv6 address takes IPv4 too. Must
+    /// be called on the runtime that accepts.
+    fn listen(
+        &self,
+        name: &str,
+        at: SocketAddr,
+        share: Share,
+    ) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Listens on a port that users of this machine reach: in the local mesh a port of the host, which the dialer opens.
+    fn listen_host(
+        &self,
+        name: &str,
+        at: SocketAddr,
+        share: Share,
+    ) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Gives such a port back, once every listener of it has been dropped.
+    fn unlisten_host(&self, at: SocketAddr) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Addresses of a name outside the mesh.
+    fn resolve(&self, name: &str) -> impl Future<Output = io::Result<Resolved>> + Send;
+
+    /// Where an accepted connection was meant to go before it was captured; the own address if it was not captured.
+    fn original_dst(&self, stream: &Self::Stream) -> io::Result<SocketAddr>;
+}
