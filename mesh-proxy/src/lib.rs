@@ -9,5 +9,6 @@
 
 pub mod admin;
 pub mod discovery;
+pub mod drain;
 pub mod net;
 pub mod telemetry;

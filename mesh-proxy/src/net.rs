@@ -103,11 +103,8 @@ pub trait Net: Clone + Send + Sync + 'static {
     type Listener: Listener<Stream = Self::Stream>;
 
     /// Connects.
-    fn connect(
-        &self,
-        to: SocketAddr,
-        options: ConnectOptions,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn connect(&self, to: SocketAddr, options: ConnectOptions)
+    -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// Listens. An inherited socket of that name goes before a new one, and a wildcard IPv6 address takes IPv4 too. Must
     /// be called on the runtime that accepts.

@@ -13,7 +13,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::{ConnectOptions, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved, Share, Stream};
+use super::{
+    ConnectOptions, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved, Share, Stream,
+};
 
 /// How long addresses of a resolver that tells no TTL are used.
 const DEFAULT_TTL: Duration = Duration::from_secs(30);

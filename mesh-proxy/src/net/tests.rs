@@ -66,7 +66,9 @@ fn answer_one(channel: OwnedFd, reply: &'static str, fds: Vec<OwnedFd>) -> std::
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let buffers = &mut [std::io::IoSliceMut::new(&mut bytes)];
             let n = rustix::net::recvmsg(&channel, buffers, &mut control, RecvFlags::empty()).unwrap().bytes;
-            let Some(RecvAncillaryMessage::ScmRights(mut got)) = control.drain().next() else { panic!("no descriptor") };
+            let Some(RecvAncillaryMessage::ScmRights(mut got)) = control.drain().next() else {
+                panic!("no descriptor")
+            };
             let socket = got.next().unwrap();
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];

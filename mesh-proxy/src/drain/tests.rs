@@ -1,0 +1,32 @@
+use futures_util::FutureExt;
+
+use super::*;
+
+#[tokio::test]
+async fn idle_waits_for_the_last_one() {
+    let drain = Drain::new();
+    let first = drain.enter();
+    let second = drain.enter();
+    drain.start();
+    let mut idle = Box::pin(drain.idle());
+    assert!(idle.as_mut().now_or_never().is_none());
+    drop(first);
+    assert!(idle.as_mut().now_or_never().is_none());
+    drop(second);
+    idle.await;
+    assert_eq!(drain.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn everybody_hears_of_the_start() {
+    let drain = Drain::new();
+    let before = tokio::spawn({
+        let drain = drain.clone();
+        async move { drain.started().await }
+    });
+    assert!(!drain.is_draining());
+    drain.start();
+    before.await.unwrap();
+    drain.started().await;
+    assert!(drain.is_draining());
+}
