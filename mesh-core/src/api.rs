@@ -3,12 +3,15 @@
 //! One struct per message, with Istio's field names; a field that can be absent as opposed to zero is an `Option`, any
 //! other has its zero value when it is absent, as in Istio's own decoder.
 
+pub mod codes;
+pub(crate) mod decode;
 mod destination_rule;
 mod gateway;
 pub mod kube;
 mod mesh_config;
 mod meta;
 mod proxy_config;
+mod resource;
 mod service_entry;
 mod sidecar;
 mod values;
@@ -19,6 +22,7 @@ pub use gateway::*;
 pub use mesh_config::*;
 pub use meta::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
 pub use proxy_config::*;
+pub use resource::{Resource, ServedKind, served_kinds};
 pub use service_entry::*;
 pub use sidecar::*;
 pub use values::{Duration, IntOrString, Percent, StringMatch};

@@ -25,3 +25,4 @@ pub mod scope;
 pub mod snapshot;
 pub mod wire;
 pub mod world;
+pub mod yaml;

@@ -139,6 +139,12 @@ pub struct Meta {
     /// `metadata.uid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// `apiVersion` as written (`networking.istio.io/v1`); not part of the metadata's own text form.
+    #[serde(skip)]
+    pub api_version: String,
+    /// No namespace was written, and `default` was filled in.
+    #[serde(skip)]
+    pub namespace_defaulted: bool,
 }
 
 /// A place in a source file; both numbers count from 1, 0 means unknown.
