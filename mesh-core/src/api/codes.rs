@@ -3,13 +3,15 @@
 //! | code | name | level | meaning |
 //! |---|---|---|---|
 //! | IST0106 | SchemaValidationError | error | a field has a wrong type or value; the object is quarantined |
+//! | IST0130 | VirtualServiceUnreachableRule | warning | a rule of a VirtualService that no request reaches |
+//! | IST0131 | VirtualServiceIneffectiveMatch | info | a match that an earlier rule takes |
+//! | IST0133 | SchemaWarning | warning | accepted, with a warning from validation |
 //! | MESH0001 | SyntaxError | error | a document is not YAML or JSON |
 //! | MESH0002 | InvalidObject | error | apiVersion, kind or metadata are missing or wrong |
 //! | MESH0003 | KindNotReadYet | warning | nothing reads this kind yet |
 //! | MESH0004 | UnknownField | warning | Istio has no such field and ignores it |
 //! | MESH0005 | InertField | info | a Kubernetes field that the local mesh does not honour |
 //! | MESH0006 | VersionNotServed | error | the kind exists, but not in this apiVersion |
-//! | MESH0007 | ValidationWarning | warning | accepted, with a warning from Istio's validation |
 
 use super::{Key, Origin};
 use crate::report::{Level, Report};
@@ -51,4 +53,8 @@ pub const INERT: Code = Code::new("MESH0005", "InertField", Level::Info);
 /// The kind exists, but not in this version.
 pub const VERSION: Code = Code::new("MESH0006", "VersionNotServed", Level::Error);
 /// Accepted, with a warning.
-pub const WARNING: Code = Code::new("MESH0007", "ValidationWarning", Level::Warning);
+pub const WARNING: Code = Code::new("IST0133", "SchemaWarning", Level::Warning);
+/// A rule that no request reaches.
+pub const UNREACHABLE: Code = Code::new("IST0130", "VirtualServiceUnreachableRule", Level::Warning);
+/// A match that an earlier rule takes.
+pub const INEFFECTIVE: Code = Code::new("IST0131", "VirtualServiceIneffectiveMatch", Level::Info);
