@@ -71,7 +71,8 @@ pub const MARK_UPSTREAM: u32 = 0x539;
 pub const MARK_TO_APP: u32 = 0x53a;
 /// Port of the node's own proxy for pods without a sidecar; it sees the original destination.
 pub const NODE_PROXY_PORT: u16 = 15099;
-/// Port of DNS, in every pod with capture and on the node.
+/// Port of DNS, in every pod with capture and on the node. In a pod bind UDP to 127.0.0.1 and `::1`, not to the wildcard
+/// address: an answer from there would leave with the pod's address, and would not be the answer to the question.
 pub const DNS_PORT: u16 = 15053;
 /// Port of outbound capture.
 pub const OUTBOUND_PORT: u16 = 15001;

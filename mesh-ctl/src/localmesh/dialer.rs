@@ -109,11 +109,31 @@ impl Dialer {
         let text = String::from_utf8_lossy(&packet.bytes);
         match text.split_once(' ').unwrap_or((&text, "")) {
             ("OK", rest) => Ok((rest.to_owned(), packet.fds)),
-            (_, error) => Err(io::Error::other(error.to_owned())),
+            (_, error) => Err(error_of(error)),
         }
     }
 }
 
 fn no_descriptor() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the dialer's answer has no socket")
+}
+
+/// The system's own error where the text names one, so that "refused" stays recognisable.
+fn error_of(text: &str) -> io::Error {
+    let number = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.trim_end_matches(')').parse().ok());
+    let kind = number.map_or(io::ErrorKind::Other, |number| io::Error::from_raw_os_error(number).kind());
+    io::Error::new(kind, text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_their_kind_across_the_channel() {
+        let error = error_of(&io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string());
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(error.to_string().contains("refused"));
+        assert_eq!(error_of("too many names").kind(), io::ErrorKind::Other);
+    }
 }

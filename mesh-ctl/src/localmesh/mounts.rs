@@ -39,7 +39,7 @@ pub(super) fn pod(spec: &PodSpec, warnings: &mut Vec<String>) -> io::Result<()> 
     private(warnings)?;
     // Directories with many entries need a descriptor each for a moment.
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let old = limit.clone();
+    let old = limit;
     limit.current = limit.maximum;
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
     let mut layout = Layout { own: HashSet::new(), staged: 0 };

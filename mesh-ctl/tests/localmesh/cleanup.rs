@@ -63,6 +63,27 @@ pub(crate) fn name_taken(mode: &str) {
     mesh.wait_for_the_end();
 }
 
+/// SIGTERM to the parent reaches the node, whose exit code becomes the launcher's.
+pub(crate) fn terminated(mode: &str) {
+    let name = format!("test-terminated-{}", std::process::id());
+    let (mut launcher, _) = start("hold", mode, &name);
+    let mesh = Processes::below(Pid::from_child(&launcher));
+    rustix::process::kill_process(Pid::from_child(&launcher), Signal::TERM).unwrap();
+    assert_eq!(launcher.wait().unwrap().code(), Some(9));
+    mesh.wait_for_the_end();
+}
+
+/// A mesh whose zygote is killed ends as a whole.
+pub(crate) fn zygote_killed(mode: &str) {
+    let name = format!("test-zygote-{}", std::process::id());
+    let (mut launcher, _) = start("hold", mode, &name);
+    let mesh = Processes::below(Pid::from_child(&launcher));
+    let zygote = mesh.child_of(mesh.child_of(Pid::from_child(&launcher)));
+    rustix::process::kill_process(zygote, Signal::KILL).unwrap();
+    assert_eq!(launcher.wait().unwrap().code(), Some(1));
+    mesh.wait_for_the_end();
+}
+
 /// Starts a scenario and gives its first line.
 fn start(scenario: &str, mode: &str, name: &str) -> (Child, String) {
     let mut command = this("scenario", &[scenario, mode]);

@@ -59,6 +59,10 @@ fn all(words: &[&str]) -> ExitCode {
             cleanup::kill(victim, mode);
             println!("kill -9 of the {victim}, {mode}: ok");
         }
+        cleanup::terminated(mode);
+        println!("SIGTERM, {mode}: ok");
+        cleanup::zygote_killed(mode);
+        println!("kill -9 of the zygote, {mode}: ok");
         cleanup::detached(mode);
         println!("detached, {mode}: ok");
         cleanup::name_taken(mode);

@@ -40,7 +40,12 @@ fn listen(at: SocketAddr) -> TcpListener {
 fn greet(name: &'static str, listener: TcpListener) {
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
-        let _ = writeln!(stream, "{name} to {} from {}", original(&stream), stream.peer_addr().unwrap().ip().to_canonical());
+        let _ = writeln!(
+            stream,
+            "{name} to {} from {}",
+            original(&stream),
+            stream.peer_addr().unwrap().ip().to_canonical()
+        );
     }
 }
 
@@ -61,7 +66,8 @@ fn serve(at: &str) {
 fn sidecar() {
     let outbound = listen("[::]:15001".parse().unwrap());
     let inbound = listen("[::]:15006".parse().unwrap());
-    let dns = UdpSocket::bind("0.0.0.0:15053").unwrap();
+    // Where the redirect leads; from a wildcard socket the answer would leave with the address of the pod.
+    let dns = UdpSocket::bind("127.0.0.1:15053").unwrap();
     let config: i32 = std::env::var("MESH_CONFIG_FD").unwrap().parse().unwrap();
     say("ready");
     std::thread::spawn(move || greet("outbound", outbound));
@@ -131,9 +137,9 @@ fn mark() -> String {
 
 /// Leaves a process behind that has nothing to do with us any more: another session, another parent.
 fn leave_stray() {
-    let this = std::env::current_exe().unwrap();
-    let command = format!("setsid '{}' program wait >/dev/null 2>&1 &", this.display());
-    assert!(Command::new("/bin/sh").args(["-c", &command]).status().unwrap().success());
+    // By way of our own process: the file itself may be out of reach for who we are here.
+    let command = "setsid /proc/$PPID/exe program wait >/dev/null 2>&1 &";
+    assert!(Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
     say("ready");
     wait();
 }
