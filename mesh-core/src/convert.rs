@@ -5,6 +5,7 @@
 //! local mesh agree.
 
 mod addresses;
+mod inputs;
 mod service;
 mod service_entry;
 mod workload;
@@ -13,6 +14,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use addresses::{Addresses, Range};
+pub use inputs::{
+    BUILTIN_GATEWAY, Inputs, MESH_CONFIG_MAP, Options, builtin_gateway, changes, inputs, mesh_config, quarantined,
+    set_aside,
+};
 pub use service::{EXPORT_TO, service};
 pub use service_entry::service_entry;
 pub use workload::{Owner, Placement, entry, pod, pods_of};

@@ -162,3 +162,85 @@ fn addresses_follow_from_names() {
     third.take(b);
     assert_ne!(third.of(Range::Pods, "default/b"), Some(b));
 }
+
+const MANIFESTS: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |-
+    accessLogFile: /dev/stdout
+    defaultServiceExportTo: ["."]
+    defaultConfig:
+      proxyMetadata:
+        ISTIO_META_DNS_CAPTURE: "true"
+---
+apiVersion: v1
+kind: Service
+metadata: {name: reviews}
+spec:
+  selector: {app: reviews}
+  ports: [{port: 9080, name: http}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reviews-v1}
+spec:
+  replicas: 2
+  template:
+    metadata: {labels: {app: reviews}}
+    spec: {containers: [{name: reviews}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ext}
+spec:
+  hosts: [api.example.com]
+  resolution: DNS
+  ports: [{number: 443, name: tls, protocol: TLS}]
+"#;
+
+#[test]
+fn manifests_to_world() {
+    let (mut resources, reports) = crate::yaml::read("a.yaml", MANIFESTS);
+    assert_eq!(reports, []);
+    resources.extend(builtin_gateway(&resources));
+    let made = inputs(&resources, &Options::default(), &mut Addresses::default());
+    assert_eq!(made.reports, []);
+    let world = made.world;
+    assert_eq!(world.mesh().spec.access_log_file, "/dev/stdout");
+    assert_eq!(world.mesh().origin.location("spec.accessLogFile").unwrap(), "a.yaml:7");
+    let reviews = world.service("default", "reviews.default.svc.cluster.local").unwrap();
+    assert_eq!(reviews.export_to, ["default".into()], "the mesh's default is in force");
+    assert_eq!(reviews.addresses.len(), 1);
+    assert_eq!(world.selected_workloads(reviews).count(), 2);
+    let entry = world.service("default", "api.example.com").unwrap();
+    assert!(entry.addresses[0].to_string().starts_with("240.240."), "{:?}", entry.addresses);
+    let gateway = world.service("istio-system", "istio-ingressgateway.istio-system.svc.cluster.local").unwrap();
+    assert_eq!(world.selected_workloads(gateway).count(), 1);
+    assert!(builtin_gateway(&resources).is_empty(), "one is there already");
+    let again = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
+    assert_eq!(**again.workloads(), **world.workloads(), "the same addresses in every run");
+}
+
+#[test]
+fn a_bad_mesh_config_is_refused_as_a_whole() {
+    let (resources, _) = crate::yaml::read("a.yaml", MANIFESTS);
+    let good = inputs(&resources, &Options::default(), &mut Addresses::default()).world.mesh().clone();
+    let (bad, _) = crate::yaml::read("a.yaml", &MANIFESTS.replace("accessLogFile: /dev/stdout", "accessLogFile: [1]"));
+    let options = Options { mesh: Some(good.clone()), ..Options::default() };
+    let made = inputs(&bad, &options, &mut Addresses::default());
+    assert_eq!(made.world.mesh(), &good);
+    assert_eq!((made.reports.len(), made.reports[0].span.line), (1, 7), "{:?}", made.reports);
+    let none = inputs(&bad, &Options::default(), &mut Addresses::default());
+    assert_eq!(none.world.mesh().spec.access_log_file, "", "without an earlier one the defaults are in force");
+}
+
+#[test]
+fn quarantined_objects_are_left_out() {
+    let (resources, _) = crate::yaml::read("a.yaml", MANIFESTS);
+    let reports = [crate::api::codes::SCHEMA.report((resources[1].key(), resources[1].origin()), "spec", "bad")];
+    let options = Options { quarantined: quarantined(&reports), ..Options::default() };
+    let world = inputs(&resources, &options, &mut Addresses::default()).world;
+    assert_eq!((world.services().len(), world.workloads().len()), (1, 2));
+}
