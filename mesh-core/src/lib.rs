@@ -10,6 +10,7 @@
 //! an argument (see [`env`]), so each step can be tested as a table and run offline by `meshctl explain`.
 
 pub mod api;
+pub mod compile;
 pub mod convert;
 pub mod decide;
 pub mod endpoints;

@@ -1,6 +1,11 @@
 //! The one model that all front ends convert to and that alone is compiled: services and workloads, listeners and
 //! routes.
 
+mod route;
 mod workload;
 
+pub use route::{
+    Backend, L4Match, L4Route, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect,
+    Sourced, StaticMatch,
+};
 pub use workload::{AppProtocol, Health, Location, Resolution, Service, ServicePort, TlsMode, Tunnel, Workload};

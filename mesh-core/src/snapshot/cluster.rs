@@ -79,7 +79,7 @@ pub struct ClusterPlan {
     pub balancer: Balancer,
     /// TCP connect timeout.
     pub connect_timeout: Duration,
-    /// Service host for metrics labels (`destination_service`); empty for local and passthrough clusters.
+    /// Service host for metrics labels (`destination_service`); empty for passthrough clusters.
     pub service: Arc<str>,
     /// Service name for metrics labels.
     pub service_name: Arc<str>,

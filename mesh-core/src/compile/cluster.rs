@@ -1,0 +1,384 @@
+//! Service port + DestinationRules -> clusters: the one of the port, and one for each subset.
+
+mod policy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) use policy::{RuleIndex, Rules};
+
+use super::account::Ledger;
+use super::memo::{Notes, Planned, hash_debug};
+use crate::api::{
+    ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings, MeshConfig, Object,
+    SimpleLb, Subset, TrafficPolicy,
+};
+use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort};
+use crate::snapshot::{Balancer, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
+
+/// `outbound|9080|v1|reviews.default.svc.cluster.local`.
+pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
+    format!("outbound|{port}|{subset}|{host}").into()
+}
+
+/// Traffic to where the client dialled.
+pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+/// Nothing.
+pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Traffic to ports of the own application that no service declares.
+pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
+
+/// Settings of the mesh that every cluster depends on.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterDefaults {
+    connect_timeout: Duration,
+    origin: Provenance,
+    pub(super) hash: ContentHash,
+}
+
+impl ClusterDefaults {
+    /// `defaultTrafficPolicy.connectionPool.tcp.connectTimeout`, else `connectTimeout`, else 10 s.
+    pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
+        let default = mesh.spec.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
+        let at = |field| Provenance::field(&mesh.key, &mesh.origin, field);
+        let (connect_timeout, origin) = match (default.and_then(connect_timeout), mesh.spec.connect_timeout) {
+            (Some(t), _) => (t, at("spec.defaultTrafficPolicy.connectionPool.tcp.connectTimeout")),
+            (None, Some(t)) => (t.into(), at("spec.connectTimeout")),
+            (None, None) => (Duration::from_secs(10), Provenance::default("Istio's default policy")),
+        };
+        Self { connect_timeout, origin, hash: hash_debug(&connect_timeout) }
+    }
+}
+
+fn connect_timeout(pool: &ConnectionPoolSettings) -> Option<Duration> {
+    pool.tcp.as_ref()?.connect_timeout.map(Into::into)
+}
+
+/// Everything that the clusters of a service port depend on.
+pub(super) struct ClusterInput<'a> {
+    pub(super) service: &'a Arc<Service>,
+    pub(super) port: &'a ServicePort,
+    pub(super) rules: Rules<'a>,
+    pub(super) defaults: &'a ClusterDefaults,
+    /// Gateways have no original destination: headless services are balanced there.
+    pub(super) gateway: bool,
+}
+
+impl ClusterInput<'_> {
+    pub(super) fn hash(&self) -> ContentHash {
+        let h = self.service.hash.with_str(&self.service.namespace).with_str(&self.service.hostname);
+        let h = h.with(ContentHash(self.port.number.into())).with(ContentHash(self.gateway.into()));
+        self.rules.iter().fold(h.with(self.defaults.hash), |h, r| h.with(r.hash).with_str(&r.key.name))
+    }
+}
+
+/// What a rule says for a port or subset: blocks with their paths. A block is taken whole.
+#[derive(Clone, Copy, Default)]
+struct Blocks<'a> {
+    balancer: Option<(&'a LoadBalancerSettings, At<'a>)>,
+    pool: Option<(&'a ConnectionPoolSettings, At<'a>)>,
+}
+
+/// A rule and the path of a policy in it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    rule: &'a Object<DestinationRule>,
+    place: Place,
+}
+
+/// Where in a DestinationRule a policy is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Top,
+    Port(usize),
+    Subset(usize),
+    SubsetPort(usize, usize),
+}
+
+impl Place {
+    fn path(self) -> String {
+        match self {
+            Self::Top => "spec.trafficPolicy".into(),
+            Self::Port(i) => format!("spec.trafficPolicy.portLevelSettings[{i}]"),
+            Self::Subset(s) => format!("spec.subsets[{s}].trafficPolicy"),
+            Self::SubsetPort(s, i) => format!("spec.subsets[{s}].trafficPolicy.portLevelSettings[{i}]"),
+        }
+    }
+}
+
+pub(super) fn plan_clusters(input: &ClusterInput<'_>) -> Planned<Arc<[Arc<ClusterPlan>]>> {
+    let mut notes = Notes::default();
+    let number = input.port.number;
+    let policy = input.rules.iter().find_map(|r| r.spec.traffic_policy.as_ref().map(|p| (&**r, p)));
+    let base = policy.map_or(Blocks::default(), |(rule, p)| port_blocks(rule, p, number));
+    let mut used = vec![base];
+    let mut plans = vec![Arc::new(cluster(input, None, base))];
+    let mut seen: Vec<&str> = Vec::new();
+    for rule in &*input.rules {
+        for (i, subset) in rule.spec.subsets.iter().enumerate() {
+            if seen.contains(&subset.name.as_str()) {
+                continue;
+            }
+            seen.push(&subset.name);
+            let blocks = subset_blocks(rule, i, subset, number, base);
+            used.push(blocks);
+            plans.push(Arc::new(cluster(input, Some((rule, i, subset)), blocks)));
+        }
+    }
+    for (i, rule) in input.rules.iter().enumerate() {
+        let mut ledger = Ledger::new(rule);
+        account(&mut ledger, rule, input, policy.is_some_and(|(p, _)| p.key == rule.key), &used, i);
+        notes.fates.extend(ledger.notes.fates);
+    }
+    Planned::new(plans.into(), notes)
+}
+
+/// The policy of a port: its entry in `portLevelSettings` replaces the whole of the rest.
+fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy, port: u16) -> Blocks<'a> {
+    let entry = entry(policy, port);
+    match entry {
+        Some(i) => {
+            let (p, at) = (&policy.port_level_settings[i], At { rule, place: Place::Port(i) });
+            Blocks {
+                balancer: p.load_balancer.as_ref().map(|b| (b, at)),
+                pool: p.connection_pool.as_ref().map(|b| (b, at)),
+            }
+        }
+        None => {
+            let at = At { rule, place: Place::Top };
+            Blocks {
+                balancer: policy.load_balancer.as_ref().map(|b| (b, at)),
+                pool: policy.connection_pool.as_ref().map(|b| (b, at)),
+            }
+        }
+    }
+}
+
+fn entry(policy: &TrafficPolicy, port: u16) -> Option<usize> {
+    let number = |p: &crate::api::PortTrafficPolicy| p.port.as_ref().map(|s| s.number);
+    policy.port_level_settings.iter().position(|p| number(p) == Some(port.into()))
+}
+
+/// The policy of a subset: the port's, each block replaced by the subset's own; an entry for the port in the subset's
+/// policy replaces all of it.
+fn subset_blocks<'a>(
+    rule: &'a Object<DestinationRule>,
+    index: usize,
+    subset: &'a Subset,
+    port: u16,
+    base: Blocks<'a>,
+) -> Blocks<'a> {
+    let Some(policy) = &subset.traffic_policy else { return base };
+    if let Some(i) = entry(policy, port) {
+        let (p, at) = (&policy.port_level_settings[i], At { rule, place: Place::SubsetPort(index, i) });
+        return Blocks {
+            balancer: p.load_balancer.as_ref().map(|b| (b, at)),
+            pool: p.connection_pool.as_ref().map(|b| (b, at)),
+        };
+    }
+    let at = At { rule, place: Place::Subset(index) };
+    Blocks {
+        balancer: policy.load_balancer.as_ref().map(|b| (b, at)).or(base.balancer),
+        pool: policy.connection_pool.as_ref().map(|b| (b, at)).or(base.pool),
+    }
+}
+
+type SubsetOf<'a> = (&'a Object<DestinationRule>, usize, &'a Subset);
+
+fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Blocks<'_>) -> ClusterPlan {
+    let service = input.service;
+    let simple = blocks.balancer.and_then(|(b, _)| b.simple);
+    let labels = subset.map(|(_, _, s)| s.labels.clone()).unwrap_or_default();
+    let subset_name = subset.map_or("", |(_, _, s)| &s.name);
+    let at =
+        |a: At<'_>, field: &str| Provenance::field(&a.rule.key, &a.rule.origin, &format!("{}{field}", a.place.path()));
+    let balancer_at = blocks.balancer.map(|(_, a)| at(a, ".loadBalancer"));
+    let timeout =
+        blocks.pool.and_then(|(p, a)| Some((connect_timeout(p)?, at(a, ".connectionPool.tcp.connectTimeout"))));
+    let subset_at = subset.map(|(r, i, _)| Provenance::field(&r.key, &r.origin, &format!("spec.subsets[{i}]")));
+    let policy_origin = balancer_at.or(timeout.as_ref().map(|(_, p)| p.clone())).or(subset_at);
+    with_hash(ClusterPlan {
+        name: name(input.port.number, subset_name, &service.hostname),
+        source: match simple {
+            Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst,
+            _ => source(input, labels),
+        },
+        protocol: upstream_protocol(input.port.protocol),
+        balancer: match simple {
+            Some(SimpleLb::RoundRobin) => Balancer::RoundRobin,
+            Some(SimpleLb::Random) => Balancer::Random,
+            Some(SimpleLb::LeastRequest | SimpleLb::LeastConn | SimpleLb::Unspecified | SimpleLb::Passthrough)
+            | None => Balancer::LeastRequest,
+        },
+        connect_timeout: timeout.map_or(input.defaults.connect_timeout, |(t, _)| t),
+        service: service.hostname.clone(),
+        service_name: short_name(service),
+        service_namespace: service.namespace.clone(),
+        external: service.location == Location::External,
+        subset: subset_name.into(),
+        origin: Provenance::field(&service.key, &service.origin, "spec"),
+        policy_origin: policy_origin.unwrap_or_else(|| input.defaults.origin.clone()),
+        hash: ContentHash::default(),
+    })
+}
+
+/// Name of the service for metrics: the object's for Kubernetes' own services, the host otherwise.
+fn short_name(service: &Service) -> Arc<str> {
+    match &*service.key.kind.kind {
+        "Service" => service.key.name.clone(),
+        _ => service.hostname.clone(),
+    }
+}
+
+fn source(input: &ClusterInput<'_>, labels: BTreeMap<String, String>) -> EndpointSource {
+    let (service, port) = (input.service, input.port);
+    let endpoints = || EndpointSource::Service {
+        namespace: service.namespace.clone(),
+        hostname: service.hostname.clone(),
+        port: port.number,
+        labels: labels.clone(),
+    };
+    match service.resolution {
+        // A headless service has no address to balance: the client has chosen an instance by its own look-up.
+        Resolution::Static if service.headless && !input.gateway => EndpointSource::OriginalDst,
+        Resolution::Static => endpoints(),
+        Resolution::None if input.gateway => EndpointSource::BlackHole,
+        Resolution::None => EndpointSource::OriginalDst,
+        Resolution::Dns | Resolution::DnsRoundRobin => {
+            if service.endpoints.iter().any(|e| e.hostname.is_none()) {
+                return endpoints();
+            }
+            let target = match port.target_port {
+                0 => port.number,
+                p => p,
+            };
+            let covered = service.endpoints.iter().filter(|e| crate::world::covers(&labels, &e.labels));
+            let mut names: Vec<_> = covered
+                .filter_map(|e| Some((e.hostname.clone()?, e.ports.get(&*port.name).copied().unwrap_or(target))))
+                .collect();
+            if service.endpoints.is_empty() {
+                names.push((service.hostname.clone(), target));
+            }
+            EndpointSource::Dns { names, first_only: service.resolution == Resolution::DnsRoundRobin }
+        }
+        // Names that are only known from a request are not resolved yet.
+        Resolution::DynamicDns => EndpointSource::BlackHole,
+    }
+}
+
+/// HTTP version towards instances of a port.
+pub(super) fn upstream_protocol(protocol: AppProtocol) -> UpstreamProtocol {
+    match protocol {
+        AppProtocol::Http2 | AppProtocol::Grpc => UpstreamProtocol::Http2,
+        AppProtocol::Http | AppProtocol::GrpcWeb => UpstreamProtocol::Http1,
+        AppProtocol::Auto => UpstreamProtocol::Client,
+        AppProtocol::Tcp | AppProtocol::Tls | AppProtocol::Https | AppProtocol::Udp => UpstreamProtocol::Tcp,
+    }
+}
+
+/// A cluster that no service makes.
+pub(super) fn special(
+    name: &str,
+    source: EndpointSource,
+    protocol: UpstreamProtocol,
+    origin: Provenance,
+    defaults: &ClusterDefaults,
+) -> Arc<ClusterPlan> {
+    Arc::new(with_hash(ClusterPlan {
+        name: name.into(),
+        source,
+        protocol,
+        balancer: Balancer::default(),
+        connect_timeout: defaults.connect_timeout,
+        service: "".into(),
+        service_name: "".into(),
+        service_namespace: "".into(),
+        external: false,
+        subset: "".into(),
+        origin,
+        policy_origin: defaults.origin.clone(),
+        hash: ContentHash::default(),
+    }))
+}
+
+/// Hash over all of a cluster but where it was written.
+pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
+    let ClusterPlan {
+        name,
+        source,
+        protocol,
+        balancer,
+        connect_timeout,
+        service,
+        service_name,
+        service_namespace,
+        external,
+        subset,
+        origin: _,
+        policy_origin: _,
+        hash: _,
+    } = &plan;
+    let labels = (service, service_name, service_namespace, external, subset);
+    plan.hash = hash_debug(&(name, source, protocol, balancer, connect_timeout, labels));
+    plan
+}
+
+/// What became of a rule's fields for this service port.
+fn account(
+    ledger: &mut Ledger<'_>,
+    rule: &Object<DestinationRule>,
+    input: &ClusterInput<'_>,
+    decides: bool,
+    used: &[Blocks<'_>],
+    index: usize,
+) {
+    let DestinationRule { host, traffic_policy, subsets, export_to, workload_selector } = &rule.spec;
+    ledger.take("spec", "host", host);
+    ledger.take_list("spec", "exportTo", export_to);
+    if let Some(LabelSelector { match_labels }) = workload_selector {
+        ledger.consumed("spec.workloadSelector");
+        ledger.take_map("spec.workloadSelector", "matchLabels", match_labels);
+    }
+    let is_used = |place| {
+        let here = |a: &At<'_>| a.rule.key == rule.key && a.place == place;
+        (
+            used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a))),
+            used.iter().any(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))),
+        )
+    };
+    match traffic_policy {
+        Some(_) if !decides => ledger.overridden("spec.trafficPolicy", "an older DestinationRule for the same host"),
+        Some(policy) => {
+            policy::account(ledger, "spec.trafficPolicy", policy, input.service, is_used(Place::Top));
+            for (i, p) in policy.port_level_settings.iter().enumerate() {
+                policy::account_port(ledger, &Place::Port(i).path(), p, input, is_used(Place::Port(i)));
+            }
+        }
+        None => {}
+    }
+    let earlier = |name: &str, i: usize| {
+        let before = input.rules.iter().take(index).any(|r| r.spec.subsets.iter().any(|s| s.name == name));
+        before || subsets[..i].iter().any(|s| s.name == name)
+    };
+    for (i, subset) in subsets.iter().enumerate() {
+        let Subset { name, labels, traffic_policy } = subset;
+        let at = format!("spec.subsets[{i}]");
+        if earlier(name, i) {
+            ledger.overridden(&at, &format!("an earlier subset {name} of the same host"));
+            continue;
+        }
+        ledger.consumed(&at);
+        ledger.take(&at, "name", name);
+        ledger.take_map(&at, "labels", labels);
+        let Some(policy) = traffic_policy else { continue };
+        policy::account(ledger, &format!("{at}.trafficPolicy"), policy, input.service, is_used(Place::Subset(i)));
+        for (j, p) in policy.port_level_settings.iter().enumerate() {
+            let place = Place::SubsetPort(i, j);
+            policy::account_port(ledger, &place.path(), p, input, is_used(place));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

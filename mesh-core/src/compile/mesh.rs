@@ -1,0 +1,236 @@
+//! Settings of the whole proxy, from MeshConfig and Sidecar.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Ledger;
+use super::memo::{Notes, hash_debug};
+use super::visible::sidecar_for;
+use crate::api::{
+    AccessLogEncoding, Destination, IstioEgressListener, MeshConfig, Object, OutboundTrafficPolicy,
+    OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
+};
+use crate::model::Workload;
+use crate::snapshot::{PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader};
+use crate::world::World;
+
+/// The proxy's settings, and what became of the fields of MeshConfig, Sidecars, and Gateways of other workloads.
+pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Workload>>) -> (ProxyPlan, Notes) {
+    let mesh = &world.mesh().spec;
+    let config = mesh.default_config.as_ref();
+    let text = |t: &String| Some(t.as_str().into()).filter(|_| !t.is_empty());
+    let mut plan = ProxyPlan {
+        id: id.clone(),
+        access_log: !mesh.access_log_file.is_empty(),
+        access_log_json: mesh.access_log_encoding == AccessLogEncoding::Json,
+        access_log_format: text(&mesh.access_log_format),
+        allow_any: outbound_policy(world, id, workload).0,
+        detection_timeout: mesh.protocol_detection_timeout.map(Duration::from).filter(|d| !d.is_zero()),
+        drain_duration: config.and_then(|c| c.drain_duration).map_or(Duration::from_secs(45), Into::into),
+        termination_drain_duration: config
+            .and_then(|c| c.termination_drain_duration)
+            .map_or(Duration::from_secs(5), Into::into),
+        workload: workload.cloned(),
+        hash: crate::api::ContentHash::default(),
+    };
+    plan.hash = hash_debug(&plan);
+    let mut notes = Notes::default();
+    account_mesh(world.mesh(), id, &mut notes);
+    let own = sidecar_for(world, &id.namespace, workload.map(|w| &**w)).filter(|_| id.kind == ProxyKind::Sidecar);
+    for sidecar in world.sidecars().iter() {
+        let mut ledger = Ledger::new(sidecar);
+        match own.is_some_and(|o| o.key == sidecar.key) {
+            true => account_sidecar(&mut ledger, &sidecar.spec),
+            false => ledger.inert("spec", "it is not the Sidecar in force for this workload"),
+        }
+        notes.fates.append(&mut ledger.notes.fates);
+    }
+    if id.kind == ProxyKind::Sidecar {
+        for gateway in world.gateways().iter() {
+            let mut ledger = Ledger::new(gateway);
+            ledger.inert("spec", "Gateways are for gateway workloads, and this is a sidecar");
+            notes.fates.append(&mut ledger.notes.fates);
+        }
+    }
+    (plan, notes)
+}
+
+/// Whether traffic to unknown destinations is let through, who says so, and the service that takes it, if any.
+pub(super) fn outbound_policy(
+    world: &World,
+    id: &ProxyId,
+    workload: Option<&Arc<Workload>>,
+) -> (bool, Provenance, Option<Destination>) {
+    let field = "spec.outboundTrafficPolicy";
+    let sidecar = sidecar_for(world, &id.namespace, workload.map(|w| &**w));
+    let of_sidecar = sidecar.and_then(|s| {
+        let policy = s.spec.outbound_traffic_policy.as_ref()?;
+        Some((policy, Provenance::field(&s.key, &s.origin, field)))
+    });
+    let mesh = world.mesh();
+    let of_mesh = || {
+        let policy = mesh.spec.outbound_traffic_policy.as_ref()?;
+        Some((policy, Provenance::field(&mesh.key, &mesh.origin, field)))
+    };
+    match of_sidecar.or_else(of_mesh) {
+        Some((OutboundTrafficPolicy { mode, egress_proxy, tls: _ }, origin)) => {
+            (*mode != OutboundTrafficPolicyMode::RegistryOnly, origin, egress_proxy.clone())
+        }
+        None => (true, Provenance::default("outboundTrafficPolicy is ALLOW_ANY by default"), None),
+    }
+}
+
+/// The `server` header; `proxyHeaders.server` of the mesh's `defaultConfig` changes it.
+pub(super) fn server_header(mesh: &Object<MeshConfig>, default: &str) -> ServerHeader {
+    let headers = mesh.spec.default_config.as_ref().and_then(|c| c.proxy_headers.as_ref());
+    match headers.and_then(|h| h.server.as_ref()) {
+        Some(s) if s.disabled == Some(true) => ServerHeader::PassThrough,
+        Some(s) if !s.value.is_empty() => ServerHeader::Overwrite(s.value.as_str().into()),
+        _ => ServerHeader::Overwrite(default.into()),
+    }
+}
+
+/// `gatewayTopology.numTrustedProxies`.
+pub(super) fn trusted_hops(mesh: &Object<MeshConfig>) -> u32 {
+    let topology = mesh.spec.default_config.as_ref().and_then(|c| c.gateway_topology.as_ref());
+    topology.map_or(0, |t| t.num_trusted_proxies)
+}
+
+/// `pathNormalization`.
+pub(super) fn path_normalization(mesh: &Object<MeshConfig>) -> PathNormalization {
+    use crate::api::PathNormalization as Api;
+    match mesh.spec.path_normalization.as_ref().map_or(Api::Default, |p| p.normalization) {
+        Api::Default | Api::Base => PathNormalization::Base,
+        Api::None => PathNormalization::None,
+        Api::MergeSlashes => PathNormalization::MergeSlashes,
+        Api::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+    }
+}
+
+fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
+    let Sidecar { workload_selector, ingress, egress, inbound_connection_pool, outbound_traffic_policy } = sidecar;
+    ledger.later("spec", "inboundConnectionPool", inbound_connection_pool);
+    if let Some(selector) = workload_selector {
+        ledger.consumed("spec.workloadSelector");
+        ledger.take_map("spec.workloadSelector", "labels", &selector.labels);
+    }
+    for (i, listener) in ingress.iter().enumerate() {
+        super::inbound::account(ledger, &format!("spec.ingress[{i}]"), listener);
+    }
+    for (i, listener) in egress.iter().enumerate() {
+        let at = format!("spec.egress[{i}]");
+        let IstioEgressListener { port, bind, capture_mode, hosts } = listener;
+        account_port(ledger, &at, port.as_ref());
+        ledger.later(&at, "bind", bind);
+        ledger.later(&at, "captureMode", capture_mode);
+        ledger.take_list(&at, "hosts", hosts);
+    }
+    if let Some(policy) = outbound_traffic_policy {
+        account_policy(ledger, "spec.outboundTrafficPolicy", policy);
+    }
+}
+
+/// What became of the fields of a Sidecar's port.
+pub(super) fn account_port(ledger: &mut Ledger<'_>, at: &str, port: Option<&SidecarPort>) {
+    let Some(SidecarPort { number, protocol, name, target_port }) = port else { return };
+    let at = format!("{at}.port");
+    ledger.take(&at, "number", number);
+    ledger.take(&at, "protocol", protocol);
+    ledger.without_effect(&at, "name", name, "it only names the port");
+    ledger.without_effect(&at, "targetPort", target_port, "it has no effect in Istio");
+}
+
+fn account_policy(ledger: &mut Ledger<'_>, at: &str, policy: &OutboundTrafficPolicy) {
+    let OutboundTrafficPolicy { mode, egress_proxy, tls } = policy;
+    ledger.consumed(at);
+    ledger.take(at, "mode", mode);
+    ledger.later(at, "tls", tls);
+    if let Some(Destination { host, subset, port }) = egress_proxy {
+        let at = format!("{at}.egressProxy");
+        ledger.take(&at, "host", host);
+        ledger.take(&at, "subset", subset);
+        if let Some(port) = port {
+            ledger.take(&format!("{at}.port"), "number", &port.number);
+        }
+    }
+}
+
+/// What became of the mesh's fields. Everything that is not read here is not in force yet.
+fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, notes: &mut Notes) {
+    let mut ledger = Ledger::new(mesh);
+    let read = &mesh.spec;
+    let at = "spec";
+    ledger.take(at, "accessLogFile", &read.access_log_file);
+    ledger.take(at, "accessLogFormat", &read.access_log_format);
+    ledger.take(at, "accessLogEncoding", &read.access_log_encoding);
+    ledger.take(at, "protocolDetectionTimeout", &read.protocol_detection_timeout);
+    ledger.take(at, "connectTimeout", &read.connect_timeout);
+    ledger.take(at, "rootNamespace", &read.root_namespace);
+    ledger.take_list(at, "defaultServiceExportTo", &read.default_service_export_to);
+    ledger.take_list(at, "defaultVirtualServiceExportTo", &read.default_virtual_service_export_to);
+    ledger.take_list(at, "defaultDestinationRuleExportTo", &read.default_destination_rule_export_to);
+    if let Some(policy) = &read.outbound_traffic_policy {
+        account_policy(&mut ledger, "spec.outboundTrafficPolicy", policy);
+    }
+    if let Some(path) = &read.path_normalization {
+        ledger.consumed("spec.pathNormalization");
+        ledger.take("spec.pathNormalization", "normalization", &path.normalization);
+    }
+    if let Some(retry) = &read.default_http_retry_policy {
+        // A wrong policy is reported by validation; the built-in one is in force instead.
+        let _ = super::virtual_service::retry_plan(&mut ledger, "spec.defaultHttpRetryPolicy", retry);
+    }
+    let timeout = "spec.defaultTrafficPolicy.connectionPool.tcp.connectTimeout";
+    let pool = read.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
+    if pool.and_then(|p| p.tcp.as_ref()).is_some_and(|t| t.connect_timeout.is_some()) {
+        ledger.consumed(timeout);
+    }
+    if let Some(config) = &read.default_config {
+        account_proxy(&mut ledger, config, id);
+    }
+    rest_later(&mut ledger, mesh);
+    notes.fates.append(&mut ledger.notes.fates);
+}
+
+fn account_proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {
+    let at = "spec.defaultConfig";
+    ledger.take(at, "drainDuration", &config.drain_duration);
+    ledger.take(at, "terminationDrainDuration", &config.termination_drain_duration);
+    if let Some(Topology { num_trusted_proxies, forward_client_cert_details: _, proxy_protocol: _ }) =
+        &config.gateway_topology
+    {
+        let at = format!("{at}.gatewayTopology");
+        match id.kind {
+            ProxyKind::Gateway => {
+                ledger.take(&at, "numTrustedProxies", num_trusted_proxies);
+            }
+            ProxyKind::Sidecar => ledger.inert(&format!("{at}.numTrustedProxies"), "it is for gateways"),
+        }
+    }
+    if let Some(ProxyHeaders { server: Some(server), .. }) = &config.proxy_headers {
+        let at = format!("{at}.proxyHeaders.server");
+        ledger.take(&at, "disabled", &server.disabled);
+        match server.disabled {
+            Some(true) => ledger.without_effect(&at, "value", &server.value, "the header is left alone"),
+            _ => {
+                ledger.take(&at, "value", &server.value);
+            }
+        }
+    }
+}
+
+/// Leaves of MeshConfig that nothing above has read.
+fn rest_later(ledger: &mut Ledger<'_>, mesh: &Object<MeshConfig>) {
+    let account = super::Account { parts: vec![Arc::new(std::mem::take(&mut ledger.notes))] };
+    let mut rest = Vec::new();
+    for leaf in account.leaves(mesh).into_iter().filter(|l| l.outcome.is_none()) {
+        rest.push(crate::report::Fate {
+            object: mesh.key.clone(),
+            field: leaf.field.into(),
+            outcome: crate::report::Outcome::NotInForceYet,
+        });
+    }
+    let [part] = &account.parts[..] else { return };
+    ledger.notes = Notes::clone(part);
+    ledger.notes.fates.extend(rest);
+}

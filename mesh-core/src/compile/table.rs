@@ -1,0 +1,222 @@
+//! Route tables: virtual hosts by domain.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::memo::{Notes, Planned, hash_debug};
+use super::{Run, VirtualHostInput};
+use crate::api::ContentHash;
+use crate::matching::HostPattern;
+use crate::model::{Route, Service};
+use crate::snapshot::{HttpPlan, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan};
+
+use super::virtual_host::Fallback;
+
+/// A route table of virtual hosts whose domains don't overlap.
+pub(super) fn plan_table(name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Planned<Arc<RouteTable>> {
+    let mut table = RouteTable {
+        name: name.into(),
+        exact: Map::default(),
+        suffix: Vec::new(),
+        prefix: Vec::new(),
+        any: None,
+        hash: hosts.iter().fold(ContentHash::of(name.as_bytes()), |h, v| h.with(v.hash)),
+    };
+    for host in hosts {
+        for domain in &host.domains {
+            match HostPattern::parse(domain) {
+                HostPattern::Any => table.any = Some(host.clone()),
+                HostPattern::Suffix(s) => table.suffix.push((s, host.clone())),
+                HostPattern::Exact(_) => {
+                    table.exact.insert(domain.clone(), host.clone());
+                }
+            }
+        }
+    }
+    table.sort();
+    Planned::new(Arc::new(table), Notes::default())
+}
+
+/// Domains that a service answers to, for a client of a namespace: full name, with a dot at the end, the shorter forms
+/// that are valid there, addresses; for headless services also any name below each.
+pub(super) fn service_domains(
+    service: &Service,
+    aliases: &[&Arc<Service>],
+    namespace: &str,
+    domain: &str,
+) -> Vec<Arc<str>> {
+    let mut out: Vec<Arc<str>> = Vec::new();
+    for host in std::iter::once(&service.hostname).chain(aliases.iter().map(|a| &a.hostname)) {
+        out.push(host.clone());
+        if !host.starts_with('*') {
+            out.push(format!("{host}.").into());
+        }
+        out.extend(alternates(host, namespace, domain).into_iter().map(Into::into));
+    }
+    for ip in &service.addresses {
+        out.push(match ip {
+            IpAddr::V4(ip) => ip.to_string().into(),
+            IpAddr::V6(ip) => format!("[{ip}]").into(),
+        });
+    }
+    if service.headless {
+        let below: Vec<Arc<str>> =
+            out.iter().filter(|d| !d.starts_with('*')).map(|d| format!("*.{d}").into()).collect();
+        out.extend(below);
+    }
+    out
+}
+
+/// Shorter names of `name.ns.svc.domain` for a client: `name.ns` and `name.ns.svc`; in the same namespace `name`, too.
+pub(super) fn alternates(host: &str, namespace: &str, domain: &str) -> Vec<String> {
+    let full = || host.strip_suffix(domain)?.strip_suffix(".svc.");
+    let Some((name, ns)) = full().and_then(|short| short.rsplit_once('.')) else { return Vec::new() };
+    let mut out = Vec::with_capacity(3);
+    if ns == namespace {
+        out.push(name.to_owned());
+    }
+    out.push(format!("{name}.{ns}"));
+    out.push(format!("{name}.{ns}.svc"));
+    out
+}
+
+/// How HTTP is served on a listener of a proxy, beside its routes.
+#[derive(Clone, Debug)]
+pub(super) struct HttpDefaults {
+    pub(super) server: ServerHeader,
+    pub(super) use_remote_address: bool,
+    pub(super) trusted_hops: u32,
+    pub(super) path_normalization: PathNormalization,
+}
+
+impl HttpDefaults {
+    pub(super) fn with(&self, routes: Arc<RouteTable>) -> Arc<HttpPlan> {
+        let Self { server, use_remote_address, trusted_hops, path_normalization } = self.clone();
+        let rest = hash_debug(&(&server, use_remote_address, trusted_hops, path_normalization));
+        let hash = routes.hash.with(rest);
+        Arc::new(HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, hash })
+    }
+}
+
+impl<'a> Run<'a> {
+    /// A route table, remembered.
+    pub(super) fn table(&mut self, name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Arc<RouteTable> {
+        let input = hosts.iter().fold(ContentHash::of(name.as_bytes()), |h, v| h.with(v.hash));
+        // The hash of a virtual host says nothing about where it was written, and pointers matter: a table is reused
+        // only with the very same virtual hosts.
+        let input = hosts.iter().fold(input, |h, v| h.with(ContentHash(Arc::as_ptr(v) as usize as u64)));
+        self.table_memo.get(input, || plan_table(name, hosts)).plan
+    }
+
+    /// Domains of a service, remembered.
+    pub(super) fn domains(&mut self, service: &Service, aliases: &[&Arc<Service>]) -> Arc<[Arc<str>]> {
+        let own = service.hash.with_str(&service.hostname).with_str(&self.id.namespace).with_str(&self.id.domain);
+        let input = aliases.iter().fold(own, |h, a| h.with_str(&a.hostname));
+        let make = || service_domains(service, aliases, &self.id.namespace, &self.id.domain);
+        self.domain_memo.get(input, || Planned::new(make().into(), Notes::default())).plan
+    }
+
+    /// The virtual host of one service port: by the first of its routes that has a rule for this client and port, else
+    /// everything to the service.
+    pub(super) fn service_host(
+        &mut self,
+        (name, port): (Arc<str>, u16),
+        domains: Vec<Arc<str>>,
+        service: &'a Arc<Service>,
+        routes: &[Arc<Route>],
+    ) -> Arc<VirtualHostPlan> {
+        let origin = Provenance::field(&service.key, &service.origin, "spec");
+        let cluster = super::cluster::name(port, "", &service.hostname);
+        for (i, route) in routes.iter().enumerate() {
+            let origin = Provenance::field(&route.key, &route.origin, "spec.hosts");
+            let fallback = Fallback::Nothing;
+            let plan = self.routed_host((name.clone(), port), domains.clone(), route, fallback, origin);
+            if !plan.routes.is_empty() {
+                self.use_route(route);
+                self.overridden(&routes[i + 1..], route, &service.hostname);
+                return plan;
+            }
+        }
+        let (client, defaults) = (self.client.clone(), self.route_defaults.clone());
+        self.virtual_host(&VirtualHostInput {
+            name,
+            domains,
+            port,
+            client: &client,
+            client_hash: self.client_hash,
+            routes: Vec::new(),
+            catch_all_last: false,
+            destinations: BTreeMap::new(),
+            fallback: Fallback::Cluster(cluster),
+            defaults: &defaults,
+            origin,
+        })
+    }
+
+    /// A virtual host with the rules of one route.
+    pub(super) fn routed_host(
+        &mut self,
+        (name, port): (Arc<str>, u16),
+        domains: Vec<Arc<str>>,
+        route: &Arc<Route>,
+        fallback: Fallback,
+        origin: Provenance,
+    ) -> Arc<VirtualHostPlan> {
+        let destinations = self.destinations(&[route]);
+        let (client, defaults) = (self.client.clone(), self.route_defaults.clone());
+        self.virtual_host(&VirtualHostInput {
+            name,
+            domains,
+            port,
+            client: &client,
+            client_hash: self.client_hash,
+            routes: vec![route],
+            catch_all_last: false,
+            destinations,
+            fallback,
+            defaults: &defaults,
+            origin,
+        })
+    }
+
+    /// A virtual host that has no rules of a user.
+    pub(super) fn simple_host(
+        &mut self,
+        (name, port): (&str, u16),
+        domains: &[&str],
+        fallback: Fallback,
+        origin: Provenance,
+    ) -> Arc<VirtualHostPlan> {
+        let (client, defaults) = (self.client.clone(), self.route_defaults.clone());
+        self.virtual_host(&VirtualHostInput {
+            name: name.into(),
+            domains: domains.iter().map(|d| (*d).into()).collect(),
+            port,
+            client: &client,
+            client_hash: self.client_hash,
+            routes: Vec::new(),
+            catch_all_last: false,
+            destinations: BTreeMap::new(),
+            fallback,
+            defaults: &defaults,
+            origin,
+        })
+    }
+
+    /// Says of routes for a host that an older one decides.
+    fn overridden(&mut self, routes: &[Arc<Route>], by: &Route, host: &str) {
+        for route in routes {
+            let by = format!("{} (the first for host {host})", by.key);
+            let fate = crate::report::Fate {
+                object: route.key.clone(),
+                field: "spec".into(),
+                outcome: crate::report::Outcome::Overridden { by: by.into() },
+            };
+            self.parts.push(Arc::new(Notes { fates: vec![fate], reports: Vec::new() }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

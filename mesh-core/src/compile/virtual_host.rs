@@ -1,0 +1,445 @@
+//! Rules -> routes of one virtual host, for one client and port.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::account::fate;
+use super::memo::{Notes, Planned, hash_debug};
+use super::virtual_service::Wrong;
+use crate::api::{ContentHash, MeshConfig, Object};
+use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
+use crate::model::{
+    Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect, StaticMatch,
+};
+use crate::report::{Fate, Outcome};
+use crate::snapshot::{
+    Action, DirectResponse, HeaderOps, Provenance, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath,
+    RoutePlan, VirtualHostPlan, WeightedCluster,
+};
+use crate::world::covers;
+
+/// Who asks: what static conditions are decided on.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    /// Labels of the workload.
+    pub(super) labels: BTreeMap<String, String>,
+    /// Namespace of the workload.
+    pub(super) namespace: Arc<str>,
+    /// `mesh`, or the Gateways whose listener this is.
+    pub(super) gateways: Vec<Arc<str>>,
+}
+
+impl Client {
+    pub(super) fn hash(&self) -> ContentHash {
+        hash_debug(self)
+    }
+
+    /// Why static conditions don't hold; `None` if they do.
+    pub(super) fn misses(&self, only: &StaticMatch, port: u16) -> Option<String> {
+        let StaticMatch { port: wanted, source_labels, source_namespace, gateways } = only;
+        if let Some(wanted) = wanted.filter(|p| *p != port) {
+            return Some(format!("it is for port {wanted}, and this listener's is {port}"));
+        }
+        if !gateways.is_empty() && !gateways.iter().any(|g| self.gateways.contains(g)) {
+            return Some(format!("it is for other gateways than {}", self.gateways.join(", ")));
+        }
+        if !covers(source_labels, &self.labels) {
+            return Some("the client's workload does not have its sourceLabels".into());
+        }
+        if !source_namespace.is_empty() && *source_namespace != self.namespace {
+            return Some(format!("it is for clients in namespace {source_namespace}"));
+        }
+        None
+    }
+}
+
+/// What a destination host is, as far as routes depend on it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Destination {
+    /// Host of the cluster: another one for ExternalName services.
+    pub(super) host: Arc<str>,
+    /// The port, if the service has just one.
+    pub(super) only_port: Option<u16>,
+}
+
+/// What applies where a rule says nothing.
+#[derive(Clone, Debug)]
+pub(super) struct RouteDefaults {
+    pub(super) retry: Option<RetryPlan>,
+    pub(super) retry_origin: Provenance,
+    pub(super) hash: ContentHash,
+}
+
+impl RouteDefaults {
+    /// `defaultHttpRetryPolicy`, else Istio's two retries.
+    pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
+        let field = "spec.defaultHttpRetryPolicy";
+        let mut ledger = super::account::Ledger::new(mesh);
+        let read = |p| super::virtual_service::retry_plan(&mut ledger, field, p);
+        let configured = mesh.spec.default_http_retry_policy.as_ref().map(read);
+        let (retry, retry_origin) = match configured {
+            Some(Ok(policy)) => (policy, Provenance::field(&mesh.key, &mesh.origin, field)),
+            Some(Err(Wrong(..))) | None => (
+                Some(RetryPlan {
+                    attempts: 2,
+                    per_try_timeout: None,
+                    on: super::virtual_service::default_retry_on(),
+                    status_codes: std::collections::BTreeSet::new(),
+                    backoff: Duration::from_millis(25),
+                }),
+                Provenance::default("two retries of what was certainly not processed, by default"),
+            ),
+        };
+        let hash = hash_debug(&retry);
+        Self { retry, retry_origin, hash }
+    }
+}
+
+/// Everything that the routes of a virtual host depend on.
+#[derive(Debug)]
+pub(super) struct VirtualHostInput<'a> {
+    pub(super) name: Arc<str>,
+    pub(super) domains: Vec<Arc<str>>,
+    pub(super) port: u16,
+    pub(super) client: &'a Client,
+    pub(super) client_hash: ContentHash,
+    /// Rules, from one object for a sidecar, from several for a gateway. None: everything to `fallback`.
+    pub(super) routes: Vec<&'a Arc<Route>>,
+    /// Rules that match everything go after the others (gateways merge objects so).
+    pub(super) catch_all_last: bool,
+    /// Destinations of the rules by host.
+    pub(super) destinations: BTreeMap<Arc<str>, Destination>,
+    /// Action without rules.
+    pub(super) fallback: Fallback,
+    pub(super) defaults: &'a RouteDefaults,
+    pub(super) origin: Provenance,
+}
+
+/// What a virtual host without rules does.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Fallback {
+    /// Answers 404: has no routes.
+    Nothing,
+    /// One route to a cluster, with default retries.
+    Cluster(Arc<str>),
+    /// One route to a cluster, with these retries.
+    Plain(Arc<str>, Option<RetryPlan>),
+    /// Answers with a status.
+    Status(StatusCode),
+    /// Redirects to https (`httpsRedirect`), before any rule.
+    Https,
+}
+
+impl VirtualHostInput<'_> {
+    pub(super) fn hash(&self) -> ContentHash {
+        let mut h = ContentHash::of(self.name.as_bytes()).with(ContentHash(self.port.into())).with(self.client_hash);
+        for d in &self.domains {
+            h = h.with_str(d);
+        }
+        for r in &self.routes {
+            h = h.with(r.hash).with_str(&r.key.namespace).with_str(&r.key.name);
+        }
+        for (host, Destination { host: target, only_port }) in &self.destinations {
+            h = h.with_str(host).with_str(target).with(ContentHash(only_port.map_or(0, u64::from)));
+        }
+        h.with(ContentHash(self.catch_all_last.into())).with(self.defaults.hash).with(hash_debug(&self.fallback))
+    }
+}
+
+pub(super) fn plan_virtual_host(input: &VirtualHostInput<'_>) -> Planned<Arc<VirtualHostPlan>> {
+    let mut notes = Notes::default();
+    let mut routes: Vec<Arc<RoutePlan>> = Vec::new();
+    if input.fallback != Fallback::Https {
+        let mut rules: Vec<&Arc<Rule>> = input.routes.iter().flat_map(|r| &r.http).collect();
+        rules.sort_by_key(|r| std::cmp::Reverse(r.precedence));
+        let mut taken: Option<Provenance> = None;
+        for rule in rules {
+            plan_rule(input, rule, &mut taken, &mut routes, &mut notes.fates);
+        }
+    }
+    if input.catch_all_last {
+        routes.sort_by_key(|r| r.matches.is_catch_all());
+    }
+    if routes.is_empty() {
+        routes.extend(fallback_route(input).map(Arc::new));
+    }
+    let (name, domains) = (input.name.clone(), input.domains.clone());
+    let hash = routes.iter().fold(hash_debug(&(&name, &domains)), |h, r| h.with(r.hash));
+    let plan = VirtualHostPlan { name, domains, routes, origin: input.origin.clone(), hash };
+    Planned::new(Arc::new(plan), notes)
+}
+
+/// The routes of a rule, up to the first that takes everything: what comes after that can't be reached.
+fn plan_rule(
+    input: &VirtualHostInput<'_>,
+    rule: &Rule,
+    taken: &mut Option<Provenance>,
+    routes: &mut Vec<Arc<RoutePlan>>,
+    fates: &mut Vec<Fate>,
+) {
+    // Gateways put catch-all routes last, so that none hides another object's rules.
+    let same_object = |p: &Provenance| !input.catch_all_last || p.object == rule.origin.object;
+    let by = |p: &Provenance| Outcome::Overridden { by: words(p) };
+    if let Some(p) = taken.as_ref().filter(|p| same_object(p)) {
+        fates.extend(fate(&rule.origin, by(p)));
+        return;
+    }
+    if let RuleAction::Delegate(..) = rule.action {
+        return;
+    }
+    let mut used = rule.matches.is_empty();
+    if rule.matches.is_empty() {
+        routes.push(Arc::new(route(input, rule, None)));
+        *taken = Some(rule.origin.clone());
+    }
+    let mut miss = String::new();
+    for m in &rule.matches {
+        if let Some(p) = taken.as_ref().filter(|p| same_object(p)) {
+            fates.extend(fate(&m.origin, by(p)));
+            continue;
+        }
+        if let Some(why) = input.client.misses(&m.only, input.port) {
+            fates.extend(fate(&m.origin, Outcome::Inert { because: why.as_str().into() }));
+            miss = why;
+            continue;
+        }
+        used = true;
+        fates.extend(fate(&m.origin, Outcome::Consumed));
+        routes.push(Arc::new(route(input, rule, Some(m))));
+        if hides_the_rest(&m.request) {
+            *taken = Some(m.origin.clone());
+        }
+    }
+    let outcome = if used { Outcome::Consumed } else { Outcome::Inert { because: miss.into() } };
+    fates.extend(fate(&rule.origin, outcome));
+}
+
+fn hides_the_rest(request: &RequestMatch) -> bool {
+    request.is_catch_all()
+}
+
+fn words(p: &Provenance) -> Arc<str> {
+    match &p.object {
+        Some(key) => format!("{key} {}", p.field).into(),
+        None => p.field.clone(),
+    }
+}
+
+fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> RoutePlan {
+    let matches = m.map(|m| m.request.clone()).unwrap_or_default();
+    let mut authority = rule.authority.clone();
+    let (mut request_headers, mut response_headers) = (rule.request_headers.clone(), rule.response_headers.clone());
+    let action = match &rule.action {
+        RuleAction::Redirect(r) => Action::Redirect(redirect(r, &matches, input.port)),
+        RuleAction::Direct(d) => Action::Direct(d.clone()),
+        RuleAction::Forward(backends) => {
+            let mut clusters = clusters(input, backends);
+            // A single destination has no level of its own: its operations follow the rule's.
+            if let [only] = &mut *clusters {
+                request_headers = followed_by(request_headers, std::mem::take(&mut only.request_headers));
+                response_headers = followed_by(response_headers, std::mem::take(&mut only.response_headers));
+                authority = authority.or(only.authority.take());
+            }
+            Action::Forward(clusters)
+        }
+        RuleAction::Delegate(..) => Action::Forward(Vec::new()),
+    };
+    let forwards = matches!(action, Action::Forward(_));
+    let (retry, retry_origin) = match &rule.retries {
+        Some(r) => (r.value.clone(), r.origin.clone()),
+        None => (input.defaults.retry.clone().filter(|_| forwards), input.defaults.retry_origin.clone()),
+    };
+    let (timeout, timeout_origin) = match &rule.timeout {
+        Some(t) => (t.value, t.origin.clone()),
+        None => (None, Provenance::default(NO_TIMEOUT)),
+    };
+    let path = rule.rewrite.as_ref().map(|r| match (r, matches.prefix_length()) {
+        (PathRewrite::Uri(to), Some(length)) => RewritePath::Prefix(length, to.clone()),
+        (PathRewrite::Uri(to), None) => RewritePath::Full(to.clone()),
+        (PathRewrite::Regex(regex, to), _) => RewritePath::Regex(regex.clone(), to.clone()),
+    });
+    let rewrite = (path.is_some() || authority.is_some()).then_some(Rewrite { path, authority });
+    with_hash(RoutePlan {
+        name: match m.map(|m| &*m.name) {
+            Some(name) if !name.is_empty() => format!("{}.{name}", rule.name).into(),
+            _ => rule.name.clone(),
+        },
+        matches,
+        action,
+        request_headers,
+        response_headers,
+        rewrite,
+        timeout,
+        retry,
+        origin: m.map_or(&rule.origin, |m| &m.origin).clone(),
+        timeout_origin,
+        retry_origin,
+        hash: ContentHash::default(),
+    })
+}
+
+const NO_TIMEOUT: &str = "no timeout, by default";
+
+fn redirect(from: &RuleRedirect, matches: &RequestMatch, port: u16) -> RedirectPlan {
+    let RuleRedirect { code, scheme, authority, port: redirect_port, path } = from;
+    RedirectPlan {
+        code: *code,
+        scheme: scheme.clone(),
+        authority: authority.clone(),
+        port: match redirect_port {
+            RedirectPort::Keep => None,
+            RedirectPort::Explicit(p) => Some(*p),
+            RedirectPort::Listener => Some(port),
+        },
+        path: path.as_ref().map(|p| match p {
+            RedirectTo::Path(p) => RedirectPath::Full(p.clone()),
+            RedirectTo::Prefix(p) => match matches.prefix_length() {
+                Some(length) => RedirectPath::Prefix(length, p.clone()),
+                None => RedirectPath::Full(p.clone()),
+            },
+        }),
+    }
+}
+
+fn clusters(input: &VirtualHostInput<'_>, backends: &[Backend]) -> Vec<WeightedCluster> {
+    let all = backends.iter().filter(|b| b.weight > 0);
+    all.map(|b| weighted(b, input.destinations.get(&b.host), input.port)).collect()
+}
+
+/// A destination as a cluster name. Its port: as written, else the service's only one, else the listener's.
+pub(super) fn weighted(backend: &Backend, destination: Option<&Destination>, port: u16) -> WeightedCluster {
+    let Backend {
+        origin,
+        host,
+        subset,
+        port: own,
+        weight,
+        missing_status,
+        request_headers,
+        response_headers,
+        authority,
+    } = backend;
+    let host = destination.map_or(host, |d| &d.host);
+    let port = own.or(destination.and_then(|d| d.only_port)).unwrap_or(port);
+    WeightedCluster {
+        cluster: super::cluster::name(port, subset, host),
+        missing_status: *missing_status,
+        weight: *weight,
+        request_headers: request_headers.clone(),
+        response_headers: response_headers.clone(),
+        authority: authority.clone(),
+        origin: origin.clone(),
+    }
+}
+
+/// Header operations of a rule, then of its only destination: a later `set` replaces all that was set or added before.
+fn followed_by(mut first: HeaderOps, then: HeaderOps) -> HeaderOps {
+    let HeaderOps { remove, set, add } = then;
+    let replaced = |(name, _): &(http::HeaderName, HeaderValueTemplate)| set.iter().any(|(n, _)| n == name);
+    first.set.retain(|op| !replaced(op));
+    first.add.retain(|op| !replaced(op));
+    first.remove.extend(remove);
+    first.set.extend(set);
+    first.add.extend(add);
+    first.set.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+    first.add.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+    first
+}
+
+fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
+    let defaults = input.defaults;
+    let one = |cluster: &Arc<str>| Action::Forward(vec![plain(cluster.clone(), input.origin.clone())]);
+    let (action, retry, retry_origin) = match &input.fallback {
+        Fallback::Nothing => return None,
+        Fallback::Cluster(c) => (one(c), defaults.retry.clone(), defaults.retry_origin.clone()),
+        Fallback::Plain(c, retry) => (one(c), retry.clone(), Provenance::default("retries of this kind of listener")),
+        Fallback::Status(status) => (
+            Action::Direct(DirectResponse { status: *status, body: bytes::Bytes::new() }),
+            None,
+            Provenance::default("nothing is forwarded"),
+        ),
+        Fallback::Https => (
+            Action::Redirect(RedirectPlan {
+                code: StatusCode::MOVED_PERMANENTLY,
+                scheme: Some("https".into()),
+                authority: None,
+                port: None,
+                path: None,
+            }),
+            None,
+            Provenance::default("nothing is forwarded"),
+        ),
+    };
+    Some(with_hash(RoutePlan {
+        name: match &input.fallback {
+            Fallback::Https => "".into(),
+            Fallback::Plain(..) | Fallback::Status(_) if &*input.name != "allow_any" && &*input.name != "block_all" => {
+                "default".into()
+            }
+            Fallback::Plain(..) | Fallback::Status(_) => input.name.clone(),
+            Fallback::Cluster(_) | Fallback::Nothing => "default".into(),
+        },
+        matches: RequestMatch { uri: Some(StringMatcher::Prefix("/".into())), ..RequestMatch::default() },
+        action,
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
+        rewrite: None,
+        timeout: None,
+        retry,
+        origin: input.origin.clone(),
+        timeout_origin: Provenance::default(NO_TIMEOUT),
+        retry_origin,
+        hash: ContentHash::default(),
+    }))
+}
+
+/// A cluster that takes everything.
+pub(super) fn plain(cluster: Arc<str>, origin: Provenance) -> WeightedCluster {
+    WeightedCluster {
+        cluster,
+        missing_status: StatusCode::SERVICE_UNAVAILABLE,
+        weight: 1,
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
+        authority: None,
+        origin,
+    }
+}
+
+/// Hash over all of a route but where it was written.
+fn with_hash(mut plan: RoutePlan) -> RoutePlan {
+    let RoutePlan {
+        name,
+        matches,
+        action,
+        request_headers,
+        response_headers,
+        rewrite,
+        timeout,
+        retry,
+        origin: _,
+        timeout_origin: _,
+        retry_origin: _,
+        hash: _,
+    } = &plan;
+    let rest = (name, matches, request_headers, response_headers, rewrite, timeout, retry);
+    let action = match action {
+        Action::Forward(clusters) => clusters.iter().map(hash_weighted).fold(ContentHash(1), ContentHash::with),
+        Action::Redirect(r) => hash_debug(r),
+        Action::Direct(d) => hash_debug(d),
+    };
+    plan.hash = hash_debug(&rest).with(action);
+    plan
+}
+
+pub(super) fn hash_weighted(cluster: &WeightedCluster) -> ContentHash {
+    let WeightedCluster { cluster, missing_status, weight, request_headers, response_headers, authority, origin: _ } =
+        cluster;
+    hash_debug(&(cluster, missing_status, weight, request_headers, response_headers, authority))
+}
+
+#[cfg(test)]
+mod tests;
