@@ -11,5 +11,8 @@ pub mod admin;
 pub mod detect;
 pub mod discovery;
 pub mod drain;
+pub(crate) mod explicit;
+pub mod listener;
 pub mod net;
+pub mod tcp;
 pub mod telemetry;

@@ -190,7 +190,7 @@ pub enum Tunnel {
 }
 
 /// One instance: a pod, a WorkloadEntry, an endpoint of a ServiceEntry.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// Unique id: `cluster/group/kind/namespace/name`.

@@ -22,6 +22,15 @@ impl<S> Prefixed<S> {
         Self { prefix, stream }
     }
 
+    /// Puts bytes back before what comes next.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        if self.prefix.is_empty() {
+            self.prefix = bytes;
+        } else if !bytes.is_empty() {
+            self.prefix = [bytes, std::mem::take(&mut self.prefix)].concat().into();
+        }
+    }
+
     /// The stream below.
     pub fn get_ref(&self) -> &S {
         &self.stream

@@ -1,0 +1,94 @@
+//! Explicit proxying: clients that were told of the proxy by `http_proxy` name their destination themselves, in the
+//! request's absolute form or with CONNECT.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use mesh_core::record::ConnInfo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::detect::Prefixed;
+use crate::listener::{HttpServer, Route, Shared, split_authority};
+use crate::net::Net;
+
+/// Longest head of a CONNECT request.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Serves one connection of such a client.
+pub(crate) async fn serve<N, H>(shared: Arc<Shared<N, H>>, mut stream: N::Stream, mut conn: ConnInfo)
+where
+    N: Net,
+    H: HttpServer<Prefixed<N::Stream>>,
+{
+    let mut bytes = BytesMut::with_capacity(1024);
+    let drain = shared.outbound.clone();
+    let head = loop {
+        match connect_head(&bytes) {
+            Head::Partial if bytes.len() < MAX_HEAD => {}
+            Head::Connect(authority, length) => break (authority, length),
+            Head::Partial => return refuse(&mut stream, "431 Request Header Fields Too Large").await,
+            Head::Other => {
+                let stream = Prefixed::new(bytes.freeze(), stream);
+                return shared.http.serve(stream, Arc::new(conn), Route::ByAuthority, drain).await;
+            }
+        }
+        if !matches!(stream.read_buf(&mut bytes).await, Ok(n) if n > 0) {
+            return;
+        }
+    };
+    let (authority, length) = head;
+    let Some(snapshot) = shared.snapshot.load_full() else { return };
+    let to = match Route::of_authority(&snapshot, &authority, 443) {
+        Some(to) => Some(to),
+        None => resolve(&shared.net, &authority).await,
+    };
+    let Some(to) = to else { return refuse(&mut stream, "502 Bad Gateway").await };
+    if stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_err() {
+        return;
+    }
+    conn.local = to;
+    let rest = bytes.split_off(length).freeze();
+    shared.route(&snapshot, Prefixed::new(rest, stream), conn, Route::Outbound(to), drain).await;
+}
+
+/// A name that the mesh does not know.
+async fn resolve<N: Net>(net: &N, authority: &str) -> Option<SocketAddr> {
+    let (host, port) = split_authority(authority, 443)?;
+    let found = net.resolve(host).await.ok()?;
+    found.addresses.first().map(|ip| SocketAddr::new(*ip, port))
+}
+
+async fn refuse<S: AsyncWriteExt + Unpin>(stream: &mut S, status: &str) {
+    let text = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    // The client may have gone; there is nobody else to tell.
+    let _ = stream.write_all(&Bytes::from(text)).await;
+}
+
+/// What a connection begins with.
+#[derive(PartialEq, Eq, Debug)]
+enum Head {
+    /// May still become CONNECT.
+    Partial,
+    /// CONNECT to this authority; the head has this many bytes.
+    Connect(String, usize),
+    /// Any other request.
+    Other,
+}
+
+fn connect_head(bytes: &[u8]) -> Head {
+    const METHOD: &[u8] = b"CONNECT ";
+    if !bytes.starts_with(METHOD) {
+        return if METHOD.starts_with(bytes) { Head::Partial } else { Head::Other };
+    }
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Head::Partial };
+    let line = bytes[METHOD.len()..end].split(|b| *b == b'\r').next().unwrap_or_default();
+    let authority = line.split(|b| *b == b' ').next().unwrap_or_default();
+    match (std::str::from_utf8(authority), line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")) {
+        (Ok(authority), true) => Head::Connect(authority.to_owned(), end + 4),
+        _ => Head::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! From an accepted connection to HTTP or TCP: the original destination, the plan's decision, sniffing where the decision
+//! needs the first bytes.
+
+pub(crate) mod accept;
+mod sniffing;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
+use mesh_core::env::Env;
+use mesh_core::record::{ConnInfo, Sink};
+use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot, TcpPlan};
+
+use self::sniffing::{Sniffed, sniffing};
+use crate::detect::Prefixed;
+use crate::drain::Drain;
+use crate::net::{Net, Stream};
+use crate::tcp::{self, Connected, Finish, Tools, Upstreams};
+
+/// Ports of capture: a connection that was meant for one of them would come back to us for ever.
+pub const CAPTURE_PORTS: [u16; 2] = [15001, 15006];
+
+/// By which door a connection comes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// 15001: from the own application.
+    Outbound,
+    /// 15006: to the own application.
+    Inbound,
+    /// A gateway's listener of this port of the plan.
+    Gateway(u16),
+    /// Explicit proxying: the client names where it wants to go.
+    Explicit,
+}
+
+impl Door {
+    /// Direction of its listeners.
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Outbound | Self::Explicit => Direction::Outbound,
+            Self::Inbound => Direction::Inbound,
+            Self::Gateway(_) => Direction::Gateway,
+        }
+    }
+}
+
+/// Which listener of the plan serves the requests of a connection. Looked up again in the snapshot of each request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// Listener for this original destination.
+    Outbound(SocketAddr),
+    /// Listener of this port of the workload.
+    Inbound(u16),
+    /// Listener of this port of the gateway.
+    Gateway(u16),
+    /// The one for the request's authority (explicit proxying).
+    ByAuthority,
+}
+
+impl Route {
+    /// The listener's plan. [`Route::ByAuthority`] has one only once the request is known: see [`Route::of_authority`].
+    pub fn listener(self, snapshot: &Snapshot) -> Option<&Arc<ListenerPlan>> {
+        match self {
+            Self::Outbound(to) => Some(snapshot.outbound(Some(to.ip()), to.port())),
+            Self::Inbound(port) => Some(snapshot.inbound(port)),
+            Self::Gateway(port) => snapshot.gateway(port),
+            Self::ByAuthority => None,
+        }
+    }
+
+    /// For an explicitly proxied request: where its authority leads, by the mesh's names. `default_port` is that of the
+    /// request's scheme.
+    pub fn of_authority(snapshot: &Snapshot, authority: &str, default_port: u16) -> Option<SocketAddr> {
+        let (host, port) = split_authority(authority, default_port)?;
+        if let Ok(ip) = host.parse() {
+            return Some(SocketAddr::new(ip, port));
+        }
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let entry = snapshot.names.get(host.as_str())?;
+        entry.addresses.first().map(|ip| SocketAddr::new(*ip, port))
+    }
+}
+
+/// Host (without brackets) and port.
+pub(crate) fn split_authority(authority: &str, default_port: u16) -> Option<(&str, u16)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, port.parse().ok()?)),
+            None => rest.is_empty().then_some((host, default_port)),
+        };
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) => Some((host, port.parse().ok()?)),
+        None => Some((authority, default_port)),
+    }
+}
+
+/// Serves HTTP on connections that were decided to be HTTP: the stack.
+pub trait HttpServer<S>: Send + Sync + 'static {
+    /// Serves one connection until it ends. Each request loads the snapshot in force, counts itself in `drain`, and while
+    /// that drains, answers with `connection: close` or GOAWAY.
+    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send;
+}
+
+/// What all connections of a proxy share.
+pub struct Shared<N, H> {
+    /// Sockets.
+    pub net: N,
+    /// The HTTP stack.
+    pub http: H,
+    /// Endpoints for TCP streams.
+    pub upstreams: Arc<dyn Upstreams>,
+    /// Clock and randomness.
+    pub env: Arc<dyn Env>,
+    /// Readers of finished streams.
+    pub sink: Arc<dyn Sink>,
+    /// The plan in force.
+    pub snapshot: ArcSwapOption<Snapshot>,
+    /// Drain of inbound and gateway listeners.
+    pub inbound: Drain,
+    /// Drain of outbound listeners, which go on until the application has gone.
+    pub outbound: Drain,
+    /// Traffic of this network namespace is captured (original destinations, source 127.0.0.6 towards the application).
+    pub captured: bool,
+}
+
+impl<N: Net, H: HttpServer<Prefixed<N::Stream>>> Shared<N, H> {
+    fn tools(&self) -> Tools<'_, N> {
+        let Self { net, upstreams, env, sink, captured, .. } = self;
+        Tools { net, upstreams: &**upstreams, env: &**env, sink, captured: *captured }
+    }
+
+    pub(crate) fn drain_of(&self, door: Door) -> &Drain {
+        match door.direction() {
+            Direction::Outbound => &self.outbound,
+            Direction::Inbound | Direction::Gateway => &self.inbound,
+        }
+    }
+
+    /// Serves one accepted connection until it ends.
+    pub async fn serve(self: Arc<Self>, stream: N::Stream, door: Door) {
+        let Some(snapshot) = self.snapshot.load_full() else { return };
+        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+        let local = match door {
+            Door::Gateway(_) | Door::Explicit => own,
+            Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
+                Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
+                // The port of the door itself: nobody captured this connection, and following it would be a loop.
+                _ => return,
+            },
+        };
+        let conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into() };
+        let route = match door {
+            Door::Outbound => Route::Outbound(local),
+            Door::Inbound => Route::Inbound(local.port()),
+            Door::Gateway(port) => Route::Gateway(port),
+            Door::Explicit => return crate::explicit::serve(self, stream, conn).await,
+        };
+        let drain = self.drain_of(door).clone();
+        self.route(&snapshot, Prefixed::new(Bytes::new(), stream), conn, route, drain).await;
+    }
+
+    /// Serves a connection whose destination is known.
+    pub(crate) async fn route(
+        self: Arc<Self>,
+        snapshot: &Snapshot,
+        stream: Prefixed<N::Stream>,
+        mut conn: ConnInfo,
+        route: Route,
+        drain: Drain,
+    ) {
+        let Some(listener) = route.listener(snapshot) else { return };
+        let mut facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected: None };
+        let mut sniffed = Sniffed::nothing(stream);
+        if let ConnDecision::NeedBytes = decide_connection(listener, &facts) {
+            sniffed = Box::pin(sniffing(&self.tools(), snapshot, listener, &conn, sniffed.stream)).await;
+            if let Some(Detected::Tls { sni: Some(sni), .. }) = &sniffed.detected {
+                conn.sni = sni.clone();
+            }
+            facts.detected = sniffed.detected.or(Some(Detected::Other));
+        }
+        let conn = Arc::new(conn);
+        match decide_connection(listener, &facts) {
+            ConnDecision::Http(_) => self.http.serve(sniffed.stream, conn, route, drain).await,
+            ConnDecision::Tcp(plan) => {
+                let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
+                let _in_flight = drain.enter();
+                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, sniffed.stream, early)).await;
+            }
+            ConnDecision::NeedBytes => {}
+            ConnDecision::Close(why) => {
+                sniffed.stream.abort_on_close();
+                Finish::new(&conn, snapshot, &*self.env, &self.sink).no_rule(why);
+            }
+        }
+    }
+}
+
+/// An upstream that was dialled while sniffing, and the plan that it was dialled for.
+type Early<S> = Option<(Arc<TcpPlan>, Connected<S>)>;
