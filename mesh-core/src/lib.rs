@@ -18,6 +18,8 @@ pub mod env;
 pub mod error;
 #[cfg(test)]
 mod fixtures;
+#[cfg(feature = "layers")]
+pub mod layers;
 pub mod matching;
 pub mod model;
 pub mod record;

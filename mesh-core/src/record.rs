@@ -136,6 +136,18 @@ pub struct Cx {
     pub request_bytes: AtomicU64,
     /// Bytes of the response's body.
     pub response_bytes: AtomicU64,
+    /// `x-request-id` in force.
+    pub request_id: OnceLock<HeaderValue>,
+    /// `x-forwarded-for` as sent on, if there is one.
+    pub forwarded_for: OnceLock<HeaderValue>,
+    /// Authority sent on, if the route changes it.
+    pub authority: OnceLock<HeaderValue>,
+    /// Who a forwarding header says the client is; unset: the peer itself.
+    pub remote: OnceLock<SocketAddr>,
+    /// Path for the log, where it is not the one of the request line (normalized, or `x-envoy-original-path`).
+    pub path: OnceLock<String>,
+    /// `x-envoy-upstream-service-time` in milliseconds; [`u64::MAX`]: no upstream answered.
+    pub service_time: AtomicU64,
 }
 
 impl Cx {
@@ -154,7 +166,18 @@ impl Cx {
             failure_reason: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
+            request_id: OnceLock::new(),
+            forwarded_for: OnceLock::new(),
+            authority: OnceLock::new(),
+            remote: OnceLock::new(),
+            path: OnceLock::new(),
+            service_time: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// The client's address: the one that `x-forwarded-for` gives (port 0), else the peer's.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.get().copied().unwrap_or(self.conn.peer)
     }
 
     /// Adds a flag.

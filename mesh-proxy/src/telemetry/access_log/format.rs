@@ -363,7 +363,7 @@ impl Operator {
                 }
             }
             Self::DownstreamLocalAddress => put(out, &cx.conn.local),
-            Self::DownstreamRemoteAddress => put(out, &cx.conn.peer),
+            Self::DownstreamRemoteAddress => put(out, &cx.remote()),
             Self::RequestedServerName => out.extend_from_slice(cx.conn.sni.as_bytes()),
             Self::RouteName => out.extend_from_slice(cx.route.get().map(|r| r.name.as_bytes()).unwrap_or_default()),
             Self::AttemptCount => number(out, u64::from(cx.attempts.load(Ordering::Relaxed))),

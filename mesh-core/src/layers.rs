@@ -1,0 +1,59 @@
+//! The traffic Layers: tower services over one pair of types, `Request<`[`Body`]`>` in and `Response<`[`Body`]`>` or
+//! [`crate::error::Error`] out.
+//!
+//! Every Layer is always ready: a limit that is reached is an error at once, never a queue in `poll_ready`. A Layer takes
+//! a plain config struct, is generic over the inner service only, and does nothing but pass the request on when its
+//! config asks for nothing. The order is not made here: the proxy's `stack` writes it down, one function per level.
+//! Between levels a stack is erased to a [`BoxService`], twice for each request (route and cluster), never per Layer.
+
+pub mod body;
+pub mod boxed;
+pub mod limits;
+pub mod meter;
+pub mod modify;
+pub mod respond;
+pub mod retry;
+pub mod sanitize;
+pub mod slot;
+pub mod timeout;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use body::{Body, BoxBody};
+pub use boxed::{BoxFuture, BoxService, HttpService};
+pub use limits::{Limits, LimitsLayer};
+pub use meter::{Meter, MeterBody, MeterConfig, MeterLayer};
+pub use modify::{Modify, ModifyConfig, ModifyLayer};
+pub use respond::{LocalReply, Respond, RespondLayer};
+pub use retry::{Retry, RetryConfig, RetryLayer};
+pub use sanitize::{Sanitize, SanitizeConfig, SanitizeLayer};
+pub use slot::{Extension, Slot, SlotLayer};
+pub use timeout::{PerTry, PerTryLayer, Timeout, TimeoutConfig, TimeoutLayer};
+
+use crate::error::Error;
+
+/// The request that every Layer takes.
+pub type Request = http::Request<Body>;
+/// The response that every Layer gives.
+pub type Response = http::Response<Body>;
+
+/// What the Layers ask of the service below: ours, clonable, ready at any time, of the uniform types. Implemented by every
+/// such tower service; a shorthand for bounds.
+pub trait Upstream:
+    tower::Service<Request, Response = Response, Error = Error, Future: Send + 'static> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Upstream for S
+where
+    S: tower::Service<Request, Response = Response, Error = Error> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+}
+
+/// `option_layer`: the Layer if its slot is filled, else the inner service as it is.
+pub type Opt<Filled, Empty> = tower::util::Either<Filled, Empty>;
+
+/// A boxed future that can be sent to another thread.
+pub type SendFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

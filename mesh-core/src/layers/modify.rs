@@ -1,0 +1,267 @@
+//! What a route does to a request and its response: header operations, rewrite, redirect, direct response. One Layer over
+//! the plan's action, so that a route with nothing to do costs nothing.
+
+mod template;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderName, LOCATION};
+use http::{HeaderMap, HeaderValue, Uri};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::{LocalReply, Request, Response, Upstream};
+use crate::decide::{apply_redirect, rewrite_path};
+use crate::error::Error;
+use crate::matching::{HeaderValueTemplate, RequestFacts};
+use crate::record::Cx;
+use crate::snapshot::{Action, HeaderOps, RoutePlan, WeightedCluster};
+use template::Scope;
+
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+
+/// Config of [`ModifyLayer`].
+#[derive(Clone, Debug)]
+pub struct ModifyConfig {
+    /// The route.
+    pub route: Arc<RoutePlan>,
+    /// Index of the destination among the action's; ignored for redirects and direct responses.
+    pub destination: usize,
+}
+
+/// Applies a route to requests and responses.
+///
+/// ```
+/// use std::sync::Arc;
+/// use mesh_core::layers::{ModifyConfig, ModifyLayer};
+/// use mesh_core::snapshot::RoutePlan;
+///
+/// fn of(route: Arc<RoutePlan>) -> ModifyLayer {
+///     ModifyLayer::new(ModifyConfig { route, destination: 0 })
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ModifyLayer(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    config: ModifyConfig,
+    // A response header value reads request headers: they have to be kept.
+    keep_request: bool,
+    // No response header operations at all.
+    plain_response: bool,
+}
+
+impl ModifyLayer {
+    /// With this config.
+    pub fn new(config: ModifyConfig) -> Self {
+        let (mut keep_request, mut plain_response) = (false, true);
+        for ops in config.response_ops() {
+            plain_response &= ops.is_empty();
+            let parts = |(_, v): &(_, HeaderValueTemplate)| matches!(v, HeaderValueTemplate::Parts(_));
+            keep_request |= ops.set.iter().any(parts) || ops.add.iter().any(parts);
+        }
+        Self(Arc::new(Compiled { config, keep_request, plain_response }))
+    }
+}
+
+impl ModifyConfig {
+    fn destination(&self) -> Option<&WeightedCluster> {
+        match &self.route.action {
+            Action::Forward(clusters) => clusters.get(self.destination),
+            Action::Redirect(_) | Action::Direct(_) => None,
+        }
+    }
+
+    /// The destination's operations come before the route's.
+    fn request_ops(&self) -> impl Iterator<Item = &HeaderOps> {
+        self.destination().map(|d| &d.request_headers).into_iter().chain([&self.route.request_headers])
+    }
+
+    fn response_ops(&self) -> impl Iterator<Item = &HeaderOps> {
+        self.destination().map(|d| &d.response_headers).into_iter().chain([&self.route.response_headers])
+    }
+
+    /// The answer, if the route makes it itself.
+    fn answer(&self, request: &Request, cx: Option<&Cx>) -> Option<Response> {
+        let (reply, location) = match &self.route.action {
+            Action::Forward(_) => return None,
+            Action::Redirect(plan) => {
+                let location = with_facts(request, |facts| apply_redirect(plan, facts));
+                (LocalReply::new(plan.code, "", "direct_response"), Some(location))
+            }
+            Action::Direct(direct) => {
+                let mut reply = LocalReply::new(direct.status, "", "direct_response");
+                reply.body = Bytes::clone(&direct.body);
+                // As Envoy does for every status that may carry one.
+                let located = direct.status.is_redirection() || direct.status == http::StatusCode::CREATED;
+                let own = |f: &RequestFacts<'_>| {
+                    format!(
+                        "{}://{}{}",
+                        f.scheme,
+                        f.authority,
+                        request.uri().path_and_query().map_or("/", |p| p.as_str())
+                    )
+                };
+                (reply, located.then(|| with_facts(request, own)))
+            }
+        };
+        let mut response = reply.into_response(cx);
+        if let Some(location) = location.and_then(|l| HeaderValue::try_from(l).ok()) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Some(response)
+    }
+
+    fn change(&self, request: &mut Request, cx: Option<&Cx>) {
+        for ops in self.request_ops().filter(|ops| !ops.is_empty()) {
+            template::apply_to_request(ops, request, cx);
+        }
+        let rewrite = self.route.rewrite.as_ref();
+        let authority = self.destination().and_then(|d| d.authority.as_ref());
+        if let Some(template) = authority.or(rewrite.and_then(|r| r.authority.as_ref())) {
+            rewrite_host(template, request, cx);
+        }
+        if let Some(rewrite) = rewrite.and_then(|r| r.path.as_ref()) {
+            let path = rewrite_path(rewrite, request.uri().path(), request.uri().query());
+            set_path(request, &path, cx);
+        }
+    }
+}
+
+/// The request as the matcher sees it.
+pub fn with_facts<T>(request: &Request, f: impl FnOnce(&RequestFacts<'_>) -> T) -> T {
+    let headers = request.headers();
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    f(&RequestFacts {
+        method: request.method(),
+        scheme: text(HeaderName::from_static("x-forwarded-proto")).unwrap_or("http"),
+        authority: text(HOST).unwrap_or_default(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers,
+    })
+}
+
+fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Option<&Cx>) {
+    let scope = Scope { cx, request: Some(request.headers()), response: None, status: 0 };
+    let Some(value) = template.render(|name, argument| scope.resolve(name, argument, Some(request.uri()))) else {
+        return;
+    };
+    if let Some(cx) = cx {
+        let _ = cx.authority.set(value.clone());
+    }
+    if let Some(old) = request.headers_mut().insert(HOST, value) {
+        request.headers_mut().insert(ORIGINAL_HOST, old);
+    }
+}
+
+fn set_path(request: &mut Request, path: &str, cx: Option<&Cx>) {
+    let original = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    // A configured path that is no URI is left out; validation refuses it long before.
+    let Ok(uri) = path.parse::<Uri>() else { return };
+    if let Ok(value) = HeaderValue::from_str(original) {
+        if let Some(cx) = cx {
+            let _ = cx.path.set(original.to_owned());
+        }
+        request.headers_mut().insert(ORIGINAL_PATH, value);
+    }
+    *request.uri_mut() = uri;
+}
+
+impl<S> Layer<S> for ModifyLayer {
+    type Service = Modify<S>;
+
+    fn layer(&self, inner: S) -> Modify<S> {
+        Modify { compiled: Arc::clone(&self.0), inner }
+    }
+}
+
+/// Service of [`ModifyLayer`].
+#[derive(Clone, Debug)]
+pub struct Modify<S> {
+    compiled: Arc<Compiled>,
+    inner: S,
+}
+
+impl<S: Upstream> Service<Request> for Modify<S> {
+    type Response = Response;
+    type Error = Error;
+    type Future = ModifyFuture<S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let config = &self.compiled.config;
+        let cx = request.extensions().get::<Arc<Cx>>().cloned();
+        let compiled = Arc::clone(&self.compiled);
+        let answer = config.answer(&request, cx.as_deref());
+        let kept = self.compiled.keep_request.then(|| Box::new(request.headers().clone()));
+        let state = match answer {
+            Some(response) => State::Answered { response: Some(response) },
+            None => {
+                config.change(&mut request, cx.as_deref());
+                State::Forwarded { future: self.inner.call(request), began: Instant::now() }
+            }
+        };
+        ModifyFuture { state, compiled, cx, kept }
+    }
+}
+
+pin_project! {
+    /// Future of [`Modify`].
+    pub struct ModifyFuture<F> {
+        #[pin]
+        state: State<F>,
+        compiled: Arc<Compiled>,
+        cx: Option<Arc<Cx>>,
+        kept: Option<Box<HeaderMap>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F> {
+        Forwarded { #[pin] future: F, began: Instant },
+        Answered { response: Option<Response> },
+    }
+}
+
+impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
+    type Output = Result<Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.state.project() {
+            StateProj::Answered { response } => response.take().expect("invariant: polled once to the end"),
+            StateProj::Forwarded { future, began } => {
+                let mut response = ready!(future.poll(cx))?;
+                let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                if let Some(cx) = this.cx {
+                    cx.service_time.store(millis, Ordering::Relaxed);
+                }
+                response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(millis));
+                response
+            }
+        };
+        if !this.compiled.plain_response {
+            for ops in this.compiled.config.response_ops() {
+                template::apply_to_response(ops, &mut response, this.kept.as_deref(), this.cx.as_deref());
+            }
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Where a request comes from, as headers say it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+
+use super::SanitizeConfig;
+use crate::record::Cx;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Headers by which one proxy instructs another. From an application they are removed: every request is external, since
+/// the list of internal addresses is empty by default.
+const INTERNAL: &[&str] = &[
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-internal",
+    "x-envoy-original-url",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// At the edge, in addition.
+const EDGE: &[&str] =
+    &["x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node"];
+
+pub(super) fn strip_internal(headers: &mut HeaderMap, edge: bool) {
+    for name in INTERNAL {
+        headers.remove(*name);
+    }
+    for name in EDGE.iter().filter(|_| edge) {
+        headers.remove(*name);
+    }
+}
+
+/// The last entry of `x-forwarded-for`; that is who a sidecar takes for the client.
+pub fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    trusted_address(headers, 1)
+}
+
+/// The `n`-th entry of `x-forwarded-for` from the right, counting from 1, if it is an address.
+pub fn trusted_address(headers: &HeaderMap, n: usize) -> Option<IpAddr> {
+    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
+    let entries = lines.iter().rev().flat_map(|v| v.as_bytes().rsplit(|b| *b == b','));
+    let entry = entries.into_iter().nth(n.checked_sub(1)?)?;
+    std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
+}
+
+/// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
+pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
+    if present {
+        // Nobody has shown a client certificate on a plaintext connection.
+        headers.remove(CLIENT_CERT);
+    }
+    let peer = cx.map(|cx| cx.conn.peer.ip());
+    let mut remote = None;
+    if config.use_remote_address {
+        let trusted = trusted_address(headers, config.trusted_hops as usize);
+        remote = trusted;
+        if let Some(peer) = peer {
+            append_peer(config, headers, peer);
+            let external = trusted.unwrap_or(peer);
+            if let Ok(value) = HeaderValue::try_from(external.to_string()) {
+                headers.insert(EXTERNAL_ADDRESS, value);
+            }
+        }
+        if config.trusted_hops == 0 || !headers.contains_key(FORWARDED_PROTO) {
+            headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        }
+    } else if present {
+        remote = trusted_address(headers, config.trusted_hops as usize + 1);
+        if !headers.contains_key(FORWARDED_PROTO) {
+            headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        }
+    } else {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if let Some(cx) = cx {
+        if let Some(ip) = remote {
+            let _ = cx.remote.set(SocketAddr::new(ip, 0));
+        }
+        if let Some(value) = headers.get(FORWARDED_FOR).filter(|_| present || config.use_remote_address) {
+            let _ = cx.forwarded_for.set(value.clone());
+        }
+    }
+}
+
+fn append_peer(config: &SanitizeConfig, headers: &mut HeaderMap, peer: IpAddr) {
+    let name = config.node_address.filter(|_| peer.is_loopback()).unwrap_or(peer);
+    let mut value = Vec::new();
+    for line in headers.get_all(FORWARDED_FOR) {
+        value.extend_from_slice(line.as_bytes());
+        value.push(b',');
+    }
+    value.extend_from_slice(name.to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&value) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
