@@ -26,6 +26,7 @@ pub mod record;
 pub mod report;
 pub mod scope;
 pub mod snapshot;
+pub mod validate;
 pub mod wire;
 pub mod world;
 pub mod yaml;

@@ -254,6 +254,11 @@ impl<'a> Reader<'a> {
             .collect();
         self.unknown(others);
         match self.value.get("spec").filter(|s| !s.is_null()) {
+            // The two kinds whose CRD requires it; the others are refused for what is then missing inside.
+            None if matches!(&*self.key.kind.kind, "ServiceEntry" | "WorkloadEntry") => {
+                self.reports.push(codes::SCHEMA.report(self.subject(), "spec", "spec: Required value"));
+                Err(std::mem::take(&mut self.reports))
+            }
             None => Ok(Arc::new(self.object(T::default()))),
             Some(spec) => self.decode(spec, "spec"),
         }

@@ -1,0 +1,123 @@
+//! MeshConfig and ProxyConfig. A settings object with errors is refused as a whole; the previous one stays in force.
+
+use super::common::{fqdn, is_label};
+use super::{Check, http_route, sidecar, traffic_policy};
+use crate::api::{Duration, Key, MeshConfig, Origin, ProxyConfig};
+use crate::report::Report;
+use crate::yaml::child;
+
+const BASE: &str = "data.mesh";
+
+/// What is wrong with the mesh's settings, at the fields of the ConfigMap that they were read from.
+pub fn validate_mesh_config(config: &MeshConfig, key: &Key, origin: &Origin) -> Vec<Report> {
+    let mut check = Check::new(key, origin);
+    ports(&mut check, config);
+    durations(&mut check, config);
+    if !is_label(&config.root_namespace) {
+        let message = format!("rootNamespace {:?} is not the name of a namespace", config.root_namespace);
+        check.error(&child(BASE, "rootNamespace"), message);
+    }
+    check.ok(&child(BASE, "trustDomain"), fqdn(&config.trust_domain).map_err(|e| format!("trustDomain: {e}")));
+    let visible = [
+        ("defaultServiceExportTo", &config.default_service_export_to),
+        ("defaultVirtualServiceExportTo", &config.default_virtual_service_export_to),
+        ("defaultDestinationRuleExportTo", &config.default_destination_rule_export_to),
+    ];
+    for (field, values) in visible {
+        let is_valid = |v: &String| matches!(v.as_str(), "*" | "." | "~") || is_label(v);
+        if let Some(wrong) = values.iter().find(|v| !is_valid(v)) {
+            check.error(&child(BASE, field), format!("{field}: {wrong:?} must be *, . or the name of a namespace"));
+        }
+        if values.len() > 1 && values.iter().any(|v| v == "*") {
+            check.error(
+                &child(BASE, field),
+                "cannot have both public (*) and non-public exportTo values for a resource",
+            );
+        }
+    }
+    blocks(&mut check, config);
+    if let Some(proxy) = &config.default_config {
+        self::proxy(&mut check, &child(BASE, "defaultConfig"), proxy);
+    }
+    check.reports
+}
+
+fn ports(check: &mut Check<'_>, config: &MeshConfig) {
+    let values = [
+        ("proxyListenPort", config.proxy_listen_port, 1),
+        ("proxyInboundListenPort", config.proxy_inbound_listen_port, 1),
+        ("proxyHttpPort", config.proxy_http_port, 0),
+    ];
+    for (field, number, least) in values {
+        if !(least..=65535).contains(&number) {
+            check.error(&child(BASE, field), format!("{field} {number} must be in the range {least}..65535"));
+        }
+    }
+}
+
+fn durations(check: &mut Check<'_>, config: &MeshConfig) {
+    let in_range = |d: Duration| (1..=3_600_000).contains(&d.0.as_millis());
+    if let Some(wrong) = config.connect_timeout.filter(|d| !in_range(*d)) {
+        check.error(&child(BASE, "connectTimeout"), format!("connectTimeout {wrong} must be from 1ms to 1h"));
+    }
+    if let Some(wrong) = config.dns_refresh_rate.filter(|d| d.0.as_millis() == 0) {
+        check.error(&child(BASE, "dnsRefreshRate"), format!("dnsRefreshRate {wrong} must be greater than 1ms"));
+    }
+}
+
+fn blocks(check: &mut Check<'_>, config: &MeshConfig) {
+    if let Some(policy) = &config.outbound_traffic_policy {
+        sidecar::outbound_traffic_policy_rules(check, &child(BASE, "outboundTrafficPolicy"), policy);
+    }
+    if let Some(setting) = &config.locality_lb_setting {
+        // Outlier detection comes with each rule; nothing can be said about it here.
+        traffic_policy::locality(check, &child(BASE, "localityLbSetting"), setting, true);
+    }
+    if let Some(retry) = &config.default_http_retry_policy {
+        http_route::retries(check, &child(BASE, "defaultHttpRetryPolicy"), retry);
+    }
+    if let Some(retry) = &config.default_inbound_http_retry_policy {
+        let path = child(BASE, "defaultInboundHttpRetryPolicy");
+        http_route::retries(check, &path, retry);
+        let ignored = [
+            ("perTryTimeout", retry.per_try_timeout.is_some()),
+            ("retryRemoteLocalities", retry.retry_remote_localities.is_some()),
+            ("retryIgnorePreviousHosts", retry.retry_ignore_previous_hosts.is_some()),
+        ];
+        for (field, _) in ignored.iter().filter(|(_, written)| *written) {
+            check.warn(&child(&path, field), format!("{field} is ignored for inbound retries"));
+        }
+    }
+    if let Some(policy) = &config.default_traffic_policy {
+        let path = child(BASE, "defaultTrafficPolicy");
+        if let Some(pool) = &policy.connection_pool {
+            traffic_policy::connection_pool(check, &child(&path, "connectionPool"), pool);
+        }
+        if let Some(outliers) = &policy.outlier_detection {
+            traffic_policy::outlier_detection(check, &child(&path, "outlierDetection"), outliers);
+        }
+    }
+    if config.mesh_mtls.as_ref().is_some_and(|tls| !tls.ecdh_curves.is_empty()) {
+        check.error(&child(BASE, "meshMTLS.ecdhCurves"), "mesh TLS does not support ECDH curves configuration");
+    }
+}
+
+fn proxy(check: &mut Check<'_>, path: &str, config: &ProxyConfig) {
+    for (field, number) in [("proxyAdminPort", config.proxy_admin_port), ("statusPort", config.status_port)] {
+        if !(1..=65535).contains(&number) {
+            check.error(&child(path, field), format!("{field} {number} must be in the range 1..65535"));
+        }
+    }
+    if let Some(wrong) = config.drain_duration.filter(|d| d.0.as_secs() == 0 || d.0.subsec_nanos() != 0) {
+        check.error(&child(path, "drainDuration"), format!("drainDuration {wrong} must be whole seconds, at least 1s"));
+    }
+    if let Some(wrong) = config.concurrency.filter(|n| *n < 0) {
+        check.error(&child(path, "concurrency"), format!("concurrency {wrong} should be greater than or equal to 0"));
+    }
+    if config.discovery_address.is_empty() {
+        check.error(&child(path, "discoveryAddress"), "discoveryAddress must be host:port");
+    }
+    if config.stat_name_length < 0 {
+        check.error(&child(path, "statNameLength"), "statNameLength must not be negative");
+    }
+}
