@@ -9,7 +9,7 @@ use mesh_core::record::ConnInfo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::detect::Prefixed;
-use crate::listener::{HttpServer, Route, Shared, split_authority};
+use crate::listener::{Engine, Route, Shared, split_authority};
 use crate::net::Net;
 
 /// Longest head of a CONNECT request.
@@ -19,7 +19,7 @@ const MAX_HEAD: usize = 16 * 1024;
 pub(crate) async fn serve<N, H>(shared: Arc<Shared<N, H>>, mut stream: N::Stream, mut conn: ConnInfo)
 where
     N: Net,
-    H: HttpServer<Prefixed<N::Stream>>,
+    H: Engine<Prefixed<N::Stream>>,
 {
     let mut bytes = BytesMut::with_capacity(1024);
     let drain = shared.outbound.clone();

@@ -16,3 +16,4 @@ pub mod listener;
 pub mod net;
 pub mod tcp;
 pub mod telemetry;
+mod worker;

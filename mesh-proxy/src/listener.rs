@@ -13,12 +13,13 @@ use bytes::Bytes;
 use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
 use mesh_core::env::Env;
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot, TcpPlan};
+use mesh_core::snapshot::{Direction, Endpoint, ListenerPlan, Snapshot, TcpPlan};
 
 use self::sniffing::{Sniffed, sniffing};
+use crate::admin::ClusterEndpoints;
 use crate::detect::Prefixed;
 use crate::drain::Drain;
-use crate::net::{Net, Stream};
+use crate::net::{AppAddress, Net, Stream};
 use crate::tcp::{self, Connected, Finish, Tools, Upstreams};
 
 /// Ports of capture: a connection that was meant for one of them would come back to us for ever.
@@ -29,8 +30,10 @@ pub const CAPTURE_PORTS: [u16; 2] = [15001, 15006];
 pub enum Door {
     /// 15001: from the own application.
     Outbound,
-    /// 15006: to the own application.
+    /// 15006: to the own application, captured.
     Inbound,
+    /// To the own application, at the address that its clients dial (explicit mode).
+    InboundDirect,
     /// A gateway's listener of this port of the plan.
     Gateway(u16),
     /// Explicit proxying: the client names where it wants to go.
@@ -42,7 +45,7 @@ impl Door {
     pub fn direction(self) -> Direction {
         match self {
             Self::Outbound | Self::Explicit => Direction::Outbound,
-            Self::Inbound => Direction::Inbound,
+            Self::Inbound | Self::InboundDirect => Direction::Inbound,
             Self::Gateway(_) => Direction::Gateway,
         }
     }
@@ -107,14 +110,25 @@ pub trait HttpServer<S>: Send + Sync + 'static {
     fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send;
 }
 
+/// The HTTP half of a proxy. It also keeps the endpoints and balances over them, for TCP streams too.
+pub trait Engine<S>: HttpServer<S> + Upstreams {
+    /// Brings a plan into force: builds services for what is new. When it returns, new requests of every worker use it.
+    /// Clusters that are not in the plan are forgotten with their endpoints.
+    fn activate(&self, snapshot: &Arc<Snapshot>);
+
+    /// Replaces the endpoints of a cluster. For a new cluster it is called before [`Engine::activate`].
+    fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>);
+
+    /// Endpoints of every cluster.
+    fn endpoints(&self) -> Vec<ClusterEndpoints>;
+}
+
 /// What all connections of a proxy share.
 pub struct Shared<N, H> {
     /// Sockets.
     pub net: N,
     /// The HTTP stack.
     pub http: H,
-    /// Endpoints for TCP streams.
-    pub upstreams: Arc<dyn Upstreams>,
     /// Clock and randomness.
     pub env: Arc<dyn Env>,
     /// Readers of finished streams.
@@ -125,14 +139,14 @@ pub struct Shared<N, H> {
     pub inbound: Drain,
     /// Drain of outbound listeners, which go on until the application has gone.
     pub outbound: Drain,
-    /// Traffic of this network namespace is captured (original destinations, source 127.0.0.6 towards the application).
-    pub captured: bool,
+    /// How the own application is reached.
+    pub app: AppAddress,
 }
 
-impl<N: Net, H: HttpServer<Prefixed<N::Stream>>> Shared<N, H> {
+impl<N: Net, H: Engine<Prefixed<N::Stream>>> Shared<N, H> {
     fn tools(&self) -> Tools<'_, N> {
-        let Self { net, upstreams, env, sink, captured, .. } = self;
-        Tools { net, upstreams: &**upstreams, env: &**env, sink, captured: *captured }
+        let Self { net, http, env, sink, app, .. } = self;
+        Tools { net, upstreams: http, env: &**env, sink, app: *app }
     }
 
     pub(crate) fn drain_of(&self, door: Door) -> &Drain {
@@ -147,7 +161,7 @@ impl<N: Net, H: HttpServer<Prefixed<N::Stream>>> Shared<N, H> {
         let Some(snapshot) = self.snapshot.load_full() else { return };
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
         let local = match door {
-            Door::Gateway(_) | Door::Explicit => own,
+            Door::Gateway(_) | Door::Explicit | Door::InboundDirect => own,
             Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
                 Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
                 // The port of the door itself: nobody captured this connection, and following it would be a loop.
@@ -157,7 +171,7 @@ impl<N: Net, H: HttpServer<Prefixed<N::Stream>>> Shared<N, H> {
         let conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into() };
         let route = match door {
             Door::Outbound => Route::Outbound(local),
-            Door::Inbound => Route::Inbound(local.port()),
+            Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
             Door::Explicit => return crate::explicit::serve(self, stream, conn).await,
         };

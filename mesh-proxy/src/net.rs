@@ -13,9 +13,11 @@ mod tests;
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use mesh_core::record::ConnInfo;
+use mesh_core::snapshot::Direction;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dialer::Dialer;
@@ -45,6 +47,26 @@ pub struct ConnectOptions {
     pub purpose: Purpose,
     /// Source address; `None`: the kernel's choice. Istio's sidecars reach their application from 127.0.0.6.
     pub source: Option<IpAddr>,
+}
+
+/// How a proxy reaches its own application.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AppAddress {
+    /// Where it listens; `None`: on the address that the client dialled, as in a pod.
+    pub ip: Option<IpAddr>,
+    /// Traffic of this network namespace is captured. Connections to the application then leave from 127.0.0.6, which
+    /// Istio's capture rules let pass and which applications know as the proxy's address.
+    pub captured: bool,
+}
+
+impl AppAddress {
+    /// Address of the application's `port` for a connection of this client, and how to connect to it.
+    pub fn connect(&self, conn: &ConnInfo, port: u16) -> (SocketAddr, ConnectOptions) {
+        let dialled = if conn.direction == Direction::Inbound { conn.local.ip() } else { Ipv4Addr::LOCALHOST.into() };
+        let source = self.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
+        let address = SocketAddr::new(self.ip.unwrap_or(dialled), port);
+        (address, ConnectOptions { purpose: Purpose::App, source })
+    }
 }
 
 /// Which of several equal listeners of one port is wanted: one per worker.

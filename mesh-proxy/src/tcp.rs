@@ -3,7 +3,7 @@
 pub(crate) mod relay;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -13,15 +13,12 @@ use mesh_core::decide::pick_weighted;
 use mesh_core::env::Env;
 use mesh_core::model::{Health, Workload};
 use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
-use mesh_core::snapshot::{ClusterPlan, Direction, Endpoint, EndpointSource, Snapshot, TcpPlan};
+use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Snapshot, TcpPlan};
 use tokio::time::Instant;
 
 use self::relay::{End, relay};
 use crate::detect::Prefixed;
-use crate::net::{ConnectOptions, Net, Purpose, Stream};
-
-/// Source address towards the own application, where traffic is captured; Istio's capture rules let it pass.
-const INBOUND_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+use crate::net::{AppAddress, ConnectOptions, Net, Stream};
 
 /// What TCP streams need of the proxy.
 pub trait Upstreams: Send + Sync + 'static {
@@ -35,8 +32,7 @@ pub(crate) struct Tools<'a, N> {
     pub(crate) upstreams: &'a dyn Upstreams,
     pub(crate) env: &'a dyn Env,
     pub(crate) sink: &'a Arc<dyn Sink>,
-    /// Connections to the own application leave from [`INBOUND_SOURCE`].
-    pub(crate) captured: bool,
+    pub(crate) app: AppAddress,
 }
 
 /// Why a stream was not connected.
@@ -79,38 +75,27 @@ pub(crate) async fn decide<N: Net>(
     let Some(cluster) = chosen.and_then(|c| snapshot.clusters.get(&c.cluster)) else {
         return Err((None, Failure::NoCluster));
     };
-    let target = |addresses| {
-        let options = options_for(&cluster.source, tools.captured);
-        Target { cluster: cluster.clone(), endpoint: None, addresses, options }
+    let target =
+        |addresses| Target { cluster: cluster.clone(), endpoint: None, addresses, options: Default::default() };
+    let to_app = |port| {
+        let (address, options) = tools.app.connect(conn, port);
+        Target { options, ..target(vec![address]) }
     };
-    let own = if conn.direction == Direction::Inbound { conn.local.ip() } else { Ipv4Addr::LOCALHOST.into() };
     let target = match &cluster.source {
         EndpointSource::Service { .. } => match tools.upstreams.pick(cluster) {
             Some(endpoint) => Target { endpoint: Some(endpoint.clone()), ..target(vec![endpoint.address]) },
             None => target(Vec::new()),
         },
         EndpointSource::Dns { names, first_only } => target(resolve(tools.net, names, *first_only).await),
-        EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => target(vec![conn.local]),
-        EndpointSource::LocalApp { port } => target(vec![SocketAddr::new(own, *port)]),
+        EndpointSource::OriginalDst => target(vec![conn.local]),
+        EndpointSource::LocalApp { port } => to_app(*port),
+        EndpointSource::LocalOriginalDst => to_app(conn.local.port()),
         EndpointSource::BlackHole => target(Vec::new()),
     };
     if target.addresses.is_empty() {
         return Err((Some(target.cluster), Failure::NoEndpoint));
     }
     Ok(target)
-}
-
-/// How to connect to this kind of cluster.
-pub(crate) fn options_for(source: &EndpointSource, captured: bool) -> ConnectOptions {
-    match source {
-        EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
-            ConnectOptions { purpose: Purpose::App, source: captured.then_some(INBOUND_SOURCE) }
-        }
-        EndpointSource::Service { .. }
-        | EndpointSource::Dns { .. }
-        | EndpointSource::OriginalDst
-        | EndpointSource::BlackHole => ConnectOptions::default(),
-    }
 }
 
 async fn resolve<N: Net>(net: &N, names: &[(Arc<str>, u16)], first_only: bool) -> Vec<SocketAddr> {

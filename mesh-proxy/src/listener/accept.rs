@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Door, HttpServer, Shared};
+use super::{Door, Engine, Shared};
 use crate::detect::Prefixed;
 use crate::net::{Listener, Net};
 
@@ -21,7 +21,7 @@ pub(crate) async fn accept<N, H>(
     mut stop: oneshot::Receiver<()>,
 ) where
     N: Net,
-    H: HttpServer<Prefixed<N::Stream>>,
+    H: Engine<Prefixed<N::Stream>>,
 {
     loop {
         let accepted = tokio::select! {
