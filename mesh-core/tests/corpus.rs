@@ -1,6 +1,9 @@
 //! Configuration that others wrote: Istio's samples, test inputs, validation cases and its own schemas. The corpus is
 //! not part of the repository; without it these tests say so and pass.
 
+#[path = "corpus/analyze.rs"]
+mod analyze;
+
 use std::path::{Path, PathBuf};
 
 use mesh_core::api::{Resource, served_kinds};

@@ -1,0 +1,52 @@
+//! Codes, names and levels of what analyzers say. `ISTnnnn` are Istio's, with its texts; `MESHnnnn` are ours.
+
+use crate::api::codes::Code;
+use crate::report::Level::{Error, Info, Warning};
+
+const fn code(code: &'static str, name: &'static str, level: crate::report::Level) -> Code {
+    Code { code, name, level }
+}
+
+pub(super) const DEPRECATED: Code = code("IST0002", "Deprecated", Warning);
+pub(super) const NOT_FOUND: Code = code("IST0101", "ReferencedResourceNotFound", Error);
+pub(super) const NOT_INJECTED: Code = code("IST0102", "NamespaceNotInjected", Info);
+pub(super) const POD_WITHOUT_PROXY: Code = code("IST0103", "PodMissingProxy", Warning);
+pub(super) const CONFLICTING_HOSTS: Code = code("IST0109", "ConflictingMeshGatewayVirtualServiceHosts", Error);
+pub(super) const CONFLICTING_SIDECARS: Code = code("IST0110", "ConflictingSidecarWorkloadSelectors", Error);
+pub(super) const SEVERAL_SIDECARS: Code = code("IST0111", "MultipleSidecarsWithoutWorkloadSelectors", Error);
+pub(super) const PORT_REQUIRED: Code = code("IST0112", "VirtualServiceDestinationPortSelectorRequired", Error);
+pub(super) const SEVERAL_SERVICES: Code = code("IST0116", "DeploymentAssociatedToMultipleServices", Warning);
+pub(super) const PORT_NAME: Code = code("IST0118", "PortNameIsNotUnderNamingConvention", Info);
+pub(super) const SEVERAL_LABELS: Code = code("IST0123", "NamespaceMultipleInjectionLabels", Warning);
+pub(super) const NO_CA: Code = code("IST0128", "NoServerCertificateVerificationDestinationLevel", Warning);
+pub(super) const NO_CA_PORT: Code = code("IST0129", "NoServerCertificateVerificationPortLevel", Warning);
+pub(super) const UNREACHABLE: Code = code("IST0130", "VirtualServiceUnreachableRule", Warning);
+pub(super) const INEFFECTIVE: Code = code("IST0131", "VirtualServiceIneffectiveMatch", Info);
+pub(super) const HOST_NOT_IN_GATEWAY: Code = code("IST0132", "VirtualServiceHostNotFoundInGateway", Warning);
+pub(super) const ADDRESSES_REQUIRED: Code = code("IST0134", "ServiceEntryAddressesRequired", Warning);
+pub(super) const CONFLICTING_PORTS: Code = code("IST0137", "DeploymentConflictingPorts", Warning);
+pub(super) const DUPLICATE_CERTIFICATE: Code = code("IST0138", "GatewayDuplicateCertificate", Warning);
+pub(super) const NOT_AT_INGRESS: Code = code("IST0140", "IngressRouteRulesNotAffected", Warning);
+pub(super) const CONFLICTING_GATEWAYS: Code = code("IST0145", "ConflictingGateways", Error);
+pub(super) const INJECTED_BY_DEFAULT: Code = code("IST0148", "NamespaceInjectionEnabledByDefault", Info);
+pub(super) const EXTERNAL_PORT_NAME: Code = code("IST0150", "ExternalNameServiceTypeInvalidPortName", Warning);
+pub(super) const PORT_NOT_ON_SERVICE: Code = code("IST0162", "GatewayPortNotDefinedOnService", Warning);
+pub(super) const INTERNAL_GATEWAY: Code = code("IST0165", "ReferencedInternalGateway", Warning);
+pub(super) const EMPTY_SUBSET: Code = code("IST0173", "DestinationRuleSubsetNotSelectPods", Error);
+pub(super) const UNKNOWN_HOST: Code = code("IST0174", "UnknownDestinationRuleHost", Warning);
+pub(super) const CONFLICTING_PROTOCOLS: Code = code("IST0177", "ConflictingServiceEntryProtocol", Warning);
+
+/// A field is read and validated, but this version does not act on it.
+pub const NOT_IN_FORCE: Code = code("MESH0101", "NotInForceYet", Warning);
+/// A field can't have an effect where it is.
+pub const INERT: Code = code("MESH0102", "WithoutEffect", Info);
+/// Something else decides instead of this field.
+pub const OVERRIDDEN: Code = code("MESH0103", "Overridden", Info);
+/// A gateway's VirtualService with a short host name, which no request from outside has.
+pub const SHORT_HOST: Code = code("MESH0104", "ShortHostOnGateway", Warning);
+/// Weights whose sum is not 100.
+pub const WEIGHTS: Code = code("MESH0105", "WeightsNotPercent", Info);
+/// A fault that never happens, because it has no percentage.
+pub const NEVER: Code = code("MESH0107", "FaultNeverHappens", Warning);
+/// Several VirtualServices for a host at one gateway, whose rules are merged oldest first.
+pub const MERGED: Code = code("MESH0108", "MergedAtGateway", Info);
