@@ -4,19 +4,20 @@
 //! Analyzers look at every object that could be read, also at those that validation refuses, as Istio's do.
 
 mod destination_rule;
+mod fates;
 mod gateway;
 mod index;
 mod messages;
 mod own;
 mod selectors;
 mod service;
-mod unreachable;
 mod virtual_service;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use fates::{account, not_in_force};
 pub use messages::{INERT, MERGED, NEVER, NOT_IN_FORCE, OVERRIDDEN, SHORT_HOST, WEIGHTS};
 
 use crate::api::{Key, MeshConfig, Resource};
@@ -72,7 +73,6 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "gateway.IngressGatewayPortAnalyzer" => &[gateway::ports],
         "gateway.SecretAnalyzer" => &[gateway::secrets],
         "injection.Analyzer" => &[selectors::injection],
-        "schema.ValidationAnalyzer" => &[unreachable::analyze],
         "service.PortNameAnalyzer" => &[service::port_names],
         "serviceentry.Analyzer" => &[service::entry_addresses],
         "serviceentry.ConflictingServiceEntryProtocolAnalyzer" => &[service::entry_protocols],
@@ -95,14 +95,27 @@ pub fn analyze(input: &AnalyzeInput<'_>) -> Vec<Report> {
 pub fn analyze_with(input: &AnalyzeInput<'_>, names: &[&str]) -> Vec<Report> {
     let mesh = input.world.map_or_else(MeshConfig::default, |w| w.mesh().spec.clone());
     let index = Index::new(input.resources, input.reports, &mesh);
-    let mut found = input.reports.to_vec();
+    let mut found: Vec<Report> = input.reports.iter().cloned().map(in_analyzers_words).collect();
     for analyzer in names.iter().flat_map(|n| analyzers(n)) {
         found.extend(analyzer(&index));
+    }
+    if let Some(world) = input.world.filter(|_| names.contains(&"mesh.Account")) {
+        found.extend(account(world));
     }
     let suppressed = suppressions(input.resources);
     found.retain(|r| !suppressed.get(&r.object).is_some_and(|codes| codes.contains("*") || codes.contains(&*r.code)));
     sort(&mut found);
     found
+}
+
+/// Validation and `istioctl analyze` say the same about unreachable rules in slightly different words.
+fn in_analyzers_words(mut r: Report) -> Report {
+    if matches!(&*r.code, "IST0130" | "IST0131")
+        && let Some(rest) = r.message.strip_prefix("virtualService")
+    {
+        r.message = format!("VirtualService{rest}.");
+    }
+    r
 }
 
 fn sort(reports: &mut Vec<Report>) {

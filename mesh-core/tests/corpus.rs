@@ -3,6 +3,8 @@
 
 #[path = "corpus/analyze.rs"]
 mod analyze;
+#[path = "corpus/seed.rs"]
+mod seed;
 
 use std::path::{Path, PathBuf};
 

@@ -7,6 +7,7 @@ use mesh_core::analyze::{ANALYZERS, AnalyzeInput, analyze_with};
 use mesh_core::api::Resource;
 use mesh_core::convert::{Addresses, Options, inputs};
 use mesh_core::report::Report;
+use mesh_core::validate::validate;
 use mesh_core::yaml;
 use serde_json::Value;
 
@@ -101,6 +102,7 @@ fn found(case: &Path, analyzer: &str) -> Vec<Report> {
             _ => continue,
         };
         let (some, said) = yaml::read(&name, &text);
+        reports.extend(some.iter().flat_map(validate));
         resources.extend(some);
         reports.extend(said);
     }
