@@ -1,125 +1,124 @@
-//! Rules and matches of a VirtualService that earlier ones leave nothing for.
+//! Rules and matches of a VirtualService that earlier ones leave nothing for, as Istio finds them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 
 use super::Check;
 use crate::api::codes::{INEFFECTIVE, UNREACHABLE};
-use crate::api::{HttpMatchRequest, StringMatch, VirtualService};
+use crate::api::{HttpMatchRequest, HttpRoute, StringMatch, VirtualService};
 use crate::yaml::{child, item};
 
-/// One rule as far as its matches tell: each as text, HTTP ones also in full.
-struct Rule<'a> {
-    name: String,
-    path: String,
-    matches: Vec<String>,
-    http: &'a [HttpMatchRequest],
-}
-
 pub(super) fn check(check: &mut Check<'_>, spec: &VirtualService) {
-    let http = spec.http.iter().enumerate().map(|(i, r)| Rule {
-        name: rule_name(&r.name, i),
-        path: item("spec.http", i),
-        matches: r.r#match.iter().map(text).collect(),
-        http: &r.r#match,
-    });
-    rules(check, &http.collect::<Vec<_>>());
-    let tls = spec.tls.iter().enumerate().map(|(i, r)| Rule {
-        name: rule_name("", i),
-        path: item("spec.tls", i),
-        matches: r.r#match.iter().map(text).collect(),
-        http: &[],
-    });
-    rules(check, &tls.collect::<Vec<_>>());
-    let tcp = spec.tcp.iter().enumerate().map(|(i, r)| Rule {
-        name: rule_name("", i),
-        path: item("spec.tcp", i),
-        matches: r.r#match.iter().map(text).collect(),
-        http: &[],
-    });
-    rules(check, &tcp.collect::<Vec<_>>());
+    // The name of a match is for logs; it does not make it another one.
+    let nameless = |m: &HttpMatchRequest| text(&HttpMatchRequest { name: String::new(), ..m.clone() });
+    let http: Vec<Vec<String>> = spec.http.iter().map(|r| r.r#match.iter().map(nameless).collect()).collect();
+    let fresh = rules(check, "spec.http", &http, &spec.http);
+    covered(check, &spec.http, &fresh);
+    let tls: Vec<Vec<String>> = spec.tls.iter().map(|r| r.r#match.iter().map(text).collect()).collect();
+    rules(check, "spec.tls", &tls, &[]);
+    let tcp: Vec<Vec<String>> = spec.tcp.iter().map(|r| r.r#match.iter().map(text).collect()).collect();
+    rules(check, "spec.tcp", &tcp, &[]);
 }
 
 /// A match as text, to find equal ones.
-fn text<T: serde::Serialize>(m: &T) -> String {
+fn text<T: Serialize>(m: &T) -> String {
     serde_json::to_string(m).expect("invariant: matches serialize")
 }
 
-fn rule_name(name: &str, index: usize) -> String {
-    if name.is_empty() { format!("#{index}") } else { format!("{name:?}") }
-}
-
-fn rules(check: &mut Check<'_>, rules: &[Rule<'_>]) {
-    let mut unconditional: Option<&Rule<'_>> = None;
-    // What earlier rules match, with the rule's name.
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    let mut prefixes: Vec<(&str, bool, &str)> = Vec::new();
-    for rule in rules {
-        let unreachable = |check: &mut Check<'_>, reason: &str| {
-            check.say(UNREACHABLE, &rule.path, format!("virtualService rule {} not used ({reason})", rule.name));
+/// Duplicates and rules after an unconditional one; returns the matches that are no duplicates, as (rule, match).
+fn rules(check: &mut Check<'_>, list: &str, matches: &[Vec<String>], named: &[HttpRoute]) -> Vec<(usize, usize)> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut unconditional = false;
+    let mut fresh = Vec::new();
+    for (r, own) in matches.iter().enumerate() {
+        let unreachable = |check: &mut Check<'_>, why: &str| {
+            let message = format!("virtualService rule {} not used ({why})", rule_name(named, r));
+            check.say(UNREACHABLE, &item(list, r), message);
         };
-        if rule.matches.is_empty() {
-            if unconditional.is_some() {
-                unreachable(check, "only the last rule can have no matches");
-            }
-            unconditional = unconditional.or(Some(rule));
-            continue;
-        }
-        if unconditional.is_some() {
-            unreachable(check, "route without matches defined before");
-            continue;
-        }
-        let before = (seen.len(), prefixes.len());
-        let taken: Vec<_> = (0..rule.matches.len()).map(|i| taken_by(rule, i, &seen, &prefixes[..before.1])).collect();
-        if taken.iter().all(Option::is_some) {
-            unreachable(check, "all matches used by prior rules");
-        } else {
-            for (i, (why, other)) in taken.iter().enumerate().filter_map(|(i, t)| t.as_ref().map(|t| (i, t))) {
-                let path = item(&child(&rule.path, "match"), i);
-                let message =
-                    format!("virtualService rule {} match #{i} is not used ({why} match in rule {other})", rule.name);
-                check.say(INEFFECTIVE, &path, message);
+        match (unconditional, own.is_empty()) {
+            (true, true) => unreachable(check, "only the last rule can have no matches"),
+            (true, false) => unreachable(check, "route without matches defined before"),
+            (false, true) => unconditional = true,
+            (false, false) => {
+                let of = |(m, t): (usize, &String)| seen.get(t.as_str()).map(|of| (m, *of));
+                let duplicates: Vec<(usize, usize)> = own.iter().enumerate().filter_map(of).collect();
+                if duplicates.len() == own.len() {
+                    unreachable(check, "all matches used by prior rules");
+                }
+                for (m, of) in &duplicates {
+                    ineffective(check, list, named, (r, *m), *of);
+                }
+                for (m, text) in own.iter().enumerate() {
+                    if !seen.contains_key(text.as_str()) {
+                        seen.insert(text, r);
+                        fresh.push((r, m));
+                    }
+                }
             }
         }
-        seen.extend(rule.matches.iter().map(|m| (m.as_str(), rule.name.as_str())));
-        prefixes.extend(rule.http.iter().filter_map(|m| only_prefix(m).map(|(p, c)| (p, c, rule.name.as_str()))));
+    }
+    fresh
+}
+
+fn ineffective(check: &mut Check<'_>, list: &str, named: &[HttpRoute], (rule, index): (usize, usize), of: usize) {
+    let name = named.get(rule).and_then(|r| r.r#match.get(index)).map_or("", |m| &m.name);
+    let name = if name.is_empty() { format!("#{index}") } else { format!("{name:?}") };
+    let message = format!(
+        "virtualService rule {} match {name} is not used (duplicate/overlapping match in rule {})",
+        rule_name(named, rule),
+        rule_name(named, of)
+    );
+    check.say(INEFFECTIVE, &item(&child(&item(list, rule), "match"), index), message);
+}
+
+fn rule_name(named: &[HttpRoute], rule: usize) -> String {
+    match named.get(rule).map(|r| r.name.as_str()) {
+        Some(name) if !name.is_empty() => format!("{name:?}"),
+        _ => format!("#{rule}"),
     }
 }
 
-fn taken_by<'a>(
-    rule: &Rule<'_>,
-    index: usize,
-    seen: &[(&str, &'a str)],
-    prefixes: &[(&str, bool, &'a str)],
-) -> Option<(&'static str, &'a str)> {
-    if let Some((_, other)) = seen.iter().find(|(text, _)| *text == rule.matches[index]) {
-        return Some(("duplicate", other));
-    }
-    let (uri, ignore_case) = uri_text(rule.http.get(index)?)?;
-    let covers = |(prefix, any_case, _): &&(&str, bool, &str)| match (any_case, ignore_case) {
-        (true, _) => uri.to_lowercase().starts_with(&prefix.to_lowercase()),
-        (false, false) => uri.starts_with(prefix),
-        (false, true) => false,
-    };
-    prefixes.iter().find(covers).map(|(_, _, other)| ("overlapping", *other))
-}
-
-/// The text that a path must begin with, or be.
-fn uri_text(m: &HttpMatchRequest) -> Option<(&str, bool)> {
-    match m.uri.as_ref()? {
-        StringMatch::Exact(text) | StringMatch::Prefix(text) => Some((text, m.ignore_uri_case)),
-        StringMatch::Regex(_) | StringMatch::Present => None,
+/// Prefix matches that an earlier, shorter prefix covers with its other conditions.
+fn covered(check: &mut Check<'_>, routes: &[HttpRoute], fresh: &[(usize, usize)]) {
+    let mut earlier: Vec<(usize, &HttpMatchRequest)> = Vec::new();
+    for (r, m) in fresh {
+        let this = &routes[*r].r#match[*m];
+        if prefix(this).is_none() {
+            continue;
+        }
+        if let Some((of, _)) = earlier.iter().find(|(_, e)| covers(e, this)) {
+            ineffective(check, "spec.http", routes, (*r, *m), *of);
+        }
+        earlier.push((*r, this));
     }
 }
 
-/// The prefix of a match that has no other condition.
-fn only_prefix(m: &HttpMatchRequest) -> Option<(&str, bool)> {
-    let bare = HttpMatchRequest {
-        name: m.name.clone(),
-        stat_prefix: m.stat_prefix.clone(),
-        uri: m.uri.clone(),
-        ignore_uri_case: m.ignore_uri_case,
-        ..Default::default()
-    };
+fn prefix(m: &HttpMatchRequest) -> Option<&str> {
     match &m.uri {
-        Some(StringMatch::Prefix(prefix)) if *m == bare => Some((prefix, m.ignore_uri_case)),
+        Some(StringMatch::Prefix(p)) => Some(p),
         _ => None,
     }
+}
+
+/// Whether every request that `b` takes is taken by `a`.
+fn covers(a: &HttpMatchRequest, b: &HttpMatchRequest) -> bool {
+    let (Some(pa), Some(pb)) = (prefix(a), prefix(b)) else { return false };
+    let implied = |x: &Option<StringMatch>, y: &Option<StringMatch>| x.is_none() || x == y;
+    let all = |x: &BTreeMap<String, StringMatch>, y: &BTreeMap<String, StringMatch>| {
+        x.iter().all(|(k, v)| y.get(k) == Some(v))
+    };
+    let labels = a.source_labels.iter().all(|(k, v)| b.source_labels.get(k) == Some(v));
+    pb.starts_with(pa)
+        && (!b.ignore_uri_case || a.ignore_uri_case)
+        && (a.port == 0 || a.port == b.port)
+        && implied(&a.method, &b.method)
+        && implied(&a.scheme, &b.scheme)
+        && implied(&a.authority, &b.authority)
+        && all(&a.headers, &b.headers)
+        && all(&a.without_headers, &b.without_headers)
+        && all(&a.query_params, &b.query_params)
+        && labels
+        && (a.source_namespace.is_empty() || a.source_namespace == b.source_namespace)
+        && (a.gateways.is_empty() || a.gateways == b.gateways)
 }
