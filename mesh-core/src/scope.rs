@@ -74,7 +74,9 @@ fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
 
 fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
     let own = own_workload(world, id);
-    let selects = |g: &Object<Gateway>| own.is_some_and(|w| covers(&g.spec.selector, &w.labels));
+    // As in compile: a gateway whose pod is not known (yet) has no labels.
+    let labels = own.map(|w| w.labels.clone()).unwrap_or_default();
+    let selects = |g: &Object<Gateway>| covers(&g.spec.selector, &labels);
     let mut seen =
         Seen { gateways: world.gateways().iter().map(|g| &**g).filter(|g| selects(g)).collect(), ..Seen::default() };
     let names: BTreeSet<(&str, &str)> = seen.gateways.iter().map(|g| (&*g.key.namespace, &*g.key.name)).collect();

@@ -62,7 +62,8 @@ pub(super) fn outbound_policy(
     workload: Option<&Arc<Workload>>,
 ) -> (bool, Provenance, Option<Destination>) {
     let field = "spec.outboundTrafficPolicy";
-    let sidecar = sidecar_for(world, &id.namespace, workload.map(|w| &**w));
+    // A Sidecar says nothing about gateways, which are not sent any.
+    let sidecar = sidecar_for(world, &id.namespace, workload.map(|w| &**w)).filter(|_| id.kind == ProxyKind::Sidecar);
     let of_sidecar = sidecar.and_then(|s| {
         let policy = s.spec.outbound_traffic_policy.as_ref()?;
         Some((policy, Provenance::field(&s.key, &s.origin, field)))
