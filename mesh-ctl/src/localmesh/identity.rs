@@ -22,7 +22,9 @@ impl Identity {
     /// The caller; or, for root, the user who called sudo, or else a user that nobody is.
     pub(super) fn choose() -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        if uid != 0 {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        // Root of a container without privileges that has one user only is an ordinary user of the host.
+        if uid != 0 || (outside(&map, 0) != Some(0) && outside(&map, POOL_UID).is_none()) {
             return Self { uid, gid, instead_of_root: false };
         }
         let number = |name: &str| std::env::var(name).ok()?.parse().ok().filter(|id: &u32| *id != 0);
@@ -106,6 +108,16 @@ fn identity_map(ours: &str) -> String {
     map
 }
 
+/// Which user outside `id` is, by a map's text.
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut words = line.split_whitespace().map_while(|word| word.parse::<u32>().ok());
+        let (first, out, count) = (words.next()?, words.next()?, words.next()?);
+        let offset = id.checked_sub(first)?;
+        (offset < count).then(|| out + offset)
+    })
+}
+
 /// The kernel takes a map in one write, and an error is only seen there.
 fn write_map(path: &str, text: &str) -> io::Result<()> {
     fs::write(path, text)
@@ -114,6 +126,15 @@ fn write_map(path: &str, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_outside_are_found_by_range() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(map, 0), Some(1000));
+        assert_eq!(outside(map, 65_533), Some(165_532));
+        assert_eq!(outside(map, 70_000), None);
+        assert_eq!(outside("0 0 4294967295", 0), Some(0));
+    }
 
     #[test]
     fn maps_each_range_to_itself() {

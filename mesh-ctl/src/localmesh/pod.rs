@@ -58,9 +58,16 @@ fn set_up(spec: &PodSpec) -> io::Result<Vec<String>> {
     if let Some(rules) = spec.capture.as_ref().and_then(nftables::pod_rules) {
         nftables::load(rules).map_err(|error| step("loading its capture rules", &error))?;
     }
-    rustix::system::sethostname(spec.name.as_bytes()).map_err(|errno| step("setting its host name", &errno.into()))?;
+    rustix::system::sethostname(host_name(&spec.name).as_bytes())
+        .map_err(|errno| step("setting its host name", &errno.into()))?;
     mounts::pod(spec, &mut warnings)?;
     Ok(warnings)
+}
+
+/// The pod's name, shortened to what the kernel takes; as the kubelet does it.
+fn host_name(name: &str) -> &str {
+    const LONGEST: usize = 63;
+    name.get(..LONGEST).unwrap_or(name).trim_end_matches(['-', '.'])
 }
 
 fn network(spec: &PodSpec, warnings: &mut Vec<String>) -> io::Result<()> {

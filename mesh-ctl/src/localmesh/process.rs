@@ -50,10 +50,13 @@ fn prepare(start: &Start, fds: &[OwnedFd], holder: Pid, mode: Mode) -> io::Resul
 
 /// Applications have nothing and cannot gain anything; a sidecar keeps the one capability that marks its connections.
 fn limit_capabilities(role: Role, mode: Mode) -> io::Result<()> {
-    let kept = match (role, mode) {
+    let mut kept = match (role, mode) {
         (Role::Sidecar, Mode::Namespaces) => CapabilitySet::NET_ADMIN,
         _ => CapabilitySet::empty(),
     };
+    if mode == Mode::Namespaces && !low_ports_are_free() {
+        kept |= CapabilitySet::NET_BIND_SERVICE;
+    }
     rustix::thread::clear_ambient_capability_set()?;
     if mode == Mode::Namespaces {
         for number in 0..64 {
@@ -66,11 +69,17 @@ fn limit_capabilities(role: Role, mode: Mode) -> io::Result<()> {
     }
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
     rustix::thread::set_capabilities(None, sets)?;
-    if !kept.is_empty() {
-        rustix::thread::configure_capability_in_ambient_set(kept, true)?;
+    for one in kept.iter() {
+        rustix::thread::configure_capability_in_ambient_set(one, true)?;
     }
     rustix::thread::set_no_new_privs(true)?;
     Ok(())
+}
+
+/// Whether anybody may listen on ports below 1024. The holder arranges that, except in containers whose settings are
+/// read-only; there it takes a capability (over the pod's own network).
+fn low_ports_are_free() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").is_ok_and(|text| text.trim() == "0")
 }
 
 struct Program {

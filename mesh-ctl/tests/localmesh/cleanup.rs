@@ -85,12 +85,36 @@ pub(crate) fn zygote_killed(mode: &str) {
 }
 
 /// Starts a scenario and gives its first line.
-fn start(scenario: &str, mode: &str, name: &str) -> (Child, String) {
+fn start(scenario: &str, mode: &str, name: &str) -> (Launcher, String) {
     let mut command = this("scenario", &[scenario, mode]);
     let mut child = command.env("MESH_TEST_NAME", name).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    (child, line)
+    (Launcher(child), line)
+}
+
+/// A started scenario, which does not outlive a test that failed.
+struct Launcher(Child);
+
+impl std::ops::Deref for Launcher {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Launcher {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn mounts() -> String {

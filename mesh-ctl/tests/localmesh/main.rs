@@ -72,9 +72,16 @@ fn all(words: &[&str]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Set for scenarios when uid 0 is an ordinary user outside of the namespace in which this test was started.
+const ROOT_OF_A_NAMESPACE: &str = "MESH_TEST_ROOT_OF_A_NAMESPACE";
+
 /// This program in another part.
 fn this(part: &str, rest: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    if map.split_whitespace().take(2).ne(["0", "0"]) {
+        command.env(ROOT_OF_A_NAMESPACE, "1");
+    }
     command.arg(part).args(rest).stdin(Stdio::null());
     command
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -17,6 +17,7 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         ["ask", server] => say(&ask(server)),
         ["mark"] => say(&mark()),
         ["leave-stray"] => leave_stray(),
+        ["stray"] => stray(),
         ["wait"] => wait(),
         ["exit", code] => return ExitCode::from(code.parse::<u8>().unwrap()),
         other => panic!("no program {other:?}"),
@@ -137,11 +138,21 @@ fn mark() -> String {
 
 /// Leaves a process behind that has nothing to do with us any more: another session, another parent.
 fn leave_stray() {
-    // By way of our own process: the file itself may be out of reach for who we are here.
-    let command = "setsid /proc/$PPID/exe program wait >/dev/null 2>&1 &";
-    assert!(Command::new("/bin/sh").args(["-c", command]).status().unwrap().success());
+    assert!(again("stray").status().unwrap().success());
     say("ready");
     wait();
+}
+
+fn stray() {
+    rustix::process::setsid().unwrap();
+    again("wait").spawn().unwrap();
+}
+
+/// This program once more. By way of /proc, since the file may be out of reach for who we are here.
+fn again(part: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["program", part]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 fn wait() {
