@@ -94,5 +94,10 @@ impl<'a> Check<'a> {
     }
 }
 
+/// The path of a field some levels below a path.
+fn below(path: &str, fields: &str) -> String {
+    format!("{path}.{fields}")
+}
+
 #[cfg(test)]
 mod tests;

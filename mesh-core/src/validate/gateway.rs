@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use super::Check;
 use super::common::{is_label, is_partial_wildcard, labels, port, wildcard_domain};
+use super::{Check, below};
 use crate::api::{Gateway, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::yaml::{child, item};
 
@@ -29,7 +29,7 @@ pub(super) fn check(check: &mut Check<'_>, spec: &Gateway, name: &str) {
             && !names.insert(&port.name)
         {
             let message = format!("port names in servers must be unique: duplicate name {}", port.name);
-            check.error(&child(&path, "port.name"), message);
+            check.error(&below(&path, "port.name"), message);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! MeshConfig and ProxyConfig. A settings object with errors is refused as a whole; the previous one stays in force.
 
 use super::common::{fqdn, is_label};
-use super::{Check, http_route, sidecar, traffic_policy};
+use super::{Check, below, http_route, sidecar, traffic_policy};
 use crate::api::{Duration, Key, MeshConfig, Origin, ProxyConfig};
 use crate::report::Report;
 use crate::yaml::child;
@@ -98,7 +98,7 @@ fn blocks(check: &mut Check<'_>, config: &MeshConfig) {
         }
     }
     if config.mesh_mtls.as_ref().is_some_and(|tls| !tls.ecdh_curves.is_empty()) {
-        check.error(&child(BASE, "meshMTLS.ecdhCurves"), "mesh TLS does not support ECDH curves configuration");
+        check.error(&below(BASE, "meshMTLS.ecdhCurves"), "mesh TLS does not support ECDH curves configuration");
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Check;
 use super::common::{self, fqdn, is_label, port, wildcard_domain};
 use super::gateway::server_tls;
 use super::traffic_policy::connection_pool;
+use super::{Check, below};
 use crate::api::{CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy};
 use crate::api::{OutboundTrafficPolicyMode, ServerTlsMode, ServerTlsSettings, Sidecar};
 use crate::yaml::{child, item};
@@ -29,7 +29,7 @@ pub(super) fn check(check: &mut Check<'_>, spec: &Sidecar) {
             && !numbers.insert(p.number)
         {
             let message = format!("sidecar: ports on ingress listeners must be unique, {} is not", p.number);
-            check.error(&child(&path, "port.number"), message);
+            check.error(&below(&path, "port.number"), message);
         }
     }
     self::egress(check, egress);
@@ -50,7 +50,7 @@ fn ingress(check: &mut Check<'_>, path: &str, listener: &IstioIngressListener) {
         listener;
     match number {
         None => check.error(&child(path, "port"), "sidecar: port is required for ingress listeners"),
-        Some(p) => check.ok(&child(path, "port.number"), port(p.number)),
+        Some(p) => check.ok(&below(path, "port.number"), port(p.number)),
     }
     if !bind.is_empty() && bind.parse::<IpAddr>().is_err() {
         check.error(&child(path, "bind"), format!("sidecar: {bind:?} is not a valid IP address"));
@@ -120,7 +120,7 @@ fn egress(check: &mut Check<'_>, listeners: &[IstioEgressListener]) {
             Some(p) if p.number == 0 => {
                 if !is_unix {
                     let message = "sidecar: port number 0 needs bind to a unix domain socket";
-                    check.error(&child(&path, "port.number"), message);
+                    check.error(&below(&path, "port.number"), message);
                 }
                 if *capture_mode == CaptureMode::Iptables {
                     let message = "sidecar: captureMode must be DEFAULT/NONE for unix domain socket listeners";
@@ -128,10 +128,10 @@ fn egress(check: &mut Check<'_>, listeners: &[IstioEgressListener]) {
                 }
             }
             Some(p) => {
-                check.ok(&child(&path, "port.number"), port(p.number));
+                check.ok(&below(&path, "port.number"), port(p.number));
                 if !numbers.insert(p.number) {
                     let message = format!("sidecar: ports on egress listeners must be unique, {} is not", p.number);
-                    check.error(&child(&path, "port.number"), message);
+                    check.error(&below(&path, "port.number"), message);
                 }
             }
         }
@@ -190,6 +190,6 @@ pub(super) fn outbound_traffic_policy_rules(check: &mut Check<'_>, path: &str, p
     check.ok(&child(&at, "host"), fqdn(&proxy.host));
     match &proxy.port {
         None => check.error(&child(&at, "port"), "sidecar: egressProxy port must be set"),
-        Some(p) => check.ok(&child(&at, "port.number"), port(p.number)),
+        Some(p) => check.ok(&below(&at, "port.number"), port(p.number)),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 
-use super::Check;
 use super::common::{duration, fqdn, not_negative, port};
+use super::{Check, below};
 use crate::api::{ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy};
 use crate::api::{HttpCookie, HttpSettings, LoadBalancerSettings, LocalityFailover, LocalityLoadBalancerSetting};
 use crate::api::{OutlierDetection, TcpSettings, TrafficPolicy, TunnelSettings, WarmupConfiguration};
@@ -36,7 +36,7 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, policy: &TrafficPolicy) {
     for (i, settings) in port_level_settings.iter().enumerate() {
         let at = item(&ports, i);
         match &settings.port {
-            Some(p) if p.number != 0 => check.ok(&child(&at, "port.number"), port(p.number)),
+            Some(p) if p.number != 0 => check.ok(&below(&at, "port.number"), port(p.number)),
             _ => check.error(&child(&at, "port"), "portTrafficPolicy must have valid port"),
         }
         let blocks = Blocks {
@@ -57,7 +57,7 @@ pub(super) fn check(check: &mut Check<'_>, path: &str, policy: &TrafficPolicy) {
         && let Some(percent) = budget.percent
         && !(0.0..=100.0).contains(&percent)
     {
-        check.invalid(&child(path, "retryBudget.percent"), percent, "should be from 0 to 100");
+        check.invalid(&below(path, "retryBudget.percent"), percent, "should be from 0 to 100");
     }
 }
 
@@ -191,7 +191,7 @@ fn consistent_hash(check: &mut Check<'_>, path: &str, hash: &ConsistentHashLb) {
         );
     }
     if let Some(maglev) = maglev {
-        let at = child(path, "maglev.tableSize");
+        let at = below(path, "maglev.tableSize");
         match maglev.table_size {
             0 => check.error_fix(&at, "tableSize must be set for maglev", "write tableSize: 65537"),
             n if n >= 5_000_011 => check.error(&at, "tableSize must be less than 5000011 for maglev"),
@@ -308,8 +308,8 @@ pub(super) fn connection_pool(check: &mut Check<'_>, path: &str, settings: &Conn
         duration(check, &child(&at, "connectTimeout"), *connect_timeout);
         duration(check, &child(&at, "maxConnectionDuration"), *max_connection_duration);
         if let Some(keepalive) = tcp_keepalive {
-            duration(check, &child(&at, "tcpKeepalive.time"), keepalive.time);
-            duration(check, &child(&at, "tcpKeepalive.interval"), keepalive.interval);
+            duration(check, &below(&at, "tcpKeepalive.time"), keepalive.time);
+            duration(check, &below(&at, "tcpKeepalive.interval"), keepalive.interval);
         }
     }
     if let Some(http) = http {
