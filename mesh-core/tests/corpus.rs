@@ -199,22 +199,3 @@ fn what_is_read_can_be_written_and_read_again() {
         }
     }
 }
-
-#[test]
-fn rules_that_no_request_reaches_are_those_that_istio_names() {
-    let Some(corpus) = corpus() else { return };
-    let case = corpus.join("analyze/dupmatches");
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(case.join("expect.json")).unwrap()).unwrap();
-    let text = |m: &Value| format!("{} {}", m["code"].as_str().unwrap(), m["resource"].as_str().unwrap());
-    let mut expected: Vec<String> = expected["expected"].as_array().unwrap().iter().map(text).collect();
-    let mut found = Vec::new();
-    for file in yaml_files(&case).iter().filter(|f| f.extension().is_some_and(|e| e == "yaml")) {
-        for resource in read("f", &std::fs::read_to_string(file).unwrap()).0 {
-            let name = resource.key().to_string().split_once(' ').unwrap().1.replace("default/", "");
-            found.extend(validate(&resource).iter().map(|r| format!("{} {name}", r.code)));
-        }
-    }
-    expected.sort();
-    found.sort();
-    assert_eq!(found, expected);
-}

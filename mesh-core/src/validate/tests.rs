@@ -285,7 +285,7 @@ fn rules_that_no_request_reaches() {
     one(any.clone() + &m("exact: /a"), "spec.http[1]", "route without matches defined before");
     one(m("exact: /a") + &m("exact: /a"), "spec.http[1]", "all matches used by prior rules");
     one(m("prefix: /a") + &m("prefix: /a/b"), "spec.http[1].match[0]", "virtualService rule #1 match #0 is not used");
-    let partly = format!("- {{match: [{{uri: {{exact: /a/c}}}}, {{uri: {{exact: /z}}}}], {TO_B}}}\n");
+    let partly = format!("- {{match: [{{uri: {{prefix: /a/c}}}}, {{uri: {{prefix: /z}}}}], {TO_B}}}\n");
     one(m("prefix: /a") + &partly, "spec.http[1].match[0]", "duplicate/overlapping match in rule #0");
     accepted("VirtualService", &[&rules(&(m("exact: /a/b") + &m("prefix: /a") + &any))]);
 }
