@@ -12,7 +12,7 @@ mod read;
 mod scalar;
 mod write;
 
-pub use read::{mesh_config, read};
+pub use read::{mesh_config, objects, read};
 pub use write::to_yaml;
 
 use std::sync::Arc;

@@ -3,3 +3,5 @@
 pub mod control;
 pub mod kinds;
 pub mod localmesh;
+pub mod manifest;
+pub mod node;

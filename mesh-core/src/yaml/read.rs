@@ -38,7 +38,7 @@ pub fn read(file_name: &str, text: &str) -> (Vec<Resource>, Vec<Report>) {
 }
 
 /// The objects of a document: itself, or the items of a list.
-fn objects(document: Document, source: &Source) -> Vec<(Value, Origin)> {
+pub fn objects(document: Document, source: &Source) -> Vec<(Value, Origin)> {
     let Document { mut value, spans, span, .. } = document;
     let is_list = value["kind"].as_str().is_some_and(|k| k.ends_with("List")) && value["items"].is_array();
     let items = match value.get_mut("items") {

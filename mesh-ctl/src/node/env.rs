@@ -47,7 +47,12 @@ pub fn environment(
         match found {
             Some(data) => env.extend(data.iter().map(|(k, v)| (format!("{}{k}", from.prefix), v.clone()))),
             None if reference.optional == Some(true) => {}
-            None => return Err(format!("envFrom: {what} {} does not exist; apply it or set optional: true", reference.name)),
+            None => {
+                return Err(format!(
+                    "envFrom: {what} {} does not exist; apply it or set optional: true",
+                    reference.name
+                ));
+            }
         }
     }
     for variable in &container.env {
@@ -67,10 +72,7 @@ fn value_of(facts: &Facts<'_>, variable: &EnvVar, env: &BTreeMap<String, String>
             .map(Some)
             .ok_or_else(|| format!("env {name}: the field {:?} is not known here", field.field_path));
     }
-    let lookups = [
-        ("ConfigMap", config_map_key_ref, &facts.config_maps),
-        ("Secret", secret_key_ref, &facts.secrets),
-    ];
+    let lookups = [("ConfigMap", config_map_key_ref, &facts.config_maps), ("Secret", secret_key_ref, &facts.secrets)];
     for (what, reference, all) in lookups {
         let Some(r) = reference else { continue };
         return match all.get(&r.name).and_then(|data| data.get(&r.key)) {

@@ -54,8 +54,9 @@ impl ImageMap {
 
 fn parse(text: &str) -> Result<LocalImage, String> {
     let value = crate::manifest::value(text)?;
-    let entry: LocalImage = serde_json::from_value(value)
-        .map_err(|e| format!("{e}; write `image: \"glob\"`, `command: [program, arguments]` and optionally env and workingDir"))?;
+    let entry: LocalImage = serde_json::from_value(value).map_err(|e| {
+        format!("{e}; write `image: \"glob\"`, `command: [program, arguments]` and optionally env and workingDir")
+    })?;
     if entry.command.is_empty() {
         return Err("command is empty; write `command: [program, arguments]`".into());
     }

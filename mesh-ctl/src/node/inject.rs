@@ -79,7 +79,11 @@ pub fn capture(annotations: &Labels) -> Result<CaptureRules, String> {
 
 fn ports(name: &str, text: &str) -> Result<Vec<u16>, String> {
     words(text)
-        .map(|w| w.parse().map_err(|_| format!("annotation traffic.sidecar.istio.io/{name}: {w:?} is no port; write a list like 3306,6379")))
+        .map(|w| {
+            w.parse().map_err(|_| {
+                format!("annotation traffic.sidecar.istio.io/{name}: {w:?} is no port; write a list like 3306,6379")
+            })
+        })
         .collect()
 }
 

@@ -107,7 +107,9 @@ pub fn plan(
         (ProxyRole::Sidecar, Err(e)) => (None, Some(e)),
         _ => (None, None),
     };
-    let run = |init: bool| move |c: &Container| ContainerPlan { container: c.clone(), init, command: command(c, images, settings) };
+    let run = |init: bool| {
+        move |c: &Container| ContainerPlan { container: c.clone(), init, command: command(c, images, settings) }
+    };
     let spec = &object.spec;
     // What prepares capture on Kubernetes has been done by the mesh itself here.
     let ours = |c: &&Container| !matches!(c.name.as_str(), "istio-proxy" | "istio-init" | "istio-validation");

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::api::{ContentHash, Key};
+use mesh_core::api::ContentHash;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -180,4 +180,10 @@ impl Life {
         super::publish::publish(&self.mesh);
         self.mesh.wait_for(LEAVE, |s| super::publish::behind(s).is_empty().then_some(())).await;
     }
+}
+
+/// Waits until the pod's processes are to end.
+async fn raised(end: &mut watch::Receiver<bool>) {
+    // An error means that the pod's own task is gone, which is the end, too.
+    let _ = end.wait_for(|e| *e).await;
 }

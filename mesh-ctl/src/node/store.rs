@@ -73,9 +73,8 @@ impl Store {
             Some(o) => number(o, "generation") + 1,
             None => 1,
         };
-        let text = |field: &str, new: &str| {
-            old_value.and_then(|o| o["metadata"][field].as_str()).unwrap_or(new).to_owned()
-        };
+        let text =
+            |field: &str, new: &str| old_value.and_then(|o| o["metadata"][field].as_str()).unwrap_or(new).to_owned();
         let server = json!({
             "uid": text("uid", uid),
             "creationTimestamp": text("creationTimestamp", now),
@@ -130,6 +129,10 @@ pub fn strip_server_fields(value: &mut Value) {
 }
 
 fn same_but_metadata(a: &Value, b: &Value) -> bool {
-    let rest = |v: &Value| v.as_object().map(|o| o.iter().filter(|(k, _)| *k != "metadata").map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>());
+    let rest = |v: &Value| {
+        v.as_object().map(|o| {
+            o.iter().filter(|(k, _)| *k != "metadata").map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>()
+        })
+    };
     rest(a) == rest(b)
 }

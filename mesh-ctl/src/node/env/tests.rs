@@ -70,7 +70,8 @@ fn values_references_and_service_links() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let missing = serde_json::json!({"env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "z"}}}]});
+    let missing =
+        serde_json::json!({"env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "z"}}}]});
     let e = run(serde_json::json!({}), missing).unwrap_err();
     assert_eq!(e, "env K: ConfigMap cm has no key z; apply it or set optional: true");
     let e = run(serde_json::json!({}), serde_json::json!({"envFrom": [{"secretRef": {"name": "s"}}]})).unwrap_err();

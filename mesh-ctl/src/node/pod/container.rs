@@ -44,7 +44,7 @@ pub(super) async fn supervise(life: Life, id: PodId, plan: ContainerPlan, mut en
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = end.wait_for(|e| *e) => return,
+            () = super::raised(&mut end) => return,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         life.mesh.pod(&life.plan.key, |p| p.restarts += 1);
@@ -66,12 +66,7 @@ pub(super) async fn run_to_end(life: &Life, id: PodId, plan: &ContainerPlan, mut
 }
 
 /// One start of a container until its end. An error means that it did not start.
-async fn once(
-    life: &Life,
-    id: PodId,
-    plan: &ContainerPlan,
-    end: &mut watch::Receiver<bool>,
-) -> Result<Exit, String> {
+async fn once(life: &Life, id: PodId, plan: &ContainerPlan, end: &mut watch::Receiver<bool>) -> Result<Exit, String> {
     let process = life.container_process(plan)?;
     let mut child = life.mesh.runtime.spawn(id, process).await.map_err(|e| e.to_string())?;
     let log = life.log(&plan.container.name);
@@ -82,7 +77,7 @@ async fn once(
     let result = tokio::select! {
         exit = child.wait() => Ok(exit),
         () = probe::watch(life, id, plan) => Ok(child.wait().await),
-        _ = end.wait_for(|e| *e) => Ok(terminate(life, id, &mut child).await),
+        () = super::raised(end) => Ok(terminate(life, id, &mut child).await),
     };
     life.mesh.pod_endpoint(&life.plan.key, |p| {
         if !plan.init {
@@ -116,15 +111,14 @@ impl Life {
     fn container_process(&self, plan: &ContainerPlan) -> Result<ProcessSpec, String> {
         let command = plan.command.clone()?;
         let settings = &self.mesh.settings;
-        let mut base = BTreeMap::from([
-            ("PATH".to_owned(), settings.path.clone()),
-            ("HOME".to_owned(), settings.home.clone()),
-        ]);
+        let mut base =
+            BTreeMap::from([("PATH".to_owned(), settings.path.clone()), ("HOME".to_owned(), settings.home.clone())]);
         base.extend(self.explicit_env());
         base.extend(command.env);
-        let env = super::files::with_facts(&self.mesh, &self.plan, app_ip(self.mesh.mode(), self.plan.role, self.ip), |f| {
-            environment(f, &plan.container, &base)
-        })?;
+        let env =
+            super::files::with_facts(&self.mesh, &self.plan, app_ip(self.mesh.mode(), self.plan.role, self.ip), |f| {
+                environment(f, &plan.container, &base)
+            })?;
         let argv: Vec<String> = command.argv.iter().map(|a| expand(a, &env)).collect();
         let mut process = ProcessSpec::new(Role::App, argv);
         process.cwd = command.cwd;

@@ -23,7 +23,10 @@ pub(super) fn of(mesh: &Mesh, plan: &PodPlan) -> Result<(Vec<PodFile>, Vec<PodVo
     for container in plan.containers.iter().map(|c| &c.container) {
         for mount in &container.volume_mounts {
             let Some(volume) = plan.object.spec.volumes.iter().find(|v| v.name == mount.name) else {
-                return Err(format!("container {} mounts the volume {}, which the pod does not have", container.name, mount.name));
+                return Err(format!(
+                    "container {} mounts the volume {}, which the pod does not have",
+                    container.name, mount.name
+                ));
             };
             let path = PathBuf::from(&mount.mount_path);
             let Some(content) = content(&state, plan, volume)? else { continue };
@@ -54,12 +57,17 @@ fn content(state: &State, plan: &PodPlan, volume: &Volume) -> Result<Option<(Vec
         (None, None) => return Ok(None),
     };
     let found = state.store.iter().map(|s| &s.document).find(|d| {
-        *d.key.kind.kind == *what && d.key.kind.group.is_empty() && d.key.namespace == *namespace && *d.key.name == **name
+        *d.key.kind.kind == *what
+            && d.key.kind.group.is_empty()
+            && d.key.namespace == *namespace
+            && *d.key.name == **name
     });
     let data = match found {
         Some(document) => document.data_bytes(),
         None if optional == Some(true) => Data::new(),
-        None => return Err(format!("volume {}: {what} {name} does not exist; apply it or set optional: true", volume.name)),
+        None => {
+            return Err(format!("volume {}: {what} {name} does not exist; apply it or set optional: true", volume.name));
+        }
     };
     Ok(Some((select(data, items, mode.unwrap_or(0o644)), false)))
 }
@@ -85,6 +93,6 @@ pub(super) fn with_facts<T>(mesh: &Mesh, plan: &PodPlan, ip: IpAddr, f: impl FnO
         let text = |d: Data| d.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())).collect();
         of_kind.map(|d| (d.key.name.to_string(), text(d.data_bytes()))).collect()
     };
-    let services = here().filter_map(|d| d.service()).map(|s| (s, s.spec.cluster_ip.parse().ok())).collect();
+    let services = here().filter_map(|d| d.service()).map(|s| (&**s, s.spec.cluster_ip.parse().ok())).collect();
     f(&Facts { pod: &plan.object, ip, config_maps: texts("ConfigMap"), secrets: texts("Secret"), services })
 }

@@ -153,7 +153,8 @@ pub(super) async fn http_get(
     headers: &[(&str, &str)],
 ) -> Result<u16, String> {
     let mut stream = adopt(stream)?;
-    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: kube-probe/1.0\r\nconnection: close\r\n");
+    let mut request =
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: kube-probe/1.0\r\nconnection: close\r\n");
     for (name, value) in headers.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("host")) {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -29,8 +29,8 @@ pub(super) async fn supervise(life: Life, id: PodId, mut end: watch::Receiver<bo
             Ok(mut child) => {
                 attach(&life, &mut child);
                 tokio::select! {
-                    exit = child.wait() => format!("the proxy ended with {exit}"),
-                    () = become_ready(&life, id, child.exit()) => child.wait_or_end(&life, id, &mut end).await,
+                    why = child.wait_or_end(&life, id, &mut end) => why,
+                    never = become_ready(&life, id) => match never {},
                 }
             }
             Err(e) => format!("the proxy can't be started: {e}"),
@@ -50,7 +50,7 @@ pub(super) async fn supervise(life: Life, id: PodId, mut end: watch::Receiver<bo
         if started.elapsed() < SHORT_LIFE {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = end.wait_for(|e| *e) => return,
+                () = super::raised(&mut end) => return,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -62,7 +62,7 @@ impl Child {
     async fn wait_or_end(&mut self, life: &Life, id: PodId, end: &mut watch::Receiver<bool>) -> String {
         tokio::select! {
             exit = self.wait() => return format!("the proxy ended with {exit}"),
-            _ = end.wait_for(|e| *e) => {}
+            () = super::raised(end) => {}
         }
         let _ = life.mesh.runtime.kill(id, self.id, SIGTERM).await;
         self.wait().await.to_string()
@@ -82,15 +82,16 @@ fn attach(life: &Life, child: &mut Child) {
 }
 
 /// Waits until the configuration is in force and the readiness port says so.
-async fn become_ready(life: &Life, id: PodId, exit: watch::Receiver<Option<crate::localmesh::Exit>>) {
+async fn become_ready(life: &Life, id: PodId) -> std::convert::Infallible {
     let key = &life.plan.key;
     let to = SocketAddr::new(life.ip.into(), READY_PORT);
     let mut pause = Duration::from_millis(5);
     let mut why = "the proxy waits for its configuration".to_owned();
-    while exit.borrow().is_none() {
+    loop {
         life.mesh.pod(key, |p| p.reason.clone_from(&why));
         let attempt = async {
-            let stream = life.mesh.runtime.connect_in_pod(id, to, Some(MARK_TO_APP)).await.map_err(|e| e.to_string())?;
+            let stream =
+                life.mesh.runtime.connect_in_pod(id, to, Some(MARK_TO_APP)).await.map_err(|e| e.to_string())?;
             probe::http_get(stream, "/healthz/ready", &to.to_string(), &[]).await
         };
         why = match tokio::time::timeout(Duration::from_secs(1), attempt).await {
@@ -106,6 +107,7 @@ async fn become_ready(life: &Life, id: PodId, exit: watch::Receiver<Option<crate
         p.proxy_ready = true;
         p.reason.clear();
     });
+    std::future::pending().await
 }
 
 impl Life {
@@ -123,7 +125,8 @@ impl Life {
         } else if self.mesh.mode() == Mode::Explicit {
             let app = app_ip(Mode::Explicit, self.plan.role, self.ip);
             process.env.insert(discovery::ENV_APP_IP.into(), app.to_string());
-            let ports = self.plan.containers.iter().flat_map(|c| &c.container.ports).map(|p| p.container_port.to_string());
+            let ports =
+                self.plan.containers.iter().flat_map(|c| &c.container.ports).map(|p| p.container_port.to_string());
             process.env.insert(discovery::ENV_APP_PORTS.into(), ports.collect::<Vec<_>>().join(","));
         }
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {

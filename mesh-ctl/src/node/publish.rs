@@ -1,0 +1,170 @@
+//! From objects and pods to what each proxy is sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mesh_core::api::{ContentHash, Key, Kind, Object, Resource};
+use mesh_core::convert::{self, Addresses, Owner, Placement, Range, Settings};
+use mesh_core::model::Health;
+use mesh_core::scope::scope_of;
+use mesh_core::wire::Encoded;
+use mesh_core::world::Change;
+use mesh_core::yaml;
+
+use super::mesh::{Mesh, Pod, Published, State};
+use crate::manifest::Document;
+
+/// Brings the World up to date and gives every proxy its part. Returns the revision that is now to be in force.
+pub fn publish(mesh: &Mesh) -> u64 {
+    let mut state = mesh.state();
+    let state = &mut *state;
+    let settings = Mesh::convert_settings(&state.published.world);
+    let mut changes = collect(state, &settings);
+    if !changes.is_empty() {
+        state.published.apply(changes);
+        // The mesh's settings are among the objects: what depends on them is made again when they change.
+        let now = Mesh::convert_settings(&state.published.world);
+        if now != settings {
+            changes = collect(state, &now);
+            state.published.apply(changes);
+        }
+    }
+    let Published { world, encoded, revision, .. } = &state.published;
+    for proxy in state.pods.values_mut().filter_map(|p| p.proxy.as_mut()) {
+        let set = scope_of(world, encoded, &proxy.id);
+        proxy.target.send_if_modified(|(at, current)| {
+            let differs = *at == 0 || **current != set;
+            if differs {
+                (*at, *current) = (*revision, Arc::new(set));
+            }
+            differs
+        });
+    }
+    let revision = state.published.revision;
+    mesh.note();
+    revision
+}
+
+/// Proxies with an open stream that have not acknowledged everything: `NAME.NAMESPACE`.
+pub fn behind(state: &State) -> Vec<String> {
+    let late = |p: &&Pod| p.proxy.as_ref().is_some_and(|x| x.connected && !x.synced());
+    state.pods.values().filter(late).map(|p| format!("{}.{}", p.plan.key.name, p.plan.key.namespace)).collect()
+}
+
+impl Published {
+    fn apply(&mut self, changes: Vec<Change>) {
+        self.world = self.world.with(changes);
+        self.encoded = Encoded::of(&self.world, &self.encoded);
+        self.revision += 1;
+    }
+}
+
+/// What turns the World into the one of these objects and pods.
+fn collect(state: &mut State, settings: &Settings) -> Vec<Change> {
+    let State { store, pods, addresses, published, .. } = state;
+    let base = ContentHash::default().with_str(&format!("{settings:?}"));
+    let mut changes = Vec::new();
+    let mut seen = BTreeSet::new();
+    for stored in store.iter().filter(|s| !s.document.refused()) {
+        let document = &stored.document;
+        let Some(resource) = &document.resource else { continue };
+        let hash = base.with(resource.hash()).with_str(&format!("{:?}", resource.origin().source));
+        seen.insert(document.key.clone());
+        published.source(&document.key, hash, &mut changes, || of_document(document, settings, addresses));
+    }
+    for (key, pod) in &*pods {
+        let ready = pod.ready();
+        let hash = base.with(pod.plan.hash).with_str(&format!("{} {ready}", pod.ip));
+        seen.insert(key.clone());
+        published.source(key, hash, &mut changes, || Some(vec![workload(pod, settings)]));
+    }
+    let gone: Vec<Key> = published.sources.keys().filter(|k| !seen.contains(k)).cloned().collect();
+    for key in gone {
+        let (_, old) = published.sources.remove(&key).expect("invariant: the key is from the map");
+        changes.extend(old.iter().filter_map(undo));
+    }
+    changes
+}
+
+impl Published {
+    fn source(
+        &mut self,
+        key: &Key,
+        hash: ContentHash,
+        changes: &mut Vec<Change>,
+        make: impl FnOnce() -> Option<Vec<Change>>,
+    ) {
+        if self.sources.get(key).is_some_and(|(h, _)| *h == hash) {
+            return;
+        }
+        let Some(new) = make() else { return };
+        // A ServiceEntry may have lost a host: first away with the old, then in with the new.
+        if let Some((_, old)) = self.sources.insert(key.clone(), (hash, new.clone())) {
+            changes.extend(old.iter().filter_map(undo));
+        }
+        changes.extend(new);
+    }
+}
+
+/// What an object puts into the World; `None`: it can't be read, the last good one stays in force.
+fn of_document(document: &Document, settings: &Settings, addresses: &mut Addresses) -> Option<Vec<Change>> {
+    Some(match document.resource.as_ref()? {
+        Resource::VirtualService(o) => vec![Change::VirtualService(o.clone())],
+        Resource::DestinationRule(o) => vec![Change::DestinationRule(o.clone())],
+        Resource::Gateway(o) => vec![Change::Gateway(o.clone())],
+        Resource::Sidecar(o) => vec![Change::Sidecar(o.clone())],
+        Resource::Service(o) => vec![Change::Service(Arc::new(convert::service(o, None, settings)))],
+        Resource::ServiceEntry(o) => {
+            let allocate = |name: &str| addresses.of(Range::Hosts, name).map(IpAddr::from);
+            let services = convert::service_entry(o, settings, allocate);
+            services.into_iter().map(|s| Change::Service(Arc::new(s))).collect()
+        }
+        Resource::WorkloadEntry(o) => {
+            vec![Change::Workload(Arc::new(convert::entry(&o.spec, &o.key.name, &o.key, settings)))]
+        }
+        Resource::Namespace(o) => vec![Change::Namespace(o.key.name.clone(), o.meta.labels.clone())],
+        Resource::ConfigMap(o) if is_mesh_config(&o.key) => match yaml::mesh_config(o) {
+            Ok((spec, _)) => {
+                let key = Key { kind: Kind::new("mesh", "MeshConfig"), ..o.key.clone() };
+                let object = Object { key, meta: o.meta.clone(), origin: o.origin.clone(), hash: o.hash, spec };
+                vec![Change::Mesh(Some(Arc::new(object)))]
+            }
+            Err(_) => return None,
+        },
+        _ => Vec::new(),
+    })
+}
+
+/// The ConfigMap with the settings of the mesh.
+pub fn is_mesh_config(key: &Key) -> bool {
+    *key.kind.kind == *"ConfigMap" && *key.name == *"istio" && *key.namespace == *"istio-system"
+}
+
+fn workload(pod: &Pod, settings: &Settings) -> Change {
+    let health = if pod.ready() { Health::Healthy } else { Health::Unhealthy };
+    let placement = Placement { addresses: vec![pod.ip.into()], health };
+    let kind = pod.plan.owner.as_ref().map(|o| o.kind.kind.to_lowercase());
+    let owner = pod.plan.owner.as_ref().zip(kind.as_deref()).map(|(o, kind)| Owner { kind, name: &o.name });
+    Change::Workload(Arc::new(convert::pod(&pod.plan.object, owner, &placement, settings)))
+}
+
+fn undo(change: &Change) -> Option<Change> {
+    Some(match change {
+        Change::VirtualService(o) => Change::Remove(o.key.clone()),
+        Change::DestinationRule(o) => Change::Remove(o.key.clone()),
+        Change::Gateway(o) => Change::Remove(o.key.clone()),
+        Change::Sidecar(o) => Change::Remove(o.key.clone()),
+        Change::Service(s) => Change::RemoveService(s.namespace.clone(), s.hostname.clone()),
+        Change::Workload(w) => Change::RemoveWorkload(w.uid.clone()),
+        Change::Mesh(_) => Change::Mesh(None),
+        Change::Namespace(name, _) => Change::Remove(Key::new(Kind::new("", "Namespace"), "", name)),
+        Change::Remove(_) | Change::RemoveService(..) | Change::RemoveWorkload(_) => return None,
+    })
+}
+
+/// Named ports, for messages and port-forward: every pod's ports by name.
+pub fn named_ports(pod: &Pod) -> BTreeMap<String, u16> {
+    let ports = pod.plan.containers.iter().flat_map(|c| &c.container.ports).filter(|p| !p.name.is_empty());
+    ports.filter_map(|p| Some((p.name.clone(), u16::try_from(p.container_port).ok()?))).collect()
+}
