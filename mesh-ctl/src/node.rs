@@ -91,12 +91,7 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
 async fn bring_up(mesh: &Arc<Mesh>, status: &StatusPipe) -> Result<(), String> {
     let files = &mesh.settings.files;
     let mut documents: Vec<_> = files.iter().flat_map(|f| manifest::read(f, "default")).collect();
-    for value in builtin::ingress_gateway() {
-        let ours = manifest::live(value);
-        if documents.iter().all(|d| d.key != ours.key) {
-            documents.push(ours);
-        }
-    }
+    documents.extend(builtin::ingress_gateway(&documents));
     let changes = ops::put(mesh, documents);
     for change in &changes {
         for message in &change.messages {

@@ -1,41 +1,24 @@
 //! What the mesh adds to the user's objects: the ingress gateway, and the namespaces that objects are in.
 
+use mesh_core::api::Resource;
+use mesh_core::convert::{BUILTIN_GATEWAY, builtin_gateway};
 use serde_json::{Value, json};
 
-use super::plan::GATEWAY_IMAGE;
+use crate::control::SourceFile;
+use crate::manifest::{self, Document};
 
-/// Name of the ingress gateway's Deployment and Service.
-pub const GATEWAY: &str = "istio-ingressgateway";
-/// Istio's namespace.
-pub const SYSTEM: &str = "istio-system";
 /// Host ports of the gateway's ports where `--gateway-port` says nothing.
 pub const GATEWAY_PORTS: [(u16, u16); 2] = [(80, 8080), (443, 8443)];
 
-/// The ingress gateway, with the labels and ports of Istio's.
-pub fn ingress_gateway() -> Vec<Value> {
-    let labels = json!({"app": GATEWAY, "istio": "ingressgateway"});
-    let meta = json!({"name": GATEWAY, "namespace": SYSTEM, "labels": labels});
-    let port = |name: &str, number: u16| json!({"name": name, "port": number, "targetPort": number});
-    vec![
-        json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": meta,
-            "spec": {
-                "type": "LoadBalancer",
-                "selector": labels,
-                "ports": [port("status-port", 15021), port("http2", 80), port("https", 443)],
-            },
-        }),
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
-            "spec": {
-                "selector": {"matchLabels": labels},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {"containers": [{"name": super::pod::PROXY_CONTAINER, "image": GATEWAY_IMAGE}]},
-                },
-            },
-        }),
-    ]
+/// The ingress gateway, unless one is among these already.
+pub fn ingress_gateway(documents: &[Document]) -> Vec<Document> {
+    let resources: Vec<Resource> = documents.iter().filter_map(|d| d.resource.clone()).collect();
+    if builtin_gateway(&resources).is_empty() {
+        return Vec::new();
+    }
+    let file = SourceFile { path: "built-in ingress gateway".into(), text: BUILTIN_GATEWAY.into() };
+    let ours = manifest::read(&file, "istio-system");
+    ours.into_iter().filter(|o| documents.iter().all(|d| d.key != o.key)).collect()
 }
 
 /// A namespace.

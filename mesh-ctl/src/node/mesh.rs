@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::{ContentHash, Key};
-use mesh_core::convert::{Addresses, Settings as ConvertSettings};
+use mesh_core::convert::{Addresses, Options};
 use mesh_core::snapshot::ProxyId;
 use mesh_core::wire::{Encoded, Rejection, ResourceSet};
 use mesh_core::world::{Change, World};
@@ -255,14 +255,11 @@ impl Mesh {
         self.runtime.mode()
     }
 
-    /// What conversion needs to know.
-    pub fn convert_settings(world: &World) -> ConvertSettings {
-        let default = &world.mesh().spec.default_service_export_to;
-        let mut settings = ConvertSettings::default();
-        if !default.is_empty() {
-            settings.service_export_to = default.iter().map(|e| e.as_str().into()).collect();
-        }
-        settings
+    /// What conversion needs to know. DNS is always captured here, so every host can have an address.
+    pub fn convert_options(world: &World) -> Options<'static> {
+        let mut options = Options { dns_capture: Some(true), ..Options::default() };
+        options.follow(&world.mesh().spec);
+        options
     }
 }
 

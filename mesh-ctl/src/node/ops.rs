@@ -304,7 +304,7 @@ fn messages(document: &Document) -> Vec<String> {
     if let Some(Resource::ConfigMap(o)) = &document.resource
         && publish::is_mesh_config(&o.key)
     {
-        let reports = mesh_core::yaml::mesh_config(o).map_or_else(|e| e, |(_, warnings)| warnings);
+        let reports = mesh_core::convert::mesh_config(o).map_or_else(|e| e, |(_, warnings)| warnings);
         lines.extend(reports.iter().map(ToString::to_string));
     }
     lines

@@ -1,16 +1,14 @@
 //! From objects and pods to what each proxy is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mesh_core::api::{ContentHash, Key, Kind, Object, Resource};
-use mesh_core::convert::{self, Addresses, Owner, Placement, Range, Settings};
+use mesh_core::api::{ContentHash, Key, Kind, Resource};
+use mesh_core::convert::{self, Addresses, Options, Owner, Placement};
 use mesh_core::model::Health;
 use mesh_core::scope::scope_of;
 use mesh_core::wire::Encoded;
 use mesh_core::world::Change;
-use mesh_core::yaml;
 
 use super::mesh::{Mesh, Pod, Published, State};
 use crate::manifest::Document;
@@ -19,13 +17,13 @@ use crate::manifest::Document;
 pub fn publish(mesh: &Mesh) -> u64 {
     let mut state = mesh.state();
     let state = &mut *state;
-    let settings = Mesh::convert_settings(&state.published.world);
-    let mut changes = collect(state, &settings);
+    let options = Mesh::convert_options(&state.published.world);
+    let mut changes = collect(state, &options);
     if !changes.is_empty() {
         state.published.apply(changes);
         // The mesh's settings are among the objects: what depends on them is made again when they change.
-        let now = Mesh::convert_settings(&state.published.world);
-        if now != settings {
+        let now = Mesh::convert_options(&state.published.world);
+        if now.settings != options.settings {
             changes = collect(state, &now);
             state.published.apply(changes);
         }
@@ -61,9 +59,9 @@ impl Published {
 }
 
 /// What turns the World into the one of these objects and pods.
-fn collect(state: &mut State, settings: &Settings) -> Vec<Change> {
+fn collect(state: &mut State, options: &Options<'_>) -> Vec<Change> {
     let State { store, pods, addresses, published, .. } = state;
-    let base = ContentHash::default().with_str(&format!("{settings:?}"));
+    let base = ContentHash::default().with_str(&format!("{:?}", options.settings));
     let mut changes = Vec::new();
     let mut seen = BTreeSet::new();
     for stored in store.iter().filter(|s| !s.document.refused()) {
@@ -71,13 +69,13 @@ fn collect(state: &mut State, settings: &Settings) -> Vec<Change> {
         let Some(resource) = &document.resource else { continue };
         let hash = base.with(resource.hash()).with_str(&format!("{:?}", resource.origin().source));
         seen.insert(document.key.clone());
-        published.source(&document.key, hash, &mut changes, || of_document(document, settings, addresses));
+        published.source(&document.key, hash, &mut changes, || of_document(document, options, addresses));
     }
     for (key, pod) in &*pods {
         let ready = pod.ready();
         let hash = base.with(pod.plan.hash).with_str(&format!("{} {ready}", pod.ip));
         seen.insert(key.clone());
-        published.source(key, hash, &mut changes, || Some(vec![workload(pod, settings)]));
+        published.source(key, hash, &mut changes, || Some(vec![workload(pod, options)]));
     }
     let gone: Vec<Key> = published.sources.keys().filter(|k| !seen.contains(k)).cloned().collect();
     for key in gone {
@@ -108,31 +106,14 @@ impl Published {
 }
 
 /// What an object puts into the World; `None`: it can't be read, the last good one stays in force.
-fn of_document(document: &Document, settings: &Settings, addresses: &mut Addresses) -> Option<Vec<Change>> {
+fn of_document(document: &Document, options: &Options<'_>, addresses: &mut Addresses) -> Option<Vec<Change>> {
     Some(match document.resource.as_ref()? {
-        Resource::VirtualService(o) => vec![Change::VirtualService(o.clone())],
-        Resource::DestinationRule(o) => vec![Change::DestinationRule(o.clone())],
-        Resource::Gateway(o) => vec![Change::Gateway(o.clone())],
-        Resource::Sidecar(o) => vec![Change::Sidecar(o.clone())],
-        Resource::Service(o) => vec![Change::Service(Arc::new(convert::service(o, None, settings)))],
-        Resource::ServiceEntry(o) => {
-            let allocate = |name: &str| addresses.of(Range::Hosts, name).map(IpAddr::from);
-            let services = convert::service_entry(o, settings, allocate);
-            services.into_iter().map(|s| Change::Service(Arc::new(s))).collect()
+        // Pods come from what runs, not from what is asked for.
+        Resource::Deployment(_) | Resource::Pod(_) => Vec::new(),
+        Resource::ConfigMap(o) if is_mesh_config(&o.key) => {
+            vec![Change::Mesh(Some(Arc::new(convert::mesh_config(o).ok()?.0)))]
         }
-        Resource::WorkloadEntry(o) => {
-            vec![Change::Workload(Arc::new(convert::entry(&o.spec, &o.key.name, &o.key, settings)))]
-        }
-        Resource::Namespace(o) => vec![Change::Namespace(o.key.name.clone(), o.meta.labels.clone())],
-        Resource::ConfigMap(o) if is_mesh_config(&o.key) => match yaml::mesh_config(o) {
-            Ok((spec, _)) => {
-                let key = Key { kind: Kind::new("mesh", "MeshConfig"), ..o.key.clone() };
-                let object = Object { key, meta: o.meta.clone(), origin: o.origin.clone(), hash: o.hash, spec };
-                vec![Change::Mesh(Some(Arc::new(object)))]
-            }
-            Err(_) => return None,
-        },
-        _ => Vec::new(),
+        other => convert::changes(other, options, addresses),
     })
 }
 
@@ -141,12 +122,12 @@ pub fn is_mesh_config(key: &Key) -> bool {
     *key.kind.kind == *"ConfigMap" && *key.name == *"istio" && *key.namespace == *"istio-system"
 }
 
-fn workload(pod: &Pod, settings: &Settings) -> Change {
+fn workload(pod: &Pod, options: &Options<'_>) -> Change {
     let health = if pod.ready() { Health::Healthy } else { Health::Unhealthy };
     let placement = Placement { addresses: vec![pod.ip.into()], health };
     let kind = pod.plan.owner.as_ref().map(|o| o.kind.kind.to_lowercase());
     let owner = pod.plan.owner.as_ref().zip(kind.as_deref()).map(|(o, kind)| Owner { kind, name: &o.name });
-    Change::Workload(Arc::new(convert::pod(&pod.plan.object, owner, &placement, settings)))
+    Change::Workload(Arc::new(convert::pod(&pod.plan.object, owner, &placement, &options.settings)))
 }
 
 fn undo(change: &Change) -> Option<Change> {
@@ -161,10 +142,4 @@ fn undo(change: &Change) -> Option<Change> {
         Change::Namespace(name, _) => Change::Remove(Key::new(Kind::new("", "Namespace"), "", name)),
         Change::Remove(_) | Change::RemoveService(..) | Change::RemoveWorkload(_) => return None,
     })
-}
-
-/// Named ports, for messages and port-forward: every pod's ports by name.
-pub fn named_ports(pod: &Pod) -> BTreeMap<String, u16> {
-    let ports = pod.plan.containers.iter().flat_map(|c| &c.container.ports).filter(|p| !p.name.is_empty());
-    ports.filter_map(|p| Some((p.name.clone(), u16::try_from(p.container_port).ok()?))).collect()
 }
