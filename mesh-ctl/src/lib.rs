@@ -1,5 +1,6 @@
 //! `meshctl`: the operator's command line, and the local mesh that it runs.
 
+pub mod cli;
 pub mod control;
 pub mod kinds;
 pub mod localmesh;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mesh_core::api::kube::ServiceSpec;
 use mesh_core::api::{Key, Kind, Object, Origin, Resource, Source, Span};
 use mesh_core::report::{Level, Report};
+use mesh_core::validate::validate;
 use mesh_core::yaml;
 use serde_json::Value;
 
@@ -43,8 +44,9 @@ impl Document {
         match Resource::parse(self.value.clone(), self.origin.clone()) {
             Ok((resource, reports)) => {
                 self.key = resource.key().clone();
-                self.resource = Some(resource);
                 self.reports = reports;
+                self.reports.extend(validate(&resource));
+                self.resource = Some(resource);
             }
             Err(reports) => {
                 self.resource = None;

@@ -1,2 +1,7 @@
-//! Placeholder entry point.
-fn main() {}
+//! The operator's command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh_ctl::cli::run()
+}

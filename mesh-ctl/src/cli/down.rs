@@ -21,7 +21,10 @@ pub(super) fn run(mesh: &str) -> Outcome {
             }
         };
         if tokio::time::timeout(LIMIT, gone).await.is_err() {
-            return Err(format!("mesh {mesh} is still there after {} s; end its `meshctl up` process", LIMIT.as_secs()));
+            return Err(format!(
+                "mesh {mesh} is still there after {} s; end its `meshctl up` process",
+                LIMIT.as_secs()
+            ));
         }
         super::print(&format!("mesh {mesh} has ended\n"));
         Ok(0)

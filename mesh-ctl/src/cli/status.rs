@@ -41,7 +41,8 @@ pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
 }
 
 fn text(status: &MeshStatus) -> String {
-    let mut table = Table::new(["WORKLOAD", "POD", "NAMESPACE", "IP", "READY", "PROXY", "CONFIG", "RESTARTS", "STATUS"]);
+    let mut table =
+        Table::new(["WORKLOAD", "POD", "NAMESPACE", "IP", "READY", "PROXY", "CONFIG", "RESTARTS", "STATUS"]);
     for w in &status.workloads {
         table.row(vec![
             w.workload.clone(),

@@ -9,7 +9,12 @@ pub(super) struct Table {
 impl Table {
     /// A table with this header.
     pub(super) fn new<const N: usize>(header: [&str; N]) -> Self {
-        Self { rows: vec![header.map(str::to_owned).to_vec()] }
+        Self::with_header(header.map(str::to_owned).to_vec())
+    }
+
+    /// The same for a header that is put together.
+    pub(super) fn with_header(header: Vec<String>) -> Self {
+        Self { rows: vec![header] }
     }
 
     /// Adds a row. Empty cells are shown as they are.

@@ -55,10 +55,7 @@ pub(super) fn run(mesh: &str, args: Args) -> Outcome {
     let config = Config { name: mesh.to_owned(), mode, detach: args.detach };
     let launched = launch(&config, show, move |node| node::main(node, settings)).map_err(|e| e.to_string())?;
     match launched {
-        Launched::Detached(text) => {
-            super::print(&format!("{text}\n"));
-            Ok(0)
-        }
+        Launched::Detached(_) => Ok(0),
         Launched::Ended(code) => Ok(code),
     }
 }
@@ -70,7 +67,9 @@ fn choose(choice: ModeChoice) -> Result<Mode, String> {
         (ModeChoice::Namespaces, Err(refused)) => Err(refused.to_string()),
         (ModeChoice::Auto, Err(refused)) => {
             eprintln!("{refused}");
-            eprintln!("Going on in explicit mode: applications reach the mesh through http_proxy, nothing is captured.");
+            eprintln!(
+                "Going on in explicit mode: applications reach the mesh through http_proxy, nothing is captured."
+            );
             Ok(Mode::Explicit)
         }
     }
@@ -84,7 +83,9 @@ fn settings(mesh: &str, args: &Args) -> Result<Settings, String> {
     for program in ["mesh-proxy", "mesh-gateway"] {
         if !programs.join(program).is_file() {
             let folder = programs.display();
-            return Err(format!("{program} is not beside meshctl in {folder}; build it with: cargo build --profile quick -p mesh-proxy"));
+            return Err(format!(
+                "{program} is not beside meshctl in {folder}; build it with: cargo build --profile quick -p mesh-proxy"
+            ));
         }
     }
     let mut gateway_ports = BTreeMap::from(GATEWAY_PORTS);

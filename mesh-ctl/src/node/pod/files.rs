@@ -66,7 +66,10 @@ fn content(state: &State, plan: &PodPlan, volume: &Volume) -> Result<Option<(Vec
         Some(document) => document.data_bytes(),
         None if optional == Some(true) => Data::new(),
         None => {
-            return Err(format!("volume {}: {what} {name} does not exist; apply it or set optional: true", volume.name));
+            return Err(format!(
+                "volume {}: {what} {name} does not exist; apply it or set optional: true",
+                volume.name
+            ));
         }
     };
     Ok(Some((select(data, items, mode.unwrap_or(0o644)), false)))

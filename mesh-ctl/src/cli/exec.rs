@@ -1,0 +1,133 @@
+//! `meshctl exec`: the command runs in the pod, on this terminal.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::termios::{self, OptionalActions, Termios};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Outcome;
+use super::client::{Call, block_on};
+use crate::control::{Reply, Request};
+use crate::localmesh::open_terminal;
+
+/// Arguments of `exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// `NAME[.NAMESPACE]` of a Deployment or Pod, or `deploy/NAME`.
+    workload: String,
+    /// Program and arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(super) fn run(mesh: &str, args: Args) -> Outcome {
+    let names = ["TERM", "COLORTERM", "LANG"];
+    let env = names.iter().filter_map(|n| Some(((*n).to_owned(), std::env::var(n).ok()?))).collect();
+    let tty = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let request = Request::Exec { workload: args.workload, command: args.command, env, tty };
+    block_on(async { if tty { on_terminal(mesh, &request).await } else { on_streams(mesh, &request).await } })
+}
+
+/// The command gets our own streams.
+async fn on_streams(mesh: &str, request: &Request) -> Outcome {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let call = Call::start(mesh, request, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).await?;
+    result(&call).await
+}
+
+async fn result(call: &Call) -> Outcome {
+    loop {
+        match call.next().await?.0 {
+            Reply::Done(code) => return Ok(u8::try_from(code.as_i64().unwrap_or(1)).unwrap_or(1)),
+            Reply::Error(e) => return Err(e),
+            Reply::Text(_) | Reply::Output(_) => {}
+        }
+    }
+}
+
+/// The command gets a terminal of its own, whose other end is copied to ours.
+async fn on_terminal(mesh: &str, request: &Request) -> Outcome {
+    let (ours, theirs) = open_terminal().map_err(|e| format!("no terminal for the command: {e}"))?;
+    resize(&ours);
+    let call = Call::start(mesh, request, &[theirs.as_fd(), theirs.as_fd(), theirs.as_fd()]).await?;
+    drop(theirs);
+    let _raw = Raw::enter().map_err(|e| e.to_string())?;
+    let mut resized = signal(SignalKind::window_change()).map_err(|e| e.to_string())?;
+    let output = copy(ours.try_clone().map_err(|e| e.to_string())?, duplicate(&io::stdout())?);
+    let input = copy(duplicate(&io::stdin())?, ours.try_clone().map_err(|e| e.to_string())?);
+    tokio::pin!(output, input);
+    let (mut typing, mut showing) = (true, true);
+    let code = loop {
+        tokio::select! {
+            code = result(&call) => break code,
+            _ = resized.recv() => resize(&ours),
+            _ = &mut input, if typing => typing = false,
+            _ = &mut output, if showing => showing = false,
+        }
+    };
+    if showing {
+        // What the command wrote last is still on its way; the other end is closed, so this ends.
+        let _ = output.await;
+    }
+    code
+}
+
+fn duplicate(stream: &impl AsFd) -> Result<OwnedFd, String> {
+    stream.as_fd().try_clone_to_owned().map_err(|e| e.to_string())
+}
+
+/// Copies until the source ends.
+async fn copy(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
+    let from = ready(from)?;
+    let to = ready(to)?;
+    let mut buffer = [0; 4096];
+    loop {
+        let n = from.async_io(tokio::io::Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer[..])?)).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        let mut sent = 0;
+        while sent < n {
+            sent +=
+                to.async_io(tokio::io::Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, &buffer[sent..n])?)).await?;
+        }
+    }
+}
+
+fn ready(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    AsyncFd::register(fd).map_err(io::Error::from)
+}
+
+fn resize(terminal: &OwnedFd) {
+    // A terminal without a size is used as it is.
+    if let Ok(size) = termios::tcgetwinsize(io::stdin()) {
+        let _ = termios::tcsetwinsize(terminal, size);
+    }
+}
+
+/// Our terminal hands every key on while this lives.
+struct Raw {
+    before: Termios,
+}
+
+impl Raw {
+    fn enter() -> io::Result<Self> {
+        let before = termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        for stream in [io::stdin().as_fd(), io::stdout().as_fd()] {
+            let _ = rustix::io::ioctl_fionbio(stream, false);
+        }
+    }
+}
