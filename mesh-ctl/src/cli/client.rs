@@ -13,8 +13,11 @@ use crate::localmesh::connect_control;
 
 /// Runs a future to its end on a runtime of its own.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| e.to_string())?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let result = runtime.block_on(work);
+    // A read of the terminal that nobody waits for any more must not hold the program.
+    runtime.shutdown_background();
+    result
 }
 
 /// A connection that carries one request.

@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::termios::{self, OptionalActions, Termios};
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Outcome;
@@ -55,20 +54,21 @@ async fn on_terminal(mesh: &str, request: &Request) -> Outcome {
     drop(theirs);
     let _raw = Raw::enter().map_err(|e| e.to_string())?;
     let mut resized = signal(SignalKind::window_change()).map_err(|e| e.to_string())?;
-    let output = copy(ours.try_clone().map_err(|e| e.to_string())?, duplicate(&io::stdout())?);
-    let input = copy(duplicate(&io::stdin())?, ours.try_clone().map_err(|e| e.to_string())?);
-    tokio::pin!(output, input);
-    let (mut typing, mut showing) = (true, true);
+    // Blocking copies: the terminals' other users would see it if we made them non-blocking.
+    let (from, to) = (duplicate(&ours)?, duplicate(&io::stdout())?);
+    let output = tokio::task::spawn_blocking(move || copy(&from, &to));
+    let (from, to) = (duplicate(&io::stdin())?, duplicate(&ours)?);
+    tokio::task::spawn_blocking(move || copy(&from, &to));
+    let finished = result(&call);
+    tokio::pin!(finished);
     let code = loop {
         tokio::select! {
-            code = result(&call) => break code,
+            code = &mut finished => break code,
             _ = resized.recv() => resize(&ours),
-            _ = &mut input, if typing => typing = false,
-            _ = &mut output, if showing => showing = false,
         }
     };
-    if showing {
-        // What the command wrote last is still on its way; the other end is closed, so this ends.
+    if code.is_ok() {
+        // What the command wrote last is still on its way; its end of the terminal is closed, so this ends.
         let _ = output.await;
     }
     code
@@ -78,27 +78,21 @@ fn duplicate(stream: &impl AsFd) -> Result<OwnedFd, String> {
     stream.as_fd().try_clone_to_owned().map_err(|e| e.to_string())
 }
 
-/// Copies until the source ends.
-async fn copy(from: OwnedFd, to: OwnedFd) -> io::Result<()> {
-    let from = ready(from)?;
-    let to = ready(to)?;
+/// Copies until either side ends.
+fn copy(from: &OwnedFd, to: &OwnedFd) {
     let mut buffer = [0; 4096];
-    loop {
-        let n = from.async_io(tokio::io::Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer[..])?)).await?;
-        if n == 0 {
-            return Ok(());
+    while let Ok(n) = rustix::io::read(from, &mut buffer[..]) {
+        let mut rest = &buffer[..n];
+        while !rest.is_empty() {
+            match rustix::io::write(to, rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(_) => return,
+            }
         }
-        let mut sent = 0;
-        while sent < n {
-            sent +=
-                to.async_io(tokio::io::Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, &buffer[sent..n])?)).await?;
+        if n == 0 {
+            return;
         }
     }
-}
-
-fn ready(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    rustix::io::ioctl_fionbio(&fd, true)?;
-    AsyncFd::register(fd).map_err(io::Error::from)
 }
 
 fn resize(terminal: &OwnedFd) {
@@ -126,8 +120,5 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-        for stream in [io::stdin().as_fd(), io::stdout().as_fd()] {
-            let _ = rustix::io::ioctl_fionbio(stream, false);
-        }
     }
 }

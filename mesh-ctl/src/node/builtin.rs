@@ -11,7 +11,7 @@ use crate::manifest::{self, Document};
 pub const GATEWAY_PORTS: [(u16, u16); 2] = [(80, 8080), (443, 8443)];
 
 /// The ingress gateway, unless one is among these already.
-pub fn ingress_gateway(documents: &[Document]) -> Vec<Document> {
+pub(super) fn ingress_gateway(documents: &[Document]) -> Vec<Document> {
     let resources: Vec<Resource> = documents.iter().filter_map(|d| d.resource.clone()).collect();
     if builtin_gateway(&resources).is_empty() {
         return Vec::new();
@@ -22,6 +22,6 @@ pub fn ingress_gateway(documents: &[Document]) -> Vec<Document> {
 }
 
 /// A namespace.
-pub fn namespace(name: &str) -> Value {
+pub(super) fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }

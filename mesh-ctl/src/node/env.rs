@@ -8,7 +8,7 @@ use mesh_core::api::kube::{Container, EnvVar, EnvVarSource, PodSpec, ServiceSpec
 
 /// What a container's variables can refer to.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub(super) struct Facts<'a> {
     /// The pod.
     pub pod: &'a Object<PodSpec>,
     /// Its address.
@@ -25,7 +25,7 @@ pub struct Facts<'a> {
 ///
 /// # Errors
 /// A reference to something that is not there; the text names the variable and what to create.
-pub fn environment(
+pub(super) fn environment(
     facts: &Facts<'_>,
     container: &Container,
     base: &BTreeMap<String, String>,
@@ -115,7 +115,7 @@ fn field_of(facts: &Facts<'_>, path: &str) -> Option<String> {
 }
 
 /// `$(NAME)` refers to a variable before it, `$$` is a dollar sign; what is not known stays as it is.
-pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {

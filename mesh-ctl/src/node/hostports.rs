@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::mesh::{Mesh, NodePort};
 
 /// Opens what is asked for and closes what is not.
-pub fn look(mesh: &Arc<Mesh>) {
+pub(super) fn look(mesh: &Arc<Mesh>) {
     let mut state = mesh.state();
     let mut wanted = BTreeMap::new();
     for service in state.store.iter().filter_map(|s| s.document.service()) {
@@ -85,7 +85,7 @@ async fn open(mesh: &Mesh, at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A ready endpoint of a Service, in turn.
-pub fn endpoint(mesh: &Mesh, service: &Key, port: u16, turn: usize) -> Option<SocketAddr> {
+pub(super) fn endpoint(mesh: &Mesh, service: &Key, port: u16, turn: usize) -> Option<SocketAddr> {
     let state = mesh.state();
     let world = &state.published.world;
     let service = world.services().iter().find(|s| s.key == *service)?;
@@ -109,7 +109,7 @@ async fn forward(mut client: TcpStream, to: SocketAddr) {
 ///
 /// # Errors
 /// No port is free.
-pub async fn gateway_ports(
+pub(super) async fn gateway_ports(
     dialer: &crate::localmesh::Dialer,
     wanted: &BTreeMap<u16, u16>,
 ) -> io::Result<BTreeMap<u16, SocketAddr>> {

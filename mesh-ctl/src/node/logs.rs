@@ -14,7 +14,7 @@ const LONGEST: usize = 16 << 10;
 
 /// The last lines of one container, over all its restarts.
 #[derive(Debug)]
-pub struct Ring {
+pub(super) struct Ring {
     lines: Mutex<(u64, VecDeque<Arc<str>>)>,
     count: watch::Sender<u64>,
 }
@@ -27,7 +27,7 @@ impl Default for Ring {
 
 impl Ring {
     /// Adds a line.
-    pub fn push(&self, line: &str) {
+    pub(super) fn push(&self, line: &str) {
         let count = {
             let mut lines = self.lines.lock();
             if lines.1.len() == KEEP {
@@ -41,7 +41,7 @@ impl Ring {
     }
 
     /// Lines from number `from` on (or the oldest that is kept), and the number of the next one.
-    pub fn since(&self, from: u64) -> (Vec<Arc<str>>, u64) {
+    pub(super) fn since(&self, from: u64) -> (Vec<Arc<str>>, u64) {
         let lines = self.lines.lock();
         let oldest = lines.0 - lines.1.len() as u64;
         let skip = usize::try_from(from.saturating_sub(oldest)).unwrap_or(usize::MAX);
@@ -49,17 +49,17 @@ impl Ring {
     }
 
     /// The number from which the last `n` lines start.
-    pub fn tail(&self, n: usize) -> u64 {
+    pub(super) fn tail(&self, n: usize) -> u64 {
         self.lines.lock().0.saturating_sub(n as u64)
     }
 
     /// Observes the number of lines.
-    pub fn count(&self) -> watch::Receiver<u64> {
+    pub(super) fn count(&self) -> watch::Receiver<u64> {
         self.count.subscribe()
     }
 
     /// Reads a stream to its end.
-    pub async fn read<R: AsyncRead + Unpin>(self: Arc<Self>, stream: R) {
+    pub(super) async fn read<R: AsyncRead + Unpin>(self: Arc<Self>, stream: R) {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while let Ok(part) = reader.fill_buf().await {

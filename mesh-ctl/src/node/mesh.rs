@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 /// Everything the node knows.
-pub struct Mesh {
+pub(super) struct Mesh {
     /// What `up` was told.
     pub settings: Settings,
     /// Makes pods.
@@ -66,7 +66,7 @@ pub struct Mesh {
 
 /// The part that changes.
 #[derive(Default)]
-pub struct State {
+pub(super) struct State {
     /// Objects.
     pub store: Store,
     /// Addresses given out.
@@ -83,7 +83,7 @@ pub struct State {
 
 /// Configuration as the proxies get it.
 #[derive(Default)]
-pub struct Published {
+pub(super) struct Published {
     /// All of it.
     pub world: World,
     /// Encoded once for all proxies.
@@ -95,7 +95,7 @@ pub struct Published {
 }
 
 /// A NodePort in force.
-pub struct NodePort {
+pub(super) struct NodePort {
     /// Service.
     pub service: Key,
     /// Port of the service.
@@ -108,7 +108,7 @@ pub struct NodePort {
 
 /// How a pod is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
+pub(super) enum Stop {
     /// Not at all.
     No,
     /// Without losing requests.
@@ -117,7 +117,7 @@ pub enum Stop {
 
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Its namespaces are being made, or its proxy starts.
     Starting,
     /// Its containers were started.
@@ -129,7 +129,7 @@ pub enum Phase {
 }
 
 /// One pod.
-pub struct Pod {
+pub(super) struct Pod {
     /// What it is made of.
     pub plan: Arc<PodPlan>,
     /// Address.
@@ -160,13 +160,13 @@ pub struct Pod {
 
 impl Pod {
     /// Gets traffic.
-    pub fn ready(&self) -> bool {
+    pub(super) fn ready(&self) -> bool {
         self.phase == Phase::Running && self.proxy_ready && self.ready_containers.len() == self.plan.containers.len()
     }
 }
 
 /// What a proxy is sent and has in force.
-pub struct ProxyState {
+pub(super) struct ProxyState {
     /// Who it is.
     pub id: ProxyId,
     /// What it should have, and the revision that changed it last.
@@ -183,14 +183,14 @@ pub struct ProxyState {
 
 impl ProxyState {
     /// It has acknowledged everything.
-    pub fn synced(&self) -> bool {
+    pub(super) fn synced(&self) -> bool {
         self.acked >= self.target.borrow().0
     }
 }
 
 impl Mesh {
     /// A mesh without objects.
-    pub fn new(
+    pub(super) fn new(
         settings: Settings,
         runtime: Arc<dyn PodRuntime>,
         dialer: Dialer,
@@ -211,30 +211,30 @@ impl Mesh {
     }
 
     /// Looks at the state; nothing is awaited meanwhile.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
     /// Changes a pod if it is still there, and tells who waits.
-    pub fn pod<T>(&self, key: &Key, change: impl FnOnce(&mut Pod) -> T) -> Option<T> {
+    pub(super) fn pod<T>(&self, key: &Key, change: impl FnOnce(&mut Pod) -> T) -> Option<T> {
         let result = self.state().pods.get_mut(key).map(change);
         self.note();
         result
     }
 
     /// The same for something that endpoints depend on.
-    pub fn pod_endpoint(&self, key: &Key, change: impl FnOnce(&mut Pod)) {
+    pub(super) fn pod_endpoint(&self, key: &Key, change: impl FnOnce(&mut Pod)) {
         self.pod(key, change);
         self.work.notify_one();
     }
 
     /// Says that something changed that somebody may wait for.
-    pub fn note(&self) {
+    pub(super) fn note(&self) {
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// Waits until `ready` gives something, or for so long.
-    pub async fn wait_for<T>(&self, limit: Duration, mut ready: impl FnMut(&State) -> Option<T>) -> Option<T> {
+    pub(super) async fn wait_for<T>(&self, limit: Duration, mut ready: impl FnMut(&State) -> Option<T>) -> Option<T> {
         let mut changed = self.changed.subscribe();
         let wait = async {
             loop {
@@ -251,12 +251,12 @@ impl Mesh {
     }
 
     /// How pods are kept apart.
-    pub fn mode(&self) -> Mode {
+    pub(super) fn mode(&self) -> Mode {
         self.runtime.mode()
     }
 
     /// What conversion needs to know. DNS is always captured here, so every host can have an address.
-    pub fn convert_options(world: &World) -> Options<'static> {
+    pub(super) fn convert_options(world: &World) -> Options<'static> {
         let mut options = Options { dns_capture: Some(true), ..Options::default() };
         options.follow(&world.mesh().spec);
         options
@@ -264,7 +264,7 @@ impl Mesh {
 }
 
 /// Where the application of a pod listens: on the pod's address, except in explicit mode beside a sidecar, which has that.
-pub fn app_ip(mode: Mode, role: ProxyRole, ip: Ipv4Addr) -> IpAddr {
+pub(super) fn app_ip(mode: Mode, role: ProxyRole, ip: Ipv4Addr) -> IpAddr {
     let [_, _, c, d] = ip.octets();
     match (mode, role) {
         (Mode::Explicit, ProxyRole::Sidecar) => Ipv4Addr::new(127, 2, c, d).into(),
@@ -273,7 +273,7 @@ pub fn app_ip(mode: Mode, role: ProxyRole, ip: Ipv4Addr) -> IpAddr {
 }
 
 /// Image maps of `--images` and of ConfigMaps; problems are returned as lines.
-pub fn image_map(settings: &Settings, store: &Store) -> (ImageMap, Vec<String>) {
+pub(super) fn image_map(settings: &Settings, store: &Store) -> (ImageMap, Vec<String>) {
     let mut map = ImageMap::default();
     let mut problems = Vec::new();
     for (file, document) in

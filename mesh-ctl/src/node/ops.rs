@@ -22,7 +22,7 @@ use crate::manifest::{self, Document};
 const IN_FORCE: Duration = Duration::from_secs(30);
 
 /// Creates or replaces the objects of files.
-pub async fn apply(mesh: &Arc<Mesh>, files: &[SourceFile], namespace: &str) -> Changes {
+pub(super) async fn apply(mesh: &Arc<Mesh>, files: &[SourceFile], namespace: &str) -> Changes {
     let started = Instant::now();
     let documents = files.iter().flat_map(|f| manifest::read(f, namespace)).collect();
     let objects = put(mesh, documents);
@@ -30,7 +30,7 @@ pub async fn apply(mesh: &Arc<Mesh>, files: &[SourceFile], namespace: &str) -> C
 }
 
 /// Puts documents into the store and looks what is to be done about them.
-pub fn put(mesh: &Arc<Mesh>, documents: Vec<Document>) -> Vec<Change> {
+pub(super) fn put(mesh: &Arc<Mesh>, documents: Vec<Document>) -> Vec<Change> {
     let now = rfc3339(now());
     let changes = documents.into_iter().map(|d| put_one(mesh, d, &now)).collect();
     reconcile::look(mesh);
@@ -116,7 +116,7 @@ async fn in_force(mesh: &Arc<Mesh>, started: Instant, objects: Vec<Change>) -> C
 ///
 /// # Errors
 /// The kind is unknown, or the object is not there.
-pub async fn delete(mesh: &Arc<Mesh>, what: &Selection, namespace: &str) -> Result<Changes, String> {
+pub(super) async fn delete(mesh: &Arc<Mesh>, what: &Selection, namespace: &str) -> Result<Changes, String> {
     let started = Instant::now();
     let keys: Vec<Key> = match what {
         Selection::Files(files) => files.iter().flat_map(|f| manifest::read(f, namespace)).map(|d| d.key).collect(),
@@ -156,7 +156,7 @@ fn find(mesh: &Mesh, kind: &str, name: &str, namespace: &str) -> Result<Key, Str
 ///
 /// # Errors
 /// The kind is unknown, or the named object is not there.
-pub fn get(mesh: &Mesh, kind: &str, name: Option<&str>, namespace: Option<&str>) -> Result<Vec<Value>, String> {
+pub(super) fn get(mesh: &Mesh, kind: &str, name: Option<&str>, namespace: Option<&str>) -> Result<Vec<Value>, String> {
     let info = match kind {
         "all" => None,
         kind => Some(kinds::find(kind)?),
@@ -187,7 +187,7 @@ pub fn get(mesh: &Mesh, kind: &str, name: Option<&str>, namespace: Option<&str>)
 ///
 /// # Errors
 /// It is not there, the patch can't be read or applied, or the result is refused.
-pub async fn patch(
+pub(super) async fn patch(
     mesh: &Arc<Mesh>,
     (kind, name, namespace): (&str, &str, &str),
     how: PatchKind,
@@ -241,7 +241,7 @@ fn patched(value: &mut Value, how: PatchKind, patch: &Value) -> Result<(), Strin
 ///
 /// # Errors
 /// There is no such workload, or the new pods are not ready in time.
-pub async fn restart(mesh: &Arc<Mesh>, workload: &str) -> Result<Value, String> {
+pub(super) async fn restart(mesh: &Arc<Mesh>, workload: &str) -> Result<Value, String> {
     let (pod, owner) = super::workload::find(&mesh.state(), workload)?;
     let before: BTreeSet<String> = pods_like(mesh, &pod, owner.as_ref());
     match &owner {
@@ -287,14 +287,14 @@ fn pods_like(mesh: &Mesh, pod: &Key, owner: Option<&Key>) -> BTreeSet<String> {
 }
 
 /// Every object in force, with each Pod as it is, for `explain` on a running mesh.
-pub fn dump(mesh: &Mesh) -> Vec<Value> {
+pub(super) fn dump(mesh: &Mesh) -> Vec<Value> {
     let state = mesh.state();
     let objects = state.store.iter().map(|s| s.document.value.clone());
     objects.collect()
 }
 
 /// As kubectl names an object.
-pub fn object_name(key: &Key) -> String {
+pub(super) fn object_name(key: &Key) -> String {
     format!("{}/{}", kinds::long_name(&key.kind), key.name)
 }
 

@@ -16,11 +16,11 @@ use super::store::Store;
 use crate::localmesh::{CaptureRules, Mode};
 
 /// Image of the built-in gateway; `auto` is what Istio's gateway manifests say.
-pub const GATEWAY_IMAGE: &str = "auto";
+pub(super) const GATEWAY_IMAGE: &str = "auto";
 
 /// Which proxy a pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyRole {
+pub(super) enum ProxyRole {
     /// Beside the application.
     Sidecar,
     /// The pod is the proxy.
@@ -31,7 +31,7 @@ pub enum ProxyRole {
 
 impl ProxyRole {
     /// As `status` says it.
-    pub fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
             Self::Gateway => "gateway",
@@ -42,7 +42,7 @@ impl ProxyRole {
 
 /// A pod, decided.
 #[derive(Clone, Debug)]
-pub struct PodPlan {
+pub(super) struct PodPlan {
     /// Key of the pod.
     pub key: Key,
     /// The pod as an object.
@@ -63,7 +63,7 @@ pub struct PodPlan {
 
 /// A container, decided.
 #[derive(Clone, Debug)]
-pub struct ContainerPlan {
+pub(super) struct ContainerPlan {
     /// The container.
     pub container: Container,
     /// It runs to its end before the others start.
@@ -74,7 +74,7 @@ pub struct ContainerPlan {
 
 /// What runs for a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalCommand {
+pub(super) struct LocalCommand {
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Variables of the image map.
@@ -84,7 +84,7 @@ pub struct LocalCommand {
 }
 
 /// Decides a pod.
-pub fn plan(
+pub(super) fn plan(
     object: Object<PodSpec>,
     owner: Option<Key>,
     store: &Store,
@@ -155,7 +155,7 @@ fn command(container: &Container, images: &ImageMap, settings: &Settings) -> Res
 }
 
 /// The address of a pod: in explicit mode the same last two bytes in 127.1.0.0/16.
-pub fn address(addresses: &mut Addresses, key: &Key, mode: Mode) -> Option<Ipv4Addr> {
+pub(super) fn address(addresses: &mut Addresses, key: &Key, mode: Mode) -> Option<Ipv4Addr> {
     let given = addresses.of(Range::Pods, &address_name(key))?;
     let [_, _, c, d] = given.octets();
     Some(match mode {
@@ -165,7 +165,7 @@ pub fn address(addresses: &mut Addresses, key: &Key, mode: Mode) -> Option<Ipv4A
 }
 
 /// Gives a pod's address back.
-pub fn release(addresses: &mut Addresses, key: &Key) {
+pub(super) fn release(addresses: &mut Addresses, key: &Key) {
     addresses.release(Range::Pods, &address_name(key));
 }
 

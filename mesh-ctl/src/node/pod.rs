@@ -19,14 +19,14 @@ use super::plan::{PodPlan, ProxyRole, release};
 use crate::localmesh::{PodId, PodSpec};
 
 /// Name of the proxy among a pod's containers, as Istio has it.
-pub const PROXY_CONTAINER: &str = "istio-proxy";
+pub(super) const PROXY_CONTAINER: &str = "istio-proxy";
 /// How long a pod that goes waits for the proxies to have taken it off their lists.
 const LEAVE: Duration = Duration::from_secs(3);
 /// `terminationGracePeriodSeconds` where the pod says nothing.
 const GRACE: u64 = 30;
 
 /// Registers a pod and starts its life.
-pub fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
+pub(super) fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
     let stop = watch::Sender::new(Stop::No);
     let key = plan.key.clone();
     let names = plan.containers.iter().map(|c| c.container.name.clone());

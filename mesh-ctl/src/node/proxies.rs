@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::mesh::{Mesh, ProxyState};
 
 /// Serves every proxy that subscribes.
-pub async fn serve(mesh: Arc<Mesh>, mut streams: mpsc::Receiver<ProxyStream>) {
+pub(super) async fn serve(mesh: Arc<Mesh>, mut streams: mpsc::Receiver<ProxyStream>) {
     while let Some(stream) = streams.recv().await {
         tokio::spawn(follow(mesh.clone(), stream));
     }

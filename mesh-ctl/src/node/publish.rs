@@ -14,7 +14,7 @@ use super::mesh::{Mesh, Pod, Published, State};
 use crate::manifest::Document;
 
 /// Brings the World up to date and gives every proxy its part. Returns the revision that is now to be in force.
-pub fn publish(mesh: &Mesh) -> u64 {
+pub(super) fn publish(mesh: &Mesh) -> u64 {
     let mut state = mesh.state();
     let state = &mut *state;
     let options = Mesh::convert_options(&state.published.world);
@@ -45,7 +45,7 @@ pub fn publish(mesh: &Mesh) -> u64 {
 }
 
 /// Proxies with an open stream that have not acknowledged everything: `NAME.NAMESPACE`.
-pub fn behind(state: &State) -> Vec<String> {
+pub(super) fn behind(state: &State) -> Vec<String> {
     let late = |p: &&Pod| p.proxy.as_ref().is_some_and(|x| x.connected && !x.synced());
     state.pods.values().filter(late).map(|p| format!("{}.{}", p.plan.key.name, p.plan.key.namespace)).collect()
 }
@@ -118,7 +118,7 @@ fn of_document(document: &Document, options: &Options<'_>, addresses: &mut Addre
 }
 
 /// The ConfigMap with the settings of the mesh.
-pub fn is_mesh_config(key: &Key) -> bool {
+pub(super) fn is_mesh_config(key: &Key) -> bool {
     *key.kind.kind == *"ConfigMap" && *key.name == *"istio" && *key.namespace == *"istio-system"
 }
 

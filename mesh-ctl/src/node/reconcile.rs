@@ -12,7 +12,7 @@ use super::plan::{PodPlan, address, plan};
 use super::{hostports, pod, publish};
 
 /// Looks again each time somebody says that there is work.
-pub async fn run(mesh: Arc<Mesh>) {
+pub(super) async fn run(mesh: Arc<Mesh>) {
     loop {
         mesh.work.notified().await;
         look(&mesh);
@@ -20,7 +20,7 @@ pub async fn run(mesh: Arc<Mesh>) {
 }
 
 /// One look.
-pub fn look(mesh: &Arc<Mesh>) {
+pub(super) fn look(mesh: &Arc<Mesh>) {
     let fresh = {
         let mut state = mesh.state();
         let wanted = wanted(mesh, &state);

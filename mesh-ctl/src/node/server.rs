@@ -16,7 +16,7 @@ use crate::control::{Reply, Request, recv, send};
 use crate::localmesh::{self, Dialer, MARK_TO_APP, Mode, PodId, ProcessSpec, Role, Stdio};
 
 /// Answers until the mesh ends.
-pub async fn serve(mesh: Arc<Mesh>, listener: UnixListener, owner: u32) {
+pub(super) async fn serve(mesh: Arc<Mesh>, listener: UnixListener, owner: u32) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

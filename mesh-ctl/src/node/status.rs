@@ -9,7 +9,7 @@ use super::plan::ProxyRole;
 use crate::control::status::{MeshStatus, Url, WorkloadStatus};
 
 /// The whole mesh.
-pub fn of_mesh(mesh: &Mesh) -> MeshStatus {
+pub(super) fn of_mesh(mesh: &Mesh) -> MeshStatus {
     let state = mesh.state();
     MeshStatus {
         name: mesh.settings.name.clone(),
@@ -21,7 +21,7 @@ pub fn of_mesh(mesh: &Mesh) -> MeshStatus {
 }
 
 /// Every workload is ready, or can't become so without the user.
-pub fn settled(state: &State) -> bool {
+pub(super) fn settled(state: &State) -> bool {
     let done = |p: &Pod| p.ready() || p.phase == Phase::NotStarted || p.ready_but_for_the_application();
     state.started && state.pods.values().all(done)
 }
@@ -108,7 +108,7 @@ fn urls(mesh: &Mesh, state: &State) -> Vec<Url> {
 }
 
 /// A pod in Kubernetes' form.
-pub fn pod_value(pod: &Pod) -> Value {
+pub(super) fn pod_value(pod: &Pod) -> Value {
     let object = &pod.plan.object;
     let mut value = json!({
         "apiVersion": "v1",
@@ -142,7 +142,7 @@ pub fn pod_value(pod: &Pod) -> Value {
 }
 
 /// Adds what the mesh knows about an object: replicas of a Deployment, endpoints of a Service.
-pub fn of_object(state: &State, key: &Key, value: &mut Value) {
+pub(super) fn of_object(state: &State, key: &Key, value: &mut Value) {
     if &*key.kind.kind == "Deployment" {
         let own: Vec<&Pod> = state.pods.values().filter(|p| p.plan.owner.as_ref() == Some(key)).collect();
         let ready = own.iter().filter(|p| p.ready()).count();

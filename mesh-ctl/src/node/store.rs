@@ -14,7 +14,7 @@ const SERVER_FIELDS: &[&str] = &["uid", "creationTimestamp", "resourceVersion", 
 
 /// One object.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub(super) struct Stored {
     /// The document with its parsed form; its value has the server's fields.
     pub document: Document,
     /// Content as the user applied it, to tell whether another apply changes anything.
@@ -23,7 +23,7 @@ pub struct Stored {
 
 /// What an apply did to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub(super) enum Applied {
     /// It is new.
     Created,
     /// It was there and is different now.
@@ -34,7 +34,7 @@ pub enum Applied {
 
 impl Applied {
     /// As kubectl says it.
-    pub fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Configured => "configured",
@@ -45,7 +45,7 @@ impl Applied {
 
 /// All objects by key.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(super) struct Store {
     objects: BTreeMap<Key, Arc<Stored>>,
     version: u64,
 }
@@ -53,7 +53,7 @@ pub struct Store {
 impl Store {
     /// Creates or replaces an object. `now` is RFC 3339, `uid` is used if it is new; `fill` puts in what the mesh adds to
     /// the value (a virtual address), given the object's old value.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         mut document: Document,
         now: &str,
@@ -91,19 +91,19 @@ impl Store {
     }
 
     /// Removes an object.
-    pub fn delete(&mut self, key: &Key) -> Option<Arc<Stored>> {
+    pub(super) fn delete(&mut self, key: &Key) -> Option<Arc<Stored>> {
         let gone = self.objects.remove(key);
         self.version += u64::from(gone.is_some());
         gone
     }
 
     /// An object.
-    pub fn get(&self, key: &Key) -> Option<&Arc<Stored>> {
+    pub(super) fn get(&self, key: &Key) -> Option<&Arc<Stored>> {
         self.objects.get(key)
     }
 
     /// All objects in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Stored>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Stored>> {
         self.objects.values()
     }
 }
@@ -117,7 +117,7 @@ fn number(value: &Value, field: &str) -> i64 {
 }
 
 /// Takes out what the server fills in, so that the output of `get -o yaml` can be applied again.
-pub fn strip_server_fields(value: &mut Value) {
+pub(super) fn strip_server_fields(value: &mut Value) {
     if let Some(meta) = metadata(value) {
         for field in SERVER_FIELDS {
             meta.remove(*field);

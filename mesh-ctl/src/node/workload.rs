@@ -8,7 +8,7 @@ use super::mesh::{Pod, State};
 ///
 /// # Errors
 /// Nothing of that name runs; the text lists what does.
-pub fn find(state: &State, text: &str) -> Result<(Key, Option<Key>), String> {
+pub(super) fn find(state: &State, text: &str) -> Result<(Key, Option<Key>), String> {
     let (kind, name) = match text.split_once('/') {
         Some(("deploy" | "deployment" | "deployments" | "deployment.apps", name)) => (Some("deployment"), name),
         Some(("pod" | "pods" | "po", name)) => (Some("pod"), name),
@@ -46,6 +46,6 @@ pub fn find(state: &State, text: &str) -> Result<(Key, Option<Key>), String> {
 }
 
 /// `NAME` in namespace default, `NAME.NAMESPACE` elsewhere.
-pub fn full_name(key: &Key) -> String {
+pub(super) fn full_name(key: &Key) -> String {
     if &*key.namespace == "default" { key.name.to_string() } else { format!("{}.{}", key.name, key.namespace) }
 }
