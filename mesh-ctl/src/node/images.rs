@@ -112,7 +112,7 @@ mod tests {
     fn good_entries_count_and_bad_ones_are_named() {
         let data = BTreeMap::from([
             ("a".to_owned(), "image: \"x/*\"\ncommand: [prog, arg]\nenv: {A: b}\n".to_owned()),
-            ("b".to_owned(), "image: y\n".to_owned()),
+            ("b".to_owned(), "image: w\n".to_owned()),
             ("c".to_owned(), "image: z\ncommand: []\n".to_owned()),
         ]);
         let mut map = ImageMap::default();
