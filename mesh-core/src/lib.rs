@@ -17,6 +17,7 @@ pub mod decide;
 pub mod endpoints;
 pub mod env;
 pub mod error;
+pub mod explain;
 #[cfg(test)]
 mod fixtures;
 #[cfg(feature = "layers")]

@@ -1,5 +1,7 @@
 //! Istio's analyzer cases: the same codes, levels and objects as Istio.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

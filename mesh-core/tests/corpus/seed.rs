@@ -1,11 +1,14 @@
 //! The mission's own manifests over bookinfo: what is in force, and what is not yet.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 
 use mesh_core::analyze::{AnalyzeInput, NOT_IN_FORCE, analyze};
 use mesh_core::api::Resource;
 use mesh_core::compile::compile;
 use mesh_core::convert::{Addresses, Options, builtin_gateway, inputs};
+use mesh_core::explain::{ExplainRequest, Explanation, From, explain};
 use mesh_core::scope::scope;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::world::World;
@@ -93,4 +96,99 @@ fn a_proxys_scope_compiles_to_the_same_as_the_whole() {
             assert_eq!(whole.snapshot.hash, part.snapshot.hash, "{} with seeds {seeds:?}", id.name);
         }
     }
+}
+
+fn why(world: &World, from: From, url: &str, headers: &[(&'static str, &str)]) -> Explanation {
+    let headers = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
+    let request = ExplainRequest { from, method: http::Method::GET, url: url.into(), headers };
+    explain(world, &request).unwrap()
+}
+
+fn gateway() -> From {
+    From::Gateway("istio-ingressgateway".into())
+}
+
+fn workload(name: &str) -> From {
+    From::Workload(name.into())
+}
+
+#[test]
+fn explain_says_what_the_tour_sees_at_the_gateway() {
+    let Some((_, none)) = bookinfo(&[]) else { return };
+    let e = why(&none, gateway(), "http://localhost:8080/productpage", &[]);
+    assert!(e.outcome.text.starts_with("connection refused"), "{e}");
+    let (_, no_route) = bookinfo(&[3]).unwrap();
+    let e = why(&no_route, gateway(), "http://localhost:8080/productpage", &[]);
+    assert_eq!((e.outcome.status, &*e.outcome.flag, &*e.outcome.body), (Some(404), "NR", ""), "{e}");
+
+    let (_, short) = bookinfo(&[3, 4]).unwrap();
+    let e = why(&short, gateway(), "http://localhost:8080/productpage", &[]);
+    assert_eq!((e.outcome.status, &*e.outcome.flag), (Some(404), "NR"));
+    let miss = e.hops[0].miss.as_ref().unwrap();
+    assert!(miss.why[1].contains("host \"productpage\" of VirtualService default/bookinfo is a short name"), "{e}");
+    assert!(miss.why[1].contains("productpage.default.svc.cluster.local"), "{e}");
+    assert!(miss.fix.as_ref().unwrap().starts_with("write \"*\" or the name that clients use"), "{e}");
+    let e = why(
+        &short,
+        gateway(),
+        "http://localhost:8080/productpage",
+        &[("host", "productpage.default.svc.cluster.local")],
+    );
+    assert_eq!((e.outcome.status, e.hops.len()), (None, 2), "{e}");
+
+    let (_, any) = bookinfo(&[3, 5]).unwrap();
+    let e = why(&any, gateway(), "http://localhost:8080/productpage", &[]);
+    assert_eq!((e.outcome.status, e.hops.len()), (None, 2), "{e}");
+    let route = e.hops[0].route.as_ref().unwrap();
+    assert_eq!(route.object.as_deref(), Some("VirtualService default/bookinfo"));
+    assert!(route.location.as_ref().unwrap().starts_with("05-virtualservice-productpage-wildcard.yaml:"), "{e}");
+    assert!(e.hops[1].clusters[0].endpoints[0].contains("port 9080"), "{e}");
+    let e = why(&any, gateway(), "http://localhost:8080/", &[]);
+    assert_eq!(e.outcome.status, Some(404), "{e}");
+    assert!(e.hops[0].miss.as_ref().unwrap().why[0].starts_with("path is \"/\", wanted is exact"), "{e}");
+}
+
+#[test]
+fn explain_says_what_the_tour_sees_between_services() {
+    let Some((_, world)) = bookinfo(&[2]) else { return };
+    let e = why(&world, workload("ratings-v1"), "http://productpage:9080/", &[]);
+    assert_eq!((e.outcome.status, &*e.outcome.flag), (Some(404), "NR"), "{e}");
+    let e = why(&world, workload("deploy/ratings-v1"), "http://productpage:9080/productpage", &[]);
+    assert_eq!((e.outcome.status, e.hops.len()), (None, 2), "{e}");
+    let first = &e.hops[0];
+    assert_eq!(first.timeout.as_ref().unwrap().value, "none");
+    assert!(first.retries.as_ref().unwrap().value.starts_with("2 on connect-failure"), "{e}");
+
+    let (_, world) = bookinfo(&[6, 8]).unwrap();
+    let e = why(&world, workload("productpage-v1"), "http://reviews:9080/reviews/0", &[]);
+    let shares: Vec<_> =
+        e.hops[0].clusters.iter().map(|c| (c.cluster.value.split('|').nth(2).unwrap(), c.share)).collect();
+    assert_eq!(shares, [("v1", 15.0), ("v2", 25.0), ("v3", 60.0)]);
+    assert_eq!(e.hops.len(), 4, "a server hop for each destination");
+    assert!(e.hops[1].proxy.starts_with("reviews-v3"), "largest share first: {e}");
+
+    let (_, world) = bookinfo(&[6, 9]).unwrap();
+    let reviews = |headers: &[(&'static str, &str)]| {
+        let e = why(&world, workload("productpage-v1"), "http://reviews:9080/reviews/0", headers);
+        e.hops[0].clusters[0].cluster.value.clone()
+    };
+    assert!(reviews(&[("end-user", "quentin")]).contains("|v3|"));
+    assert!(reviews(&[("end-user", "someone")]).contains("|v2|"));
+    let (_, world) = bookinfo(&[6, 10]).unwrap();
+    let agent = [("user-agent", "Mozilla/5.0 (iPhone) Mobile/15E148")];
+    let e = why(&world, workload("productpage-v1"), "http://reviews:9080/reviews/0", &agent);
+    assert!(e.hops[0].clusters[0].cluster.value.contains("|v3|"), "{e}");
+
+    let (_, world) = bookinfo(&[7]).unwrap();
+    let e = why(&world, workload("productpage-v1"), "http://reviews:9080/", &[]);
+    assert_eq!((e.outcome.status, &*e.outcome.flag), (Some(503), "NC"), "no DestinationRule: {e}");
+    let e = why(&world, workload("productpage-v1"), "http://example.com/", &[]);
+    assert!(e.hops[0].clusters[0].cluster.value.contains("PassthroughCluster"), "{e}");
+    let bad = ExplainRequest {
+        from: workload("nobody"),
+        method: http::Method::GET,
+        url: "http://x/".into(),
+        headers: http::HeaderMap::new(),
+    };
+    assert!(explain(&world, &bad).unwrap_err().contains("there is no workload nobody; there are "));
 }

@@ -1,0 +1,269 @@
+//! One proxy: its listener, route and clusters.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, miss};
+use crate::decide::{
+    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, nearest_miss, normalize_target,
+    rewrite_path,
+};
+use crate::endpoints::endpoints;
+use crate::error::ErrorKind;
+use crate::matching::{HeaderValueTemplate, RequestFacts};
+use crate::model::Health;
+use crate::snapshot::Endpoint;
+use crate::snapshot::{
+    Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RoutePlan, Snapshot, WeightedCluster,
+};
+use crate::world::World;
+
+/// A proxy that is asked.
+pub(super) struct Proxy<'a> {
+    pub(super) world: &'a World,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) id: &'a ProxyId,
+    pub(super) place: &'static str,
+}
+
+impl Proxy<'_> {
+    fn hop(&self) -> Hop {
+        Hop {
+            place: self.place,
+            proxy: format!("{}.{}", self.id.name, self.id.namespace),
+            explain_config_hash: self.snapshot.hash.to_string(),
+            ..Hop::default()
+        }
+    }
+
+    /// The first hop: out of a workload, or into a gateway. Returns one endpoint of each destination, largest share
+    /// first.
+    pub(super) fn request(&self, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Endpoint>) {
+        let mut hop = self.hop();
+        if self.id.kind == ProxyKind::Gateway {
+            // The local mesh has the gateway's 80 and 443 at these ports of the host.
+            let inner = match url.port {
+                8080 => 80,
+                8443 => 443,
+                other => other,
+            };
+            let listener = self.snapshot.gateway(url.port).or_else(|| self.snapshot.gateway(inner));
+            let Some(listener) = listener else {
+                let text = format!("connection refused: no server of a Gateway of this workload has port {inner}");
+                hop.reply = Some(Outcome { status: None, flag: String::new(), body: String::new(), text });
+                return (hop, Vec::new());
+            };
+            let facts = ConnFacts { detected: Some(url.detected()), ..ConnFacts::default() };
+            return self.through(hop, listener, &facts, request, url);
+        }
+        let (ip, name) = url.resolve(self.snapshot);
+        hop.name = Some(name);
+        let listener = self.snapshot.outbound(ip, url.port);
+        let facts = ConnFacts {
+            original_dst: ip.map(|ip| SocketAddr::new(ip, url.port)),
+            detected: Some(url.detected()),
+            ..ConnFacts::default()
+        };
+        self.through(hop, listener, &facts, request, url)
+    }
+
+    /// The last hop: into the workload at `address`.
+    pub(super) fn inbound(&self, request: &ExplainRequest, url: &Url, address: SocketAddr) -> (Hop, Vec<Endpoint>) {
+        let listener = self.snapshot.inbound(address.port());
+        let facts = ConnFacts { original_dst: Some(address), detected: Some(url.detected()), ..ConnFacts::default() };
+        self.through(self.hop(), listener, &facts, request, url)
+    }
+
+    fn through(
+        &self,
+        mut hop: Hop,
+        listener: &ListenerPlan,
+        facts: &ConnFacts,
+        request: &ExplainRequest,
+        url: &Url,
+    ) -> (Hop, Vec<Endpoint>) {
+        hop.listener = Some(Decided::new(&*listener.name, &listener.origin));
+        match decide_connection(listener, facts) {
+            ConnDecision::NeedBytes => unreachable!("invariant: the first bytes are given"),
+            ConnDecision::Http(http) if matches!(facts.detected, Some(Detected::Tls { .. })) => {
+                let text = "TLS on a listener of plain HTTP is answered 400, or closed";
+                hop.reply = Some(reply(ErrorKind::DownstreamProtocol, text));
+                let _ = http;
+                (hop, Vec::new())
+            }
+            ConnDecision::Http(http) => self.http(hop, http, request, url),
+            ConnDecision::Tcp(plan) => {
+                hop.route = Some(Decided::new("bytes", &plan.origin));
+                let next = self.targets(&mut hop, &plan.clusters);
+                (hop, next)
+            }
+            ConnDecision::Close(why) => {
+                let text = format!("the connection is closed: {why}");
+                hop.reply = Some(Outcome { status: None, flag: "NR".into(), body: String::new(), text });
+                (hop, Vec::new())
+            }
+        }
+    }
+
+    fn http(&self, mut hop: Hop, http: &HttpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Endpoint>) {
+        let Ok(target) = normalize_target(&url.target, http.path_normalization) else {
+            hop.reply = Some(reply(ErrorKind::DownstreamProtocol, "the path can't be normalized"));
+            return (hop, Vec::new());
+        };
+        let (path, query) = target.split_once('?').map_or((&*target, None), |(p, q)| (p, Some(q)));
+        let authority = request.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or(&url.authority);
+        let facts = RequestFacts {
+            method: &request.method,
+            scheme: if url.https { "https" } else { "http" },
+            authority,
+            path,
+            query,
+            headers: &request.headers,
+        };
+        let decision = decide_route(&http.routes, &facts);
+        hop.virtual_host = decision.virtual_host.map(|v| Decided::new(&*v.name, &v.origin));
+        let Some(route) = decision.route() else {
+            let kind = ErrorKind::NoRoute;
+            hop.miss =
+                nearest_miss(&http.routes, &facts).map(|m| miss::words(self.world, self.id, &http.routes, &m, &facts));
+            hop.reply = Some(reply(kind, "no route takes the request"));
+            return (hop, Vec::new());
+        };
+        hop.route = Some(Decided::new(&*route.name, &route.origin));
+        hop.changes = changes(route, path, query);
+        match &route.action {
+            Action::Forward(clusters) => {
+                let timeout = route.timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
+                hop.timeout = Some(Decided::new(timeout, &route.timeout_origin));
+                let retries = route.retry.as_ref().map_or("none".to_owned(), |r| {
+                    let per_try = r.per_try_timeout.map_or(String::new(), |t| format!(", {t:?} for each try"));
+                    format!("{} on {}{per_try}", r.attempts, r.on)
+                });
+                hop.retries = Some(Decided::new(retries, &route.retry_origin));
+                let next = self.targets(&mut hop, clusters);
+                (hop, next)
+            }
+            Action::Redirect(plan) => {
+                let text = format!("redirect to {}", apply_redirect(plan, &facts));
+                hop.reply =
+                    Some(Outcome { status: Some(plan.code.as_u16()), flag: String::new(), body: String::new(), text });
+                (hop, Vec::new())
+            }
+            Action::Direct(plan) => {
+                let body = String::from_utf8_lossy(&plan.body).into_owned();
+                let text = match decision.virtual_host.map(|v| &*v.name) {
+                    Some("block_all") => "unknown host, and outboundTrafficPolicy is REGISTRY_ONLY".to_owned(),
+                    _ => "the proxy answers itself".to_owned(),
+                };
+                hop.reply = Some(Outcome { status: Some(plan.status.as_u16()), flag: String::new(), body, text });
+                (hop, Vec::new())
+            }
+        }
+    }
+
+    fn targets(&self, hop: &mut Hop, clusters: &[WeightedCluster]) -> Vec<Endpoint> {
+        let total: f64 = clusters.iter().map(|c| f64::from(c.weight)).sum();
+        let mut by_share: Vec<(f64, Endpoint)> = Vec::new();
+        for c in clusters {
+            let share = if clusters.len() == 1 { 100.0 } else { f64::from(c.weight) * 100.0 / total.max(1.0) };
+            let (target, endpoint) = self.target(c, share);
+            hop.clusters.push(target);
+            by_share.extend(endpoint.map(|e| (share, e)));
+        }
+        by_share.sort_by(|a, b| b.0.total_cmp(&a.0));
+        by_share.into_iter().map(|(_, e)| e).collect()
+    }
+
+    fn target(&self, c: &WeightedCluster, share: f64) -> (Target, Option<Endpoint>) {
+        let mut target = Target {
+            cluster: Decided::new(&*c.cluster, &c.origin),
+            share,
+            balancer: None,
+            endpoints: Vec::new(),
+            reply: None,
+        };
+        let Some(plan) = self.snapshot.clusters.get(&c.cluster) else {
+            let subset = c.cluster.split('|').nth(2).unwrap_or_default();
+            let text = match subset {
+                "" => "the destination is unknown here".to_owned(),
+                s => format!("no DestinationRule has subset {s} for this host, or the host is unknown"),
+            };
+            let mut reply = reply(ErrorKind::NoCluster, &text);
+            reply.status = Some(c.missing_status.as_u16());
+            target.reply = Some(reply);
+            return (target, None);
+        };
+        match &plan.source {
+            EndpointSource::Service { .. } => {
+                target.balancer = Some(Decided::new(format!("{:?}", plan.balancer), &plan.policy_origin));
+                let all = endpoints(self.world, plan);
+                let healthy: Vec<&Endpoint> = all.iter().filter(|e| e.health == Health::Healthy).collect();
+                target.endpoints = healthy.iter().map(|e| format!("{} {}", e.address, e.workload.name)).collect();
+                if healthy.is_empty() {
+                    let text = match all.len() {
+                        0 => "no instance has the labels and port".to_owned(),
+                        n => format!("none of {n} instances is ready"),
+                    };
+                    target.reply = Some(reply(ErrorKind::NoHealthyUpstream, &text));
+                }
+                (target, healthy.first().map(|e| (*e).clone()))
+            }
+            EndpointSource::LocalApp { port } => {
+                target.endpoints = vec![format!("the application, port {port}")];
+                (target, None)
+            }
+            EndpointSource::BlackHole => {
+                target.reply = Some(reply(ErrorKind::NoHealthyUpstream, "what is sent here fails on purpose"));
+                (target, None)
+            }
+            EndpointSource::Dns { names, .. } => {
+                target.endpoints = names.iter().map(|(n, p)| format!("{n}:{p} by DNS")).collect();
+                (target, None)
+            }
+            EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => {
+                target.endpoints = vec!["the address that the client dialled".to_owned()];
+                (target, None)
+            }
+        }
+    }
+}
+
+fn reply(kind: ErrorKind, text: &str) -> Outcome {
+    let row = kind.row();
+    let (flag, body) = (row.flag.to_owned(), row.body.to_owned());
+    Outcome { status: Some(row.status.as_u16()), flag, body, text: text.to_owned() }
+}
+
+fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<String> {
+    let mut out = Vec::new();
+    ops("request", &route.request_headers, &mut out);
+    ops("response", &route.response_headers, &mut out);
+    if let Action::Forward(clusters) = &route.action {
+        for c in clusters {
+            ops(&format!("{} request", c.cluster), &c.request_headers, &mut out);
+            ops(&format!("{} response", c.cluster), &c.response_headers, &mut out);
+        }
+    }
+    if let Some(rewrite) = &route.rewrite {
+        if let Some(p) = &rewrite.path {
+            out.push(format!("path becomes {}", rewrite_path(p, path, query)));
+        }
+        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {}", value(a))));
+    }
+    out
+}
+
+fn ops(of: &str, ops: &HeaderOps, out: &mut Vec<String>) {
+    let HeaderOps { remove, set, add } = ops;
+    out.extend(remove.iter().map(|n| format!("{of} header {n} is removed")));
+    out.extend(set.iter().map(|(n, v)| format!("{of} header {n} is set to {}", value(v))));
+    out.extend(add.iter().map(|(n, v)| format!("{of} header {n} gets {} added", value(v))));
+}
+
+fn value(v: &HeaderValueTemplate) -> String {
+    let operator = |name: &str, argument: &str| match argument {
+        "" => Some(format!("%{name}%")),
+        a => Some(format!("%{name}({a})%")),
+    };
+    v.render(operator).map_or(String::new(), |v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+}

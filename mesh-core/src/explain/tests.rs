@@ -1,0 +1,94 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::{istio, kube_service, workload};
+use crate::world::Change;
+
+fn world(policy: &str) -> World {
+    let ports = json!([{"port": 80, "name": "http"}]);
+    let text = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
+         outboundTrafficPolicy: {{mode: {policy}}}\n"
+    );
+    let (resources, _) = crate::yaml::read("mesh.yaml", &text);
+    let crate::api::Resource::ConfigMap(map) = &resources[0] else { panic!("a ConfigMap") };
+    let mesh = crate::convert::mesh_config(map).unwrap().0;
+    World::of([
+        Change::Mesh(Some(Arc::new(mesh))),
+        Change::Service(kube_service(
+            "a",
+            "one",
+            json!({"clusterIP": "10.0.0.1", "selector": {"app": "one"}, "ports": ports}),
+        )),
+        Change::Service(kube_service(
+            "a",
+            "none",
+            json!({"clusterIP": "10.0.0.2", "selector": {"app": "none"}, "ports": ports}),
+        )),
+        Change::Workload(workload("a", "one-1", [10, 1, 0, 1], &[("app", "one")])),
+        Change::VirtualService(istio(
+            "VirtualService",
+            "a",
+            "one",
+            json!({"hosts": ["one"], "http": [{
+                "name": "main",
+                "timeout": "3s",
+                "rewrite": {"uri": "/new"},
+                "headers": {"request": {"set": {"x-a": "b"}}},
+                "match": [{"uri": {"prefix": "/old"}, "headers": {"x-who": {"exact": "me"}}}],
+                "route": [{"destination": {"host": "one"}}],
+            }]}),
+        )),
+    ])
+}
+
+fn of(world: &World, url: &str, headers: &[(&'static str, &str)]) -> Explanation {
+    let headers = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
+    let from = From::Workload("one-1.a".into());
+    explain(world, &ExplainRequest { from, method: Method::GET, url: url.into(), headers }).unwrap()
+}
+
+#[test]
+fn a_rule_with_its_changes() {
+    let e = of(&world("ALLOW_ANY"), "http://one/old/x?q=1", &[("x-who", "me")]);
+    let hop = &e.hops[0];
+    assert_eq!(hop.name.as_deref(), Some("one is one.a.svc.cluster.local at 10.0.0.1"));
+    let route = hop.route.as_ref().unwrap();
+    assert_eq!((&*route.value, route.location.as_deref()), ("main", Some("one.yaml:5")));
+    assert_eq!(hop.changes, ["request header x-a is set to b", "path becomes /new/x?q=1"]);
+    assert_eq!(hop.timeout.as_ref().unwrap().value, "3s");
+    assert_eq!(hop.timeout.as_ref().unwrap().field, "spec.http[0].timeout");
+    assert_eq!(hop.clusters[0].endpoints, ["10.1.0.1:80 one-1"]);
+    assert!(hop.explain_config_hash.len() == 16 && e.hops.len() == 2);
+    assert!(e.to_string().contains("timeout       3s  (VirtualService a/one spec.http[0].timeout, one.yaml:5)"), "{e}");
+    assert!(serde_json::to_value(&e).unwrap()["hops"][0]["explainConfigHash"].is_string());
+}
+
+#[test]
+fn the_nearest_rule_of_a_miss() {
+    let e = of(&world("ALLOW_ANY"), "http://one/old", &[]);
+    let miss = e.hops[0].miss.as_ref().unwrap();
+    assert_eq!(miss.why, ["header x-who is missing, wanted is exact \"me\""]);
+    assert_eq!(e.outcome.status, Some(404));
+}
+
+#[test]
+fn no_endpoints_and_unknown_hosts() {
+    let e = of(&world("ALLOW_ANY"), "http://none/", &[]);
+    assert_eq!((e.outcome.status, &*e.outcome.flag, &*e.outcome.body), (Some(503), "UH", "no healthy upstream"));
+    let e = of(&world("REGISTRY_ONLY"), "http://example.com/", &[]);
+    assert_eq!((e.outcome.status, e.outcome.text.contains("REGISTRY_ONLY")), (Some(502), true), "{e}");
+    let e = of(&world("ALLOW_ANY"), "http://example.com/", &[]);
+    assert!(e.outcome.status.is_none() && e.hops[0].clusters[0].cluster.value.contains("Passthrough"), "{e}");
+}
+
+#[test]
+fn wrong_questions_say_what_to_write() {
+    let ask = |url: &str| {
+        let from = From::Workload("one-1".into());
+        let request = ExplainRequest { from, method: Method::GET, url: url.into(), headers: HeaderMap::new() };
+        explain(&world("ALLOW_ANY"), &request).unwrap_err()
+    };
+    assert!(ask("/x").contains("write for example http://"));
+    assert!(ask("ftp://x/").contains("the scheme must be http or https"));
+}
