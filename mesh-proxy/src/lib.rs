@@ -8,12 +8,16 @@
 //! What to do is decided by `mesh-core`'s plan; this crate acts on it. [`net`] is the only module with unsafe code.
 
 pub mod admin;
+pub mod cluster;
 pub mod detect;
 pub mod discovery;
 pub mod drain;
 pub(crate) mod explicit;
+pub mod http;
 pub mod listener;
 pub mod net;
+mod pool;
+pub mod stack;
 pub mod tcp;
 pub mod telemetry;
 mod worker;

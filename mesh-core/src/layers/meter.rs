@@ -221,12 +221,25 @@ pub struct MeterBody {
 }
 
 impl MeterBody {
-    /// The body without its meter: what follows is not counted, and the request has ended for the record.
-    pub fn into_inner(mut self) -> Body {
+    /// An empty body that nobody counts: the request is ended elsewhere.
+    pub fn unmetered() -> Self {
+        Self { body: Body::Empty, open: None }
+    }
+
+    /// The same request with another body.
+    #[must_use]
+    pub fn replaced(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Ends the request as one whose client has gone, after this many bytes: how a tunnel ends.
+    pub fn abandon(mut self, bytes: u64) {
         if let Some(open) = &mut self.open {
-            open.complete = true;
+            open.bytes = bytes;
         }
-        std::mem::take(&mut self.body)
+        // Without its body nothing marks it complete.
+        drop(self.open.take());
     }
 }
 

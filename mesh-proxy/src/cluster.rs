@@ -1,0 +1,233 @@
+//! What outlives snapshots: clusters with their endpoints, connections and counters, keyed by name and address.
+//!
+//! A configuration change builds new stacks; they find the same [`Cluster`] here, so pools stay warm, limits keep counting
+//! and balancers go on where they were. Everything on the request path is atomics and one pool shard for each worker.
+
+mod balance;
+mod dns;
+mod member;
+
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_core::env::Env;
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::model::{Health, Workload};
+use mesh_core::record::{ConnInfo, Sink};
+use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map};
+
+use crate::net::{ConnectOptions, Net, Purpose};
+pub use member::{Active, Member};
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says which worker this thread is (from 0), so that it uses its own pool shard. Threads that never call it share the
+/// first one.
+pub fn enter_worker(index: usize) {
+    WORKER.set(index);
+}
+
+/// The state of a process that is not configuration.
+pub struct Runtime<N: Net> {
+    /// The network.
+    pub net: N,
+    /// Clock and randomness.
+    pub env: Arc<dyn Env>,
+    /// Readers of request records.
+    pub sinks: Arc<[Arc<dyn Sink>]>,
+    /// What a loopback client is called in `x-forwarded-for`.
+    pub node_address: Option<IpAddr>,
+    workers: usize,
+    clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
+    nobody: Arc<Workload>,
+}
+
+impl<N: Net> Runtime<N> {
+    /// An empty one, with a pool shard for each of `workers` threads.
+    pub fn new(net: N, env: Arc<dyn Env>, sinks: Vec<Arc<dyn Sink>>, workers: usize) -> Self {
+        Self {
+            net,
+            env,
+            sinks: sinks.into(),
+            node_address: None,
+            workers: workers.max(1),
+            clusters: ArcSwap::default(),
+            nobody: Arc::new(Workload::default()),
+        }
+    }
+
+    /// The cluster of a name; made empty if it is new.
+    pub fn cluster(&self, name: &str) -> Arc<Cluster<N>> {
+        if let Some(found) = self.clusters.load().get(name) {
+            return Arc::clone(found);
+        }
+        let fresh = Arc::new(Cluster::default());
+        // Two threads may add at the same time: the first one in the map is the one.
+        self.clusters.rcu(|all| {
+            let mut all = Map::clone(all);
+            all.entry(name.into()).or_insert_with(|| Arc::clone(&fresh));
+            all
+        });
+        Arc::clone(self.clusters.load().get(name).expect("invariant: just added, and only `retain` removes"))
+    }
+
+    /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.
+    pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Endpoint>) -> bool {
+        self.cluster(cluster).set(endpoints.into_iter().map(Arc::new).collect(), self.workers)
+    }
+
+    /// The endpoints of a cluster now, for the config dump.
+    pub fn endpoints(&self, cluster: &str) -> Vec<Arc<Endpoint>> {
+        self.cluster(cluster).members.load().iter().map(|m| Arc::clone(m.endpoint())).collect()
+    }
+
+    /// Forgets clusters that no plan names any more.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.clusters.rcu(|all| {
+            let mut all = Map::clone(all);
+            all.retain(|name, _| keep(name));
+            all
+        });
+    }
+
+    /// Connects to a member of a cluster; the error says what a client is to be told.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConnectTimeout`] after the plan's time, else [`ErrorKind::ConnectFailure`].
+    pub async fn connect(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
+        let options = options(&plan.source, member.endpoint().address);
+        let connecting = self.net.connect(member.endpoint().address, options);
+        match tokio::time::timeout(plan.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(error))),
+            Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
+        }
+    }
+
+    /// Picks an endpoint of a cluster for one request or connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoHealthyUpstream`] if there is none.
+    pub async fn pick(&self, plan: &ClusterPlan, cluster: &Cluster<N>, conn: &ConnInfo) -> Result<Active<N>, Error> {
+        let member = match &plan.source {
+            EndpointSource::Service { .. } => {
+                balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)
+            }
+            EndpointSource::Dns { names, first_only } => {
+                let members = cluster.dns.members(self, cluster, names, *first_only).await;
+                balance::pick(plan.balancer, &members, &cluster.turn, &*self.env)
+            }
+            EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => Some(self.dialled(cluster, conn.local)),
+            EndpointSource::LocalApp { port } => Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), *port))),
+            EndpointSource::BlackHole => None,
+        };
+        member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
+    }
+
+    /// The member for an address that is not configured but comes with the connection.
+    fn dialled(&self, cluster: &Cluster<N>, address: SocketAddr) -> Arc<Member<N>> {
+        if let Some(known) = cluster.dialled.load().get(&address) {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(Member::new(Arc::new(self.endpoint_at(address)), self.workers));
+        cluster.dialled.rcu(|all| {
+            let mut all = Map::clone(all);
+            if all.len() >= MAX_DIALLED {
+                all.retain(|_, m| m.is_active());
+            }
+            all.entry(address).or_insert_with(|| Arc::clone(&fresh));
+            all
+        });
+        cluster.dialled.load().get(&address).map_or(fresh, Arc::clone)
+    }
+
+    fn endpoint_at(&self, address: SocketAddr) -> Endpoint {
+        Endpoint { address, weight: 1, health: Health::Healthy, workload: Arc::clone(&self.nobody) }
+    }
+}
+
+/// Addresses that are remembered for a passthrough cluster before the unused ones are forgotten.
+const MAX_DIALLED: usize = 1024;
+
+/// Connections to the own application leave from an address that capture lets through, as Istio's do.
+fn options(source: &EndpointSource, to: SocketAddr) -> ConnectOptions {
+    match source {
+        EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
+            let from: IpAddr = match to.ip() {
+                IpAddr::V4(_) => Ipv4Addr::new(127, 0, 0, 6).into(),
+                IpAddr::V6(_) => Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into(),
+            };
+            ConnectOptions { purpose: Purpose::App, source: Some(from) }
+        }
+        EndpointSource::Service { .. }
+        | EndpointSource::Dns { .. }
+        | EndpointSource::OriginalDst
+        | EndpointSource::BlackHole => ConnectOptions { purpose: Purpose::Upstream, source: None },
+    }
+}
+
+/// The operating system's error in Envoy's words.
+#[derive(Debug)]
+struct DelayedConnect(std::io::Error);
+
+impl std::fmt::Display for DelayedConnect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.0.to_string();
+        // Rust appends the number, Envoy does not.
+        let words = text.split(" (os error").next().unwrap_or_default();
+        write!(f, "delayed connect error: {words}")
+    }
+}
+
+impl std::error::Error for DelayedConnect {}
+
+/// One cluster's endpoints and counters.
+pub struct Cluster<N: Net> {
+    members: ArcSwap<Vec<Arc<Member<N>>>>,
+    dialled: ArcSwap<Map<SocketAddr, Arc<Member<N>>>>,
+    turn: balance::Turn,
+    dns: dns::Names,
+}
+
+impl<N: Net> Default for Cluster<N> {
+    fn default() -> Self {
+        Self {
+            members: ArcSwap::default(),
+            dialled: ArcSwap::default(),
+            turn: balance::Turn::default(),
+            dns: dns::Names::default(),
+        }
+    }
+}
+
+impl<N: Net> Cluster<N> {
+    fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize) -> bool {
+        let old = self.members.load();
+        let member = |endpoint: Arc<Endpoint>| {
+            let same = old.iter().find(|m| m.endpoint().address == endpoint.address);
+            match same {
+                Some(same) if **same.endpoint() == *endpoint => Arc::clone(same),
+                Some(same) => Arc::new(same.with_endpoint(endpoint)),
+                None => Arc::new(Member::new(endpoint, workers)),
+            }
+        };
+        let new: Vec<_> = endpoints.into_iter().map(member).collect();
+        let unchanged = new.len() == old.len() && new.iter().zip(old.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !unchanged {
+            self.members.store(Arc::new(new));
+        }
+        !unchanged
+    }
+}
+
+/// The pool shard of this thread.
+pub(crate) fn shard_index(shards: usize) -> usize {
+    WORKER.get() % shards.max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! One endpoint's connections and counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use mesh_core::snapshot::Endpoint;
+
+use super::shard_index;
+use crate::net::Net;
+use crate::pool::Shard;
+
+/// An endpoint with its state.
+pub struct Member<N: Net> {
+    endpoint: Arc<Endpoint>,
+    state: Arc<State>,
+    _net: std::marker::PhantomData<fn() -> N>,
+}
+
+struct State {
+    active: AtomicU32,
+    /// Virtual time of the next turn, for weighted balancing.
+    turn: AtomicU64,
+    shards: Box<[Shard]>,
+}
+
+impl<N: Net> Member<N> {
+    pub(super) fn new(endpoint: Arc<Endpoint>, workers: usize) -> Self {
+        let shards = (0..workers).map(|_| Shard::default()).collect();
+        let state = Arc::new(State { active: AtomicU32::new(0), turn: AtomicU64::new(0), shards });
+        Self { endpoint, state, _net: std::marker::PhantomData }
+    }
+
+    /// The same instance with other properties: connections and counters stay.
+    pub(super) fn with_endpoint(&self, endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, state: Arc::clone(&self.state), _net: std::marker::PhantomData }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Requests and connections that it has now.
+    pub fn active(&self) -> u32 {
+        self.state.active.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.active() > 0
+    }
+
+    pub(super) fn turn(&self) -> &AtomicU64 {
+        &self.state.turn
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.state.shards[shard_index(self.state.shards.len())]
+    }
+}
+
+/// A member that is being used; it counts as active until this is dropped.
+pub struct Active<N: Net> {
+    member: Arc<Member<N>>,
+}
+
+impl<N: Net> Active<N> {
+    pub(super) fn new(member: Arc<Member<N>>) -> Self {
+        member.state.active.fetch_add(1, Ordering::Relaxed);
+        Self { member }
+    }
+
+    /// The member.
+    pub fn member(&self) -> &Arc<Member<N>> {
+        &self.member
+    }
+}
+
+impl<N: Net> Drop for Active<N> {
+    fn drop(&mut self) {
+        self.member.state.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! One request and its response, between the codec's types and the stack's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
+use http::{Method, Request as HttpRequest, StatusCode, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::{Body, LocalReply, MeterBody, Request};
+use mesh_core::record::{ConnInfo, Cx};
+use mesh_core::snapshot::ListenerKey;
+use tower::Service;
+
+use super::Server;
+use super::guard::Shared;
+use super::upgrade;
+use crate::stack::HttpStack;
+
+/// The response as the codec takes it.
+pub(super) type Answer = http::Response<MeterBody>;
+
+/// What the requests of one connection have in common.
+#[derive(Clone)]
+pub(super) struct Exchanges(Arc<Common>);
+
+struct Common {
+    server: Arc<Server>,
+    conn: Arc<ConnInfo>,
+    listener: ListenerKey,
+    shared: Arc<Shared>,
+}
+
+impl Exchanges {
+    pub(super) fn new(server: Arc<Server>, conn: Arc<ConnInfo>, listener: ListenerKey, shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Common { server, conn, listener, shared }))
+    }
+
+    pub(super) async fn http1(self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
+        let _in_flight = self.0.server.drain.enter();
+        let verdict = self.0.shared.next_request();
+        if let Some(reply) = verdict.refused {
+            stand_in(&mut request, reply);
+        }
+        if verdict.expects_continue {
+            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        let tunnel = upgrade::Tunnel::asked_for(&mut request);
+        let (request, received) = incoming(request);
+        let mut request = request;
+        self.0.shared.pass_informational(&mut request);
+        let (mut answer, cx) = self.call(request).await?;
+        if answer.extensions().get::<ReasonPhrase>().is_some() || !knows_reason(answer.status()) {
+            set_reason(&mut answer);
+        }
+        if let Some(tunnel) = tunnel {
+            return Ok(tunnel.settle(answer, &cx));
+        }
+        let complete = received.is_none_or(|r| r.load(Ordering::Acquire));
+        if !complete || self.0.server.drain.is_draining() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Answer, Error> {
+        let _in_flight = self.0.server.drain.enter();
+        let (request, _) = incoming(request);
+        let (mut answer, _) = self.call(request).await?;
+        answer.headers_mut().remove(CONNECTION);
+        answer.extensions_mut().remove::<ReasonPhrase>();
+        Ok(answer)
+    }
+
+    /// Calls the stack in force. One look at the configuration for the whole request.
+    async fn call(&self, mut request: Request) -> Result<(Answer, Arc<Cx>), Error> {
+        let Common { server, conn, listener, .. } = &*self.0;
+        let (stack, config) = {
+            let active = server.active.load();
+            (active.http(listener).cloned(), active.snapshot.hash)
+        };
+        let cx = Arc::new(Cx::new(Arc::clone(conn), config));
+        request.extensions_mut().insert(Arc::clone(&cx));
+        // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
+        let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
+        let answer = match &*stack {
+            HttpStack::Inbound(stack) => stack.clone().call(request).await?,
+            HttpStack::Outbound(stack) => stack.clone().call(request).await?,
+        };
+        Ok((answer, cx))
+    }
+}
+
+/// Brings a request to the one form that the stack knows: authority in `host`, path and query in the URI.
+fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<AtomicBool>>) {
+    let (mut head, body) = request.into_parts();
+    if head.method != Method::CONNECT && head.uri.authority().is_some() {
+        let uri = std::mem::take(&mut head.uri).into_parts();
+        if let Some(authority) = uri.authority.and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+            head.headers.insert(HOST, authority);
+        }
+        let path = uri.path_and_query.filter(|p| p.as_str() != "");
+        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    }
+    let (body, received) = if body.is_end_stream() {
+        (Body::Empty, None)
+    } else {
+        let complete = Arc::new(AtomicBool::new(false));
+        let body = Received { incoming: body, complete: Arc::clone(&complete) };
+        (Body::Stream(Box::pin(body)), Some(complete))
+    };
+    (http::Request::from_parts(head, body), received)
+}
+
+/// Makes a request that could not be parsed visible as what it is: no method, no path, an answer.
+fn stand_in(request: &mut HttpRequest<Incoming>, reply: LocalReply) {
+    *request.method_mut() = Method::from_bytes(b"-").expect("invariant: a dash is a token");
+    request.headers_mut().clear();
+    request.extensions_mut().insert(reply);
+}
+
+/// A request's body; what breaks it is the client's doing.
+struct Received {
+    incoming: Incoming,
+    complete: Arc<AtomicBool>,
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        if frame.is_none() || this.incoming.is_end_stream() {
+            this.complete.store(true, Ordering::Release);
+        }
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| {
+                let gone = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+                Error::new(if gone { ErrorKind::DownstreamGone } else { ErrorKind::DownstreamProtocol })
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Whether Envoy has a phrase for a status; it calls the others `Unknown`, also those that the codec knows.
+fn knows_reason(status: StatusCode) -> bool {
+    status != StatusCode::IM_A_TEAPOT && status.canonical_reason().is_some()
+}
+
+/// The upstream's own phrase does not go on.
+fn set_reason(answer: &mut Answer) {
+    answer.extensions_mut().remove::<ReasonPhrase>();
+    if !knows_reason(answer.status()) {
+        answer.extensions_mut().insert(ReasonPhrase::from_static(b"Unknown"));
+    }
+}
+
+/// Replaces a body that must not go out.
+pub(super) fn without_body(answer: Answer) -> Answer {
+    let mut answer = answer.map(|body| body.replaced(Body::Empty));
+    answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    answer
+}

@@ -1,0 +1,157 @@
+//! The order of the Layers, one function for each level. Nothing else in the workspace orders them.
+//!
+//! Each level reads from the outside in: the first line sees the request first and the response last. A slot is there for
+//! what is not part of the plan yet, too: filling it later changes no order.
+
+mod activate;
+mod router;
+mod slots;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use mesh_core::env::Env;
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::retry::DEFAULT_CAP;
+use mesh_core::layers::{
+    BoxService, Meter, MeterConfig, MeterLayer, ModifyConfig, ModifyLayer, PerTryLayer, Request, Respond, RespondLayer,
+    RetryConfig, RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
+};
+use mesh_core::record::Sink;
+use mesh_core::snapshot::{Direction, HttpPlan, RoutePlan, ServerHeader};
+use tower::ServiceBuilder;
+
+pub use activate::{Active, HttpStack, activate};
+pub use router::{Router, RouterFuture};
+pub use slots::*;
+
+use crate::net::Net;
+use crate::pool::{Destination, send};
+use slots::{In, empty};
+
+/// What every stack of a proxy is built with.
+#[derive(Clone)]
+pub struct Common {
+    /// Clock and randomness.
+    pub env: Arc<dyn Env>,
+    /// Readers of request records.
+    pub sinks: Arc<[Arc<dyn Sink>]>,
+    /// What a loopback client is called in `x-forwarded-for`.
+    pub node_address: Option<IpAddr>,
+}
+
+impl Common {
+    fn meter(&self) -> MeterLayer {
+        MeterLayer::new(MeterConfig { sinks: Arc::clone(&self.sinks), env: Arc::clone(&self.env) })
+    }
+
+    fn sanitize(&self, plan: &HttpPlan, direction: Direction) -> SanitizeLayer {
+        SanitizeLayer::new(SanitizeConfig::of(plan, direction, self.node_address, Arc::clone(&self.env)))
+    }
+}
+
+fn respond(plan: &HttpPlan) -> RespondLayer {
+    let name = match &plan.server {
+        ServerHeader::Overwrite(name) => name,
+        ServerHeader::PassThrough => "envoy",
+    };
+    RespondLayer::new(HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("envoy")))
+}
+
+/// The policies of a server, in Istio's order, then the router.
+type Policies<S> =
+    In<BeforeAuthn, In<PeerAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, S>>>>>>>;
+
+/// Stack of an inbound listener.
+pub type Inbound = Meter<Respond<Sanitize<In<Trace, Policies<Router>>>>>;
+
+/// Towards the own application: one route for each port, behind all policies.
+pub fn inbound(common: &Common, plan: &HttpPlan, router: Router) -> Inbound {
+    ServiceBuilder::new()
+        .layer(common.meter()) // sees everything, ends everything once
+        .layer(respond(plan)) // below it, failures are errors
+        .layer(common.sanitize(plan, Direction::Inbound)) // nothing below sees a header that lies
+        .option_layer(empty::<Trace>())
+        .option_layer(empty::<BeforeAuthn>())
+        .option_layer(empty::<PeerAuthn>()) // who is the peer
+        .option_layer(empty::<ExternalAuthz>()) // CUSTOM goes before the others
+        .option_layer(empty::<Jwt>()) // who is the user
+        .option_layer(empty::<BeforeAuthz>())
+        .option_layer(empty::<Authz>()) // may they
+        .option_layer(empty::<BeforeStats>())
+        .service(router)
+}
+
+/// Stack of an outbound or gateway listener.
+pub type Outbound = Meter<
+    Respond<
+        Sanitize<
+            In<Trace, In<BeforeAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, Router>>>>>>>,
+        >,
+    >,
+>;
+
+/// From the own application, or through a gateway; only gateways fill the policy slots.
+pub fn outbound(common: &Common, plan: &HttpPlan, direction: Direction, router: Router) -> Outbound {
+    ServiceBuilder::new()
+        .layer(common.meter())
+        .layer(respond(plan))
+        .layer(common.sanitize(plan, direction))
+        .option_layer(empty::<Trace>())
+        .option_layer(empty::<BeforeAuthn>())
+        .option_layer(empty::<ExternalAuthz>())
+        .option_layer(empty::<Jwt>())
+        .option_layer(empty::<BeforeAuthz>())
+        .option_layer(empty::<Authz>())
+        .option_layer(empty::<BeforeStats>())
+        .service(router)
+}
+
+/// One route towards one of its destinations.
+pub fn route(env: &Arc<dyn Env>, plan: &Arc<RoutePlan>, at: Place, cluster: BoxService) -> impl Upstream + use<> {
+    let retry = plan.retry.clone();
+    let per_try = retry.as_ref().and_then(|r| r.per_try_timeout);
+    let outwards = at.direction != Direction::Inbound;
+    ServiceBuilder::new()
+        .option_layer(empty::<RateLimit>()) // cheapest refusal first
+        .option_layer(empty::<Fault>())
+        .option_layer(empty::<Cors>()) // answers preflights before anything is changed
+        .layer(ModifyLayer::new(ModifyConfig { route: Arc::clone(plan), destination: at.destination }))
+        .option_layer(empty::<Mirror>()) // a copy sees the changed request, once, not once a try
+        .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try, announce: outwards }))
+        .layer(RetryLayer::new(RetryConfig {
+            policy: retry,
+            attempt_count: outwards,
+            buffer: DEFAULT_CAP,
+            env: Arc::clone(env),
+        }))
+        .service(cluster)
+}
+
+/// Which destination of a route, on a listener of which direction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
+    /// Direction of the listener.
+    pub direction: Direction,
+    /// Index among the route's destinations.
+    pub destination: usize,
+}
+
+/// One cluster, for routes with this timeout of one try.
+pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Duration>) -> impl Upstream + use<N> {
+    let to = Arc::new(to);
+    ServiceBuilder::new()
+        .option_layer(empty::<ClusterLimits>()) // a full cluster refuses at once
+        .option_layer(per_try.map(PerTryLayer::new)) // covers connecting, too
+        .option_layer(empty::<Observe>()) // outliers: sees what each try did
+        .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> pool -> hops
+}
+
+/// Where a route names a cluster that does not exist.
+pub(crate) fn no_cluster() -> impl Upstream {
+    tower::service_fn(|_: Request| std::future::ready(Err(Error::new(ErrorKind::NoCluster))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! From a snapshot to services. What did not change keeps its service, so a change costs what it touches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_core::layers::BoxService;
+use mesh_core::snapshot::{Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, RoutePlan, Snapshot};
+
+use super::router::{RouteId, RouteServices, Router, Routes};
+use super::{Common, Inbound, Outbound, Place};
+use crate::cluster::Runtime;
+use crate::net::Net;
+use crate::pool::Destination;
+
+/// The stack of a listener.
+#[derive(Clone)]
+pub enum HttpStack {
+    /// Of an inbound one.
+    Inbound(Inbound),
+    /// Of an outbound or gateway one.
+    Outbound(Outbound),
+}
+
+/// A snapshot with the services that act on it.
+pub struct Active {
+    /// The plan.
+    pub snapshot: Arc<Snapshot>,
+    http: Map<ListenerKey, Arc<Built>>,
+    clusters: Map<ClusterId, BoxService>,
+    routes: Map<(RouteId, Place), (BoxService, BoxService)>,
+}
+
+/// Identity of a cluster's stack: the plan, and what routes ask of it.
+#[derive(Clone)]
+struct ClusterId(Arc<ClusterPlan>, Option<Duration>);
+
+impl PartialEq for ClusterId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) && self.1 == other.1
+    }
+}
+
+impl Eq for ClusterId {}
+
+impl std::hash::Hash for ClusterId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+struct Built {
+    plan: Arc<HttpPlan>,
+    router: Router,
+    stack: Arc<HttpStack>,
+}
+
+impl Active {
+    /// The HTTP stack of a listener, if it has one.
+    pub fn http(&self, listener: &ListenerKey) -> Option<&Arc<HttpStack>> {
+        self.http.get(listener).map(|b| &b.stack)
+    }
+
+    /// Stacks that this one shares with another: what a change did not touch.
+    pub fn shared_routes(&self, other: &Active) -> usize {
+        self.routes.iter().filter(|(k, (s, _))| other.routes.get(k).is_some_and(|(o, _)| o.same(s))).count()
+    }
+}
+
+/// Builds the services of a snapshot; parts that are the same as in `previous` (by pointer) are taken over from it.
+pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, previous: Option<&Active>) -> Active {
+    let common = Common {
+        env: Arc::clone(&runtime.env),
+        sinks: Arc::clone(&runtime.sinks),
+        node_address: snapshot.proxy.id.addresses.first().copied().or(runtime.node_address),
+    };
+    let mut building =
+        Building { runtime, common, snapshot: &snapshot, previous, clusters: Map::default(), routes: Map::default() };
+    let mut http = Map::default();
+    for (key, listener) in &snapshot.listeners {
+        if let Some(plan) = &listener.http {
+            http.insert(*key, building.listener(*key, plan));
+        }
+    }
+    let Building { clusters, routes, .. } = building;
+    Active { snapshot, http, clusters, routes }
+}
+
+struct Building<'a, N: Net> {
+    runtime: &'a Arc<Runtime<N>>,
+    common: Common,
+    snapshot: &'a Snapshot,
+    previous: Option<&'a Active>,
+    clusters: Map<ClusterId, BoxService>,
+    routes: Map<(RouteId, Place), (BoxService, BoxService)>,
+}
+
+impl<N: Net> Building<'_, N> {
+    fn listener(&mut self, key: ListenerKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
+        let mut services: Map<RouteId, RouteServices> = Map::default();
+        for host in plan.routes.virtual_hosts() {
+            for route in &host.routes {
+                let id = RouteId(Arc::clone(route));
+                if !services.contains_key(&id) {
+                    services.insert(id, self.route(route, key.direction));
+                }
+            }
+        }
+        let old = self.previous.and_then(|p| p.http.get(&key));
+        if let Some(old) = old
+            && Arc::ptr_eq(&old.plan, plan)
+            && same_services(&old.router.routes().services, &services)
+        {
+            return Arc::clone(old);
+        }
+        let table = Arc::clone(&plan.routes);
+        let router = Router::new(Routes { table, services, env: Arc::clone(&self.common.env) });
+        let stack = match key.direction {
+            Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, router.clone())),
+            direction @ (Direction::Outbound | Direction::Gateway) => {
+                HttpStack::Outbound(super::outbound(&self.common, plan, direction, router.clone()))
+            }
+        };
+        Arc::new(Built { plan: Arc::clone(plan), router, stack: Arc::new(stack) })
+    }
+
+    fn route(&mut self, plan: &Arc<RoutePlan>, direction: Direction) -> RouteServices {
+        let per_try = plan.retry.as_ref().and_then(|r| r.per_try_timeout);
+        match &plan.action {
+            Action::Forward(targets) => {
+                let all = targets.iter().enumerate();
+                all.map(|(destination, target)| {
+                    let cluster = self.cluster(&target.cluster, per_try);
+                    self.destination(plan, Place { direction, destination }, cluster)
+                })
+                .collect()
+            }
+            Action::Redirect(_) | Action::Direct(_) => {
+                // Its stack answers before it gets to a cluster.
+                let nowhere = BoxService::new(super::no_cluster());
+                vec![self.destination(plan, Place { direction, destination: 0 }, nowhere)]
+            }
+        }
+    }
+
+    fn destination(&mut self, plan: &Arc<RoutePlan>, place: Place, cluster: BoxService) -> BoxService {
+        let key = (RouteId(Arc::clone(plan)), place);
+        if let Some((known, _)) = self.routes.get(&key) {
+            return known.clone();
+        }
+        let old = self.previous.and_then(|p| p.routes.get(&key));
+        let answers = !matches!(plan.action, Action::Forward(_));
+        let service = match old {
+            Some((service, below)) if answers || below.same(&cluster) => service.clone(),
+            _ => BoxService::new(super::route(&self.common.env, plan, place, cluster.clone())),
+        };
+        self.routes.insert(key, (service.clone(), cluster));
+        service
+    }
+
+    fn cluster(&mut self, name: &Arc<str>, per_try: Option<Duration>) -> BoxService {
+        let Some(plan) = self.snapshot.clusters.get(name) else {
+            return BoxService::new(super::no_cluster());
+        };
+        let id = ClusterId(Arc::clone(plan), per_try);
+        if let Some(known) = self.clusters.get(&id).or_else(|| self.previous?.clusters.get(&id)) {
+            let known = known.clone();
+            self.clusters.insert(id, known.clone());
+            return known;
+        }
+        let to = Destination {
+            runtime: Arc::clone(self.runtime),
+            cluster: self.runtime.cluster(name),
+            plan: Arc::clone(plan),
+        };
+        let service = BoxService::new(super::cluster(to, per_try));
+        self.clusters.insert(id, service.clone());
+        service
+    }
+}
+
+fn same_services(a: &Map<RouteId, RouteServices>, b: &Map<RouteId, RouteServices>) -> bool {
+    let same = |x: &RouteServices, y: &RouteServices| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.same(y));
+    a.len() == b.len() && a.iter().all(|(k, x)| b.get(k).is_some_and(|y| same(x, y)))
+}

@@ -1,0 +1,102 @@
+//! From a request to the stack of its route.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mesh_core::decide::{decide_route, pick_weighted};
+use mesh_core::env::Env;
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::modify::with_facts;
+use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
+use mesh_core::record::Cx;
+use mesh_core::snapshot::{Action, Map, RoutePlan, RouteTable};
+use tower::Service;
+
+/// Decides the route and the destination, then calls their stack. Only acts on what `mesh_core::decide` says.
+#[derive(Clone)]
+pub struct Router(Arc<Routes>);
+
+pub(super) struct Routes {
+    pub(super) table: Arc<RouteTable>,
+    pub(super) services: Map<RouteId, RouteServices>,
+    pub(super) env: Arc<dyn Env>,
+}
+
+/// Identity of a plan; it holds the plan, so that the address can't be used again.
+#[derive(Clone)]
+pub(super) struct RouteId(pub(super) Arc<RoutePlan>);
+
+impl PartialEq for RouteId {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for RouteId {}
+
+impl std::hash::Hash for RouteId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// The stack of each destination, in the plan's order; redirects and direct responses have one.
+pub(super) type RouteServices = Vec<BoxService>;
+
+impl Router {
+    pub(super) fn new(routes: Routes) -> Self {
+        Self(Arc::new(routes))
+    }
+
+    pub(super) fn routes(&self) -> &Routes {
+        &self.0
+    }
+
+    fn find(&self, request: &Request) -> Option<BoxService> {
+        let routes = &*self.0;
+        let plan = with_facts(request, |facts| decide_route(&routes.table, facts).route().cloned())?;
+        let id = RouteId(plan);
+        let services = routes.services.get(&id)?;
+        let index = match &id.0.action {
+            Action::Forward(clusters) if clusters.len() > 1 => {
+                let chosen = pick_weighted(clusters, routes.env.random())?;
+                clusters.iter().position(|c| std::ptr::eq(c, chosen))?
+            }
+            Action::Forward(_) | Action::Redirect(_) | Action::Direct(_) => 0,
+        };
+        if let Some(cx) = request.extensions().get::<Arc<Cx>>() {
+            let _ = cx.route.set(id.0);
+        }
+        services.get(index).cloned()
+    }
+}
+
+impl Service<Request> for Router {
+    type Response = Response;
+    type Error = Error;
+    type Future = RouterFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> RouterFuture {
+        RouterFuture(self.find(&request).map(|mut service| service.call(request)))
+    }
+}
+
+/// Future of [`Router`]; without a route it is the error.
+pub struct RouterFuture(Option<BoxFuture>);
+
+impl Future for RouterFuture {
+    type Output = Result<Response, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Some(route) => route.as_mut().poll(cx),
+            None => Poll::Ready(Err(Error::new(ErrorKind::NoRoute))),
+        }
+    }
+}

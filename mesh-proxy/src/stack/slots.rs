@@ -1,0 +1,40 @@
+//! Names of the places in the order that may be empty.
+
+use mesh_core::layers::{Opt, Slot, SlotLayer};
+
+/// A service with a named slot before it.
+pub(super) type In<Name, S> = Opt<Slot<Name, S>, S>;
+
+/// Nothing in a slot: the request does not notice it.
+pub(super) fn empty<Name>() -> Option<SlotLayer<Name>> {
+    None
+}
+
+/// Starts and ends the span.
+pub struct Trace;
+/// Extensions of phase AUTHN.
+pub struct BeforeAuthn;
+/// Who the peer is.
+pub struct PeerAuthn;
+/// The external authorizer.
+pub struct ExternalAuthz;
+/// Who the user is.
+pub struct Jwt;
+/// Extensions of phase AUTHZ.
+pub struct BeforeAuthz;
+/// Whether they may.
+pub struct Authz;
+/// Extensions of phase STATS.
+pub struct BeforeStats;
+/// Local and global rate limits.
+pub struct RateLimit;
+/// Delays and aborts.
+pub struct Fault;
+/// CORS.
+pub struct Cors;
+/// Copies of requests.
+pub struct Mirror;
+/// Limits of a cluster (`http2MaxRequests`).
+pub struct ClusterLimits;
+/// Outlier detection and cluster statistics.
+pub struct Observe;
