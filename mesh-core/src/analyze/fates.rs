@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::messages::{INERT, NOT_IN_FORCE, OVERRIDDEN};
-use crate::api::{Key, Origin};
+use crate::api::{Key, Origin, Source};
 use crate::compile::compile;
 use crate::model::Workload;
 use crate::report::{Outcome, Report};
@@ -20,15 +20,20 @@ type Fates = BTreeMap<Key, BTreeMap<Arc<str>, Outcome>>;
 /// What the compilers of all kinds of proxies say about fields that have no effect, or not yet.
 pub fn account(world: &World) -> Vec<Report> {
     let origins = origins(world);
-    let mut found = Vec::new();
-    for (key, fields) in fates(world) {
+    let (fates, mut found) = compiled(world);
+    for (key, fields) in fates {
         let Some(origin) = origins.get(&key) else { continue };
+        // What the mesh made itself is nobody's to mend.
+        if matches!(origin.source, Source::Generated(_)) {
+            continue;
+        }
+        let consumed = |leaf: &str| fields.get(leaf) == Some(&Outcome::Consumed);
         let subject = (&key, *origin);
         for (field, outcome) in &fields {
             match outcome {
                 Outcome::Consumed => {}
                 Outcome::NotInForceYet => {
-                    for leaf in leaves(origin, field) {
+                    for leaf in leaves(origin, field).into_iter().filter(|l| !consumed(l)) {
                         let text = format!("{leaf} is read, but this version does not act on it yet");
                         found.push(NOT_IN_FORCE.report(subject, &leaf, text));
                     }
@@ -58,8 +63,14 @@ pub fn not_in_force(world: &World, key: &Key) -> Vec<String> {
 }
 
 fn fates(world: &World) -> Fates {
+    compiled(world).0
+}
+
+/// Fates of all proxies together, and what their compilers reported.
+fn compiled(world: &World) -> (Fates, Vec<Report>) {
     let (world, proxies) = proxies(world);
     let mut all = Fates::new();
+    let mut reports = Vec::new();
     let mut previous = None;
     for id in &proxies {
         let compiled = compile(&world, id, previous.as_ref());
@@ -76,10 +87,11 @@ fn fates(world: &World) -> Fates {
                 }
             }
         }
+        reports.extend(compiled.reports().cloned());
         previous = Some(compiled);
     }
     drop_unused(&mut all);
-    all
+    (all, reports)
 }
 
 /// A proxy that does not use an object says so for its whole spec; if another one uses it, that is not worth saying.

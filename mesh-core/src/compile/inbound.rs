@@ -67,7 +67,7 @@ fn conflict(run: &mut Run<'_>, service: &Service, target: u16, by: &Provenance) 
     let message = format!("target port {target} has another protocol in {by}, which is older and decides");
     let about = (&service.key, &service.origin);
     let report =
-        crate::report::Report::new("IST0136", "ConflictingInboundPort", Level::Warning, about, "spec.ports", message);
+        crate::report::Report::new("MESH0109", "ConflictingInboundPort", Level::Warning, about, "spec.ports", message);
     run.parts.push(Arc::new(super::Notes { fates: Vec::new(), reports: vec![report] }));
 }
 
