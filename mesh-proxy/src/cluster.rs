@@ -8,7 +8,7 @@ mod dns;
 mod member;
 
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use mesh_core::model::{Health, Workload};
 use mesh_core::record::{ConnInfo, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map};
 
-use crate::net::{ConnectOptions, Net, Purpose};
+use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
 pub use member::{Active, Member};
 
 thread_local! {
@@ -41,6 +41,8 @@ pub struct Runtime<N: Net> {
     pub sinks: Arc<[Arc<dyn Sink>]>,
     /// What a loopback client is called in `x-forwarded-for`.
     pub node_address: Option<IpAddr>,
+    /// How the own application is reached.
+    pub app: AppAddress,
     workers: usize,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
     nobody: Arc<Workload>,
@@ -54,6 +56,7 @@ impl<N: Net> Runtime<N> {
             env,
             sinks: sinks.into(),
             node_address: None,
+            app: AppAddress::default(),
             workers: workers.max(1),
             clusters: ArcSwap::default(),
             nobody: Arc::new(Workload::default()),
@@ -76,8 +79,8 @@ impl<N: Net> Runtime<N> {
     }
 
     /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.
-    pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Endpoint>) -> bool {
-        self.cluster(cluster).set(endpoints.into_iter().map(Arc::new).collect(), self.workers)
+    pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Arc<Endpoint>>) -> bool {
+        self.cluster(cluster).set(endpoints, self.workers)
     }
 
     /// The endpoints of a cluster now, for the config dump.
@@ -99,7 +102,7 @@ impl<N: Net> Runtime<N> {
     /// # Errors
     /// [`ErrorKind::ConnectTimeout`] after the plan's time, else [`ErrorKind::ConnectFailure`].
     pub async fn connect(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
-        let options = options(&plan.source, member.endpoint().address);
+        let options = self.options(&plan.source);
         let connecting = self.net.connect(member.endpoint().address, options);
         match tokio::time::timeout(plan.connect_timeout, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -121,11 +124,41 @@ impl<N: Net> Runtime<N> {
                 let members = cluster.dns.members(self, cluster, names, *first_only).await;
                 balance::pick(plan.balancer, &members, &cluster.turn, &*self.env)
             }
-            EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => Some(self.dialled(cluster, conn.local)),
-            EndpointSource::LocalApp { port } => Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), *port))),
+            EndpointSource::OriginalDst => Some(self.dialled(cluster, conn.local)),
+            EndpointSource::LocalOriginalDst => {
+                Some(self.dialled(cluster, self.app.connect(conn, conn.local.port()).0))
+            }
+            EndpointSource::LocalApp { port } => Some(self.dialled(cluster, self.app.connect(conn, *port).0)),
             EndpointSource::BlackHole => None,
         };
         member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
+    }
+
+    /// Connections to the own application leave from an address that capture lets through, as Istio's do.
+    fn options(&self, source: &EndpointSource) -> ConnectOptions {
+        match source {
+            EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
+                let source = self.app.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
+                ConnectOptions { purpose: Purpose::App, source }
+            }
+            EndpointSource::Service { .. }
+            | EndpointSource::Dns { .. }
+            | EndpointSource::OriginalDst
+            | EndpointSource::BlackHole => ConnectOptions { purpose: Purpose::Upstream, source: None },
+        }
+    }
+
+    /// A service's endpoint for a TCP stream; `None`: none is healthy.
+    pub fn pick_endpoint(&self, plan: &ClusterPlan) -> Option<Arc<Endpoint>> {
+        let cluster = self.cluster(&plan.name);
+        let member = balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)?;
+        Some(Arc::clone(member.endpoint()))
+    }
+
+    /// Endpoints of every cluster that has had some set.
+    pub fn all_endpoints(&self) -> Vec<(Arc<str>, Arc<Vec<Arc<Endpoint>>>)> {
+        let of = |c: &Cluster<N>| c.members.load().iter().map(|m| Arc::clone(m.endpoint())).collect::<Vec<_>>();
+        self.clusters.load().iter().map(|(name, c)| (Arc::clone(name), Arc::new(of(c)))).collect()
     }
 
     /// The member for an address that is not configured but comes with the connection.
@@ -152,23 +185,6 @@ impl<N: Net> Runtime<N> {
 
 /// Addresses that are remembered for a passthrough cluster before the unused ones are forgotten.
 const MAX_DIALLED: usize = 1024;
-
-/// Connections to the own application leave from an address that capture lets through, as Istio's do.
-fn options(source: &EndpointSource, to: SocketAddr) -> ConnectOptions {
-    match source {
-        EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
-            let from: IpAddr = match to.ip() {
-                IpAddr::V4(_) => Ipv4Addr::new(127, 0, 0, 6).into(),
-                IpAddr::V6(_) => Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6).into(),
-            };
-            ConnectOptions { purpose: Purpose::App, source: Some(from) }
-        }
-        EndpointSource::Service { .. }
-        | EndpointSource::Dns { .. }
-        | EndpointSource::OriginalDst
-        | EndpointSource::BlackHole => ConnectOptions { purpose: Purpose::Upstream, source: None },
-    }
-}
 
 /// The operating system's error in Envoy's words.
 #[derive(Debug)]

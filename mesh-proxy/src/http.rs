@@ -3,6 +3,7 @@
 //! What hyper would answer by itself is answered by us before it sees it: [`guard`] checks each request head on its way in
 //! and hands over a stand-in that carries the reply, so that every refusal is logged, counted and worded as Envoy's.
 
+mod engine;
 mod exchange;
 mod guard;
 mod prefix;
@@ -11,14 +12,16 @@ mod upgrade;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::ListenerKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::cluster::Runtime;
 use crate::drain::Drain;
+use crate::listener::Route;
+use crate::net::Net;
 use crate::stack::Active;
 use exchange::Exchanges;
 use guard::{Guard, Shared};
@@ -28,20 +31,35 @@ const MAX_STREAMS: u32 = 1024;
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 24 << 20;
 
-/// What connections of a proxy's listeners share.
-pub struct Server {
-    /// What is in force; each request looks once.
-    pub active: ArcSwap<Active>,
-    /// Tells connections that the proxy is going away, and counts what is in flight.
-    pub drain: Drain,
+/// The HTTP half of a proxy: what is in force, and what outlives it.
+pub struct Proxy<N: Net> {
+    runtime: Arc<Runtime<N>>,
+    active: Arc<ArcSwapOption<Active>>,
+}
+
+impl<N: Net> Proxy<N> {
+    /// One that has no plan yet.
+    pub fn new(runtime: Arc<Runtime<N>>) -> Self {
+        Self { runtime, active: Arc::default() }
+    }
+
+    /// Endpoints, pools and counters.
+    pub fn runtime(&self) -> &Arc<Runtime<N>> {
+        &self.runtime
+    }
 }
 
 /// Serves a connection until it ends.
 ///
 /// There is no timeout for slow request heads, as in Istio's defaults; what a client can hold that way is one connection
 /// and at most 60 KiB of its head.
-pub async fn serve_connection<I>(io: I, conn: Arc<ConnInfo>, listener: ListenerKey, server: Arc<Server>)
-where
+pub(crate) async fn serve_connection<I>(
+    io: I,
+    conn: Arc<ConnInfo>,
+    route: Route,
+    active: Arc<ArcSwapOption<Active>>,
+    drain: Drain,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (io, http2) = match prefix::detect(io).await {
@@ -52,8 +70,7 @@ where
         }
     };
     let shared = Arc::new(Shared::default());
-    let drain = server.drain.clone();
-    let exchanges = Exchanges::new(server, conn, listener, Arc::clone(&shared));
+    let exchanges = Exchanges::new(active, drain.clone(), conn, route, Arc::clone(&shared));
     let ended = if http2 {
         serve_http2(TokioIo::new(io), exchanges, drain).await
     } else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
 use http::{Method, Request as HttpRequest, StatusCode, Uri};
@@ -14,13 +15,14 @@ use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{Body, LocalReply, MeterBody, Request};
 use mesh_core::record::{ConnInfo, Cx};
-use mesh_core::snapshot::ListenerKey;
+use mesh_core::snapshot::{ListenerPlan, Snapshot};
 use tower::Service;
 
-use super::Server;
 use super::guard::Shared;
 use super::upgrade;
-use crate::stack::HttpStack;
+use crate::drain::Drain;
+use crate::listener::{Route, split_authority};
+use crate::stack::{Active, HttpStack};
 
 /// The response as the codec takes it.
 pub(super) type Answer = http::Response<MeterBody>;
@@ -30,19 +32,26 @@ pub(super) type Answer = http::Response<MeterBody>;
 pub(super) struct Exchanges(Arc<Common>);
 
 struct Common {
-    server: Arc<Server>,
+    active: Arc<ArcSwapOption<Active>>,
+    drain: Drain,
     conn: Arc<ConnInfo>,
-    listener: ListenerKey,
+    route: Route,
     shared: Arc<Shared>,
 }
 
 impl Exchanges {
-    pub(super) fn new(server: Arc<Server>, conn: Arc<ConnInfo>, listener: ListenerKey, shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Common { server, conn, listener, shared }))
+    pub(super) fn new(
+        active: Arc<ArcSwapOption<Active>>,
+        drain: Drain,
+        conn: Arc<ConnInfo>,
+        route: Route,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self(Arc::new(Common { active, drain, conn, route, shared }))
     }
 
     pub(super) async fn http1(self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
-        let _in_flight = self.0.server.drain.enter();
+        let _in_flight = self.0.drain.enter();
         let verdict = self.0.shared.next_request();
         if let Some(reply) = verdict.refused {
             stand_in(&mut request, reply);
@@ -62,14 +71,14 @@ impl Exchanges {
             return Ok(tunnel.settle(answer, &cx));
         }
         let complete = received.is_none_or(|r| r.load(Ordering::Acquire));
-        if !complete || self.0.server.drain.is_draining() {
+        if !complete || self.0.drain.is_draining() {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer)
     }
 
     pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Answer, Error> {
-        let _in_flight = self.0.server.drain.enter();
+        let _in_flight = self.0.drain.enter();
         let (request, _) = incoming(request);
         let (mut answer, _) = self.call(request).await?;
         answer.headers_mut().remove(CONNECTION);
@@ -79,12 +88,17 @@ impl Exchanges {
 
     /// Calls the stack in force. One look at the configuration for the whole request.
     async fn call(&self, mut request: Request) -> Result<(Answer, Arc<Cx>), Error> {
-        let Common { server, conn, listener, .. } = &*self.0;
-        let (stack, config) = {
-            let active = server.active.load();
-            (active.http(listener).cloned(), active.snapshot.hash)
+        let Common { active, conn, route, .. } = &*self.0;
+        let (stack, config, conn) = {
+            let active = active.load();
+            let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
+            let (conn, listener) = match route {
+                Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
+                _ => (Arc::clone(conn), route.listener(&active.snapshot)),
+            };
+            (listener.and_then(|l| active.http(&l.key)).cloned(), active.snapshot.hash, conn)
         };
-        let cx = Arc::new(Cx::new(Arc::clone(conn), config));
+        let cx = Arc::new(Cx::new(conn, config));
         request.extensions_mut().insert(Arc::clone(&cx));
         // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
         let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
@@ -93,6 +107,23 @@ impl Exchanges {
             HttpStack::Outbound(stack) => stack.clone().call(request).await?,
         };
         Ok((answer, cx))
+    }
+}
+
+/// The listener for an explicitly proxied request, and the connection as if it had been captured on its way there.
+fn by_authority<'a>(
+    snapshot: &'a Snapshot,
+    conn: &Arc<ConnInfo>,
+    request: &Request,
+) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
+    let authority = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let port = split_authority(authority, 80).map_or(80, |(_, port)| port);
+    match Route::of_authority(snapshot, authority, 80) {
+        Some(to) => {
+            let listener = snapshot.outbound(Some(to.ip()), to.port());
+            (Arc::new(ConnInfo { local: to, ..ConnInfo::clone(conn) }), Some(listener))
+        }
+        None => (Arc::clone(conn), Some(snapshot.outbound(None, port))),
     }
 }
 

@@ -1,0 +1,45 @@
+//! The HTTP half as listeners, TCP streams and the configuration see it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use mesh_core::record::ConnInfo;
+use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Proxy, serve_connection};
+use crate::admin::ClusterEndpoints;
+use crate::drain::Drain;
+use crate::listener::{Engine, HttpServer, Route};
+use crate::net::Net;
+use crate::stack::activate;
+use crate::tcp::Upstreams;
+
+impl<N: Net> Upstreams for Proxy<N> {
+    fn pick(&self, cluster: &Arc<ClusterPlan>) -> Option<Arc<Endpoint>> {
+        self.runtime.pick_endpoint(cluster)
+    }
+}
+
+impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> for Proxy<N> {
+    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send {
+        serve_connection(io, conn, route, Arc::clone(&self.active), drain)
+    }
+}
+
+impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Engine<S> for Proxy<N> {
+    fn activate(&self, snapshot: &Arc<Snapshot>) {
+        let previous = self.active.load_full();
+        let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
+        self.active.store(Some(Arc::new(next)));
+        self.runtime.retain(|name| snapshot.clusters.contains_key(name));
+    }
+
+    fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>) {
+        self.runtime.set_endpoints(cluster, endpoints);
+    }
+
+    fn endpoints(&self) -> Vec<ClusterEndpoints> {
+        self.runtime.all_endpoints()
+    }
+}
