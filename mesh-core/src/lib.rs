@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing here opens a socket or a file, reads the clock or draws a random number: what a step needs comes in as
-//! an argument (see [`env`]), so each step can be tested as a table and run offline by `meshctl explain`.
+//! an argument (see [`mod@env`]), so each step can be tested as a table and run offline by `meshctl explain`.
 
 pub mod analyze;
 pub mod api;

@@ -4,7 +4,7 @@
 //! A [`Snapshot`] is built on a change, never on a request; parts whose input did not change are the same `Arc`s as in
 //! the snapshot before (so the services built for them are kept, too). One request sees one snapshot: its listener,
 //! route, cluster and log line name one [`Snapshot::hash`]. Endpoints and health are not configuration and live in
-//! [`endpoints`], apart.
+//! [`EndpointSet`]s, apart.
 
 mod cluster;
 mod dump;

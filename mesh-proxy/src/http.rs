@@ -1,6 +1,6 @@
 //! The HTTP server of one connection: HTTP/1.1 or HTTP/2 by its first bytes, requests into the listener's stack.
 //!
-//! What hyper would answer by itself is answered by us before it sees it: [`guard`] checks each request head on its way in
+//! What hyper would answer by itself is answered by us before it sees it: `guard` checks each request head on its way in
 //! and hands over a stand-in that carries the reply, so that every refusal is logged, counted and worded as Envoy's.
 
 mod engine;

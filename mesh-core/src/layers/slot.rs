@@ -31,7 +31,7 @@ pub trait Extension: Send + Sync + 'static {
 ///     }
 /// }
 ///
-/// let inner = tower::service_fn(|_: Request| async { Ok(Response::new(Body::Empty)) });
+/// let inner = tower::service_fn(|_: Request| async { Ok::<_, mesh_core::error::Error>(Response::new(Body::Empty)) });
 /// let _service = SlotLayer::<BeforeAuthz>::new(Arc::new(Teapot)).layer(inner);
 /// ```
 pub struct SlotLayer<Name> {
