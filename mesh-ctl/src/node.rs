@@ -72,13 +72,14 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
     tokio::spawn(proxies::serve(mesh.clone(), streams));
     tokio::spawn(reconcile::run(mesh.clone()));
     tokio::spawn(server::serve(mesh.clone(), control, owner));
-    if let Err(e) = bring_up(&mesh, &status).await {
-        status.send(&Status::Failed(e));
-        return 1;
-    }
     let mut ending = mesh.ending.subscribe();
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return 1 };
+    let life = async {
+        bring_up(&mesh, &status).await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
+        () = life => {}
         _ = ending.wait_for(|e| *e) => {}
         _ = terminated.recv() => {}
     }
@@ -88,7 +89,7 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
 }
 
 /// Reads the manifests, starts everything, and reports until it is ready.
-async fn bring_up(mesh: &Arc<Mesh>, status: &StatusPipe) -> Result<(), String> {
+async fn bring_up(mesh: &Arc<Mesh>, status: &StatusPipe) {
     let files = &mesh.settings.files;
     let mut documents: Vec<_> = files.iter().flat_map(|f| manifest::read(f, "default")).collect();
     documents.extend(builtin::ingress_gateway(&documents));
@@ -106,7 +107,6 @@ async fn bring_up(mesh: &Arc<Mesh>, status: &StatusPipe) -> Result<(), String> {
     mesh.note();
     progress(mesh, status).await;
     status.send(&Status::Ready(summary(mesh)));
-    Ok(())
 }
 
 /// Shows each workload as it becomes ready.
