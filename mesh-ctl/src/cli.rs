@@ -1,13 +1,16 @@
 //! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 a file can't be read (`analyze`), 79 `analyze` found
 //! something; `exec` ends with the code of its command.
 
+mod analyze;
 mod apply;
 mod client;
 mod delete;
 mod down;
 mod exec;
+mod explain;
 mod get;
 mod logs;
+mod offline;
 mod patch;
 mod port_forward;
 mod restart;
@@ -59,6 +62,10 @@ enum Verb {
     /// Check files one by one; needs no running mesh.
     #[command(alias = "v")]
     Validate(validate::Args),
+    /// Check files together; needs no running mesh.
+    Analyze(analyze::Args),
+    /// Show what decides a request, hop by hop; needs no running mesh.
+    Explain(explain::Args),
     /// Print completions for a shell.
     Completion {
         /// Which shell.
@@ -106,6 +113,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Restart(args) => restart::run(mesh, args),
         Verb::PortForward(args) => port_forward::run(mesh, &args),
         Verb::Validate(args) => validate::run(&args),
+        Verb::Analyze(args) => analyze::run(&args),
+        Verb::Explain(args) => explain::run(mesh, &args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
             Ok(0)

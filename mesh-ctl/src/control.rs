@@ -9,7 +9,10 @@
 
 mod frame;
 
+use mesh_core::api::Origin;
 use serde::{Deserialize, Serialize};
+
+use crate::manifest::Document;
 
 pub use frame::{recv, send};
 
@@ -146,6 +149,23 @@ pub enum Reply {
     Done(serde_json::Value),
     /// It is not; the text says what to do.
     Error(String),
+}
+
+/// An object with where it was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Live {
+    /// Content.
+    pub value: serde_json::Value,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+impl Live {
+    /// Reads it.
+    pub fn into_document(self) -> Document {
+        Document::new(self.value, self.origin)
+    }
 }
 
 /// What happened to one object.

@@ -94,9 +94,12 @@ fn tables(objects: &[Value], namespaces: bool) -> String {
     out
 }
 
+/// A column's header, and its cell for an object.
+type Column = (&'static str, fn(&Value) -> String);
+
 fn table(objects: &[Value], namespaces: bool) -> String {
     let kind = objects.first().map(|o| text(o, "/kind")).unwrap_or_default();
-    let columns: &[(&str, fn(&Value) -> String)] = match kind {
+    let columns: &[Column] = match kind {
         "Pod" => &[
             ("READY", pod_ready),
             ("STATUS", pod_status),

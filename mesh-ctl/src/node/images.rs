@@ -64,7 +64,7 @@ fn parse(text: &str) -> Result<LocalImage, String> {
 }
 
 /// Whether `pattern` covers the whole text; `*` stands for any characters.
-fn glob(pattern: &str, text: &str) -> bool {
+pub fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };

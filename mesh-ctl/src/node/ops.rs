@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::mesh::{Mesh, Phase};
 use super::store::{Applied, strip_server_fields};
 use super::{builtin, publish, reconcile};
-use crate::control::{Change, Changes, PatchKind, Selection, SourceFile};
+use crate::control::{Change, Changes, Live, PatchKind, Selection, SourceFile};
 use crate::kinds;
 use crate::manifest::{self, Document};
 
@@ -287,10 +287,10 @@ fn pods_like(mesh: &Mesh, pod: &Key, owner: Option<&Key>) -> BTreeSet<String> {
 }
 
 /// Every object in force, with each Pod as it is, for `explain` on a running mesh.
-pub(super) fn dump(mesh: &Mesh) -> Vec<Value> {
+pub(super) fn dump(mesh: &Mesh) -> Vec<Live> {
     let state = mesh.state();
-    let objects = state.store.iter().map(|s| s.document.value.clone());
-    objects.collect()
+    let documents = state.store.iter().map(|s| &s.document);
+    documents.map(|d| Live { value: d.value.clone(), origin: d.origin.clone() }).collect()
 }
 
 /// As kubectl names an object.

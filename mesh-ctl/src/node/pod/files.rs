@@ -36,7 +36,7 @@ pub(super) fn of(mesh: &Mesh, plan: &PodPlan) -> Result<(Vec<PodFile>, Vec<PodVo
                 }
                 ("", _) => {}
                 (part, (content, _)) => {
-                    let file = content.into_iter().find(|f| f.path == PathBuf::from(part));
+                    let file = content.into_iter().find(|f| f.path.as_os_str() == part);
                     files.extend(file.map(|f| PodFile { path, ..f }));
                 }
             }

@@ -1,0 +1,91 @@
+//! `meshctl explain request`: what decides a request, hop by hop.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use mesh_core::explain::{ExplainRequest, From, explain};
+use serde_json::Value;
+
+use super::client::ask;
+use super::{Outcome, offline};
+use crate::control::Request;
+use crate::manifest;
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// A request: every hop with the object, field, file and line that decides.
+    Request(RequestArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RequestArgs {
+    /// Manifests; without any, the running mesh is asked.
+    paths: Vec<String>,
+    /// Workload that sends it: `NAME[.NAMESPACE]` of a Deployment or Pod.
+    #[arg(long, required_unless_present = "gateway", conflicts_with = "gateway")]
+    from: Option<String>,
+    /// Gateway that a client outside sends it to: `NAME[.NAMESPACE]` of its workload, or of a Gateway object.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// Method.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// URL, as `http://reviews:9080/reviews/1`.
+    #[arg(long)]
+    url: String,
+    /// A header, as `end-user: jason`; can be given again.
+    #[arg(short = 'H', long = "header", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: super::apply::Output,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let wrong = || format!("{text:?} is not a header; write it as 'end-user: jason'");
+    let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+    let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
+    let value = HeaderValue::try_from(value.trim()).map_err(|_| wrong())?;
+    Ok((name, value))
+}
+
+pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
+    let What::Request(args) = &args.what;
+    let offline =
+        if args.paths.is_empty() { running(mesh)? } else { offline::read(&manifest::load(&args.paths)?, "default") };
+    for report in offline.reports.iter().filter(|r| r.level == mesh_core::report::Level::Error) {
+        eprintln!("left out: {report}");
+    }
+    let method = Method::try_from(args.method.as_str()).map_err(|_| format!("{:?} is no HTTP method", args.method))?;
+    let from = match (&args.from, &args.gateway) {
+        (Some(workload), _) => From::Workload(workload.clone()),
+        (None, Some(gateway)) => From::Gateway(gateway.clone()),
+        (None, None) => return Err("give --from WORKLOAD or --gateway NAME".into()),
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in &args.headers {
+        headers.append(name, value.clone());
+    }
+    let request = ExplainRequest { from, method, url: args.url.clone(), headers };
+    let explanation = explain(&offline.inputs.world, &request)?;
+    match args.output {
+        super::apply::Output::Json => super::print_json(&explanation),
+        super::apply::Output::Text => {
+            super::print(&explanation.to_string());
+            Ok(0)
+        }
+    }
+}
+
+/// What a running mesh has in force.
+fn running(mesh: &str) -> Result<offline::Offline, String> {
+    let objects: Vec<crate::control::Live> = ask(mesh, &Request::Dump)?;
+    let pods: Vec<Value> = ask(mesh, &Request::Get { kind: "pods".into(), name: None, namespace: None })?;
+    let documents = objects.into_iter().map(crate::control::Live::into_document).collect();
+    Ok(offline::of_documents(documents, Some(&offline::placements(&pods))))
+}
