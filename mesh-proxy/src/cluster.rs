@@ -244,6 +244,3 @@ impl<N: Net> Cluster<N> {
 pub(crate) fn shard_index(shards: usize) -> usize {
     WORKER.get() % shards.max(1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -152,6 +152,3 @@ pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Dur
 pub(crate) fn no_cluster() -> impl Upstream {
     tower::service_fn(|_: Request| std::future::ready(Err(Error::new(ErrorKind::NoCluster))))
 }
-
-#[cfg(test)]
-mod tests;

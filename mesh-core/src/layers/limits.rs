@@ -133,6 +133,3 @@ impl HttpBody for Counted {
         self.body.size_hint()
     }
 }
-
-#[cfg(test)]
-mod tests;

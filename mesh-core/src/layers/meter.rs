@@ -314,6 +314,3 @@ impl HttpBody for Received {
         self.body.size_hint()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -262,6 +262,3 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
         Poll::Ready(Ok(response))
     }
 }
-
-#[cfg(test)]
-mod tests;

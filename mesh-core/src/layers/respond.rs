@@ -282,6 +282,3 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     };
     rest.is_empty() || rest[0] == b'+'
 }
-
-#[cfg(test)]
-mod tests;

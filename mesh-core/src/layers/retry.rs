@@ -248,6 +248,3 @@ impl<S: Upstream> Future for RetryFuture<S> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

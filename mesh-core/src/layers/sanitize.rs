@@ -201,6 +201,3 @@ impl<F: Future<Output = Result<Response, Error>>> Future for SanitizeFuture<F> {
         Poll::Ready(Ok(response))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -248,6 +248,3 @@ impl<F: Future<Output = Result<Response, Error>>> Future for PerTryFuture<F> {
         Poll::Ready(Err(Error::new(ErrorKind::PerTryTimeout)))
     }
 }
-
-#[cfg(test)]
-mod tests;

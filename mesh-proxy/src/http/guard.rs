@@ -277,6 +277,3 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -292,6 +292,3 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     }
     None
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! Balancers and endpoint sets.
