@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dialer::Dialer;
 pub use env::HostEnv;
-pub use host::{HostListener, HostNet, HostStream};
+pub use host::{HostDatagrams, HostListener, HostNet, HostStream};
 pub use inherited::Inherited;
 
 /// `SO_MARK` of connections to upstreams: never captured again.
@@ -117,12 +117,26 @@ pub trait Listener: Send + 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
+/// A socket of datagrams.
+pub trait Datagrams: Send + Sync + 'static {
+    /// The next datagram: its length and sender. An error is about an earlier one that was sent.
+    fn receive(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<(usize, SocketAddr)>> + Send;
+
+    /// Sends a datagram.
+    fn send(&self, bytes: &[u8], to: SocketAddr) -> impl Future<Output = io::Result<usize>> + Send;
+
+    /// The own address.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
 /// The network, as a proxy sees it.
 pub trait Net: Clone + Send + Sync + 'static {
     /// Its connections.
     type Stream: Stream;
     /// Its listeners.
     type Listener: Listener<Stream = Self::Stream>;
+    /// Its datagram sockets.
+    type Datagrams: Datagrams;
 
     /// Connects.
     fn connect(&self, to: SocketAddr, options: ConnectOptions)
@@ -144,6 +158,9 @@ pub trait Net: Clone + Send + Sync + 'static {
         at: SocketAddr,
         share: Share,
     ) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// A socket for datagrams at this address.
+    fn datagrams(&self, at: SocketAddr) -> impl Future<Output = io::Result<Self::Datagrams>> + Send;
 
     /// Gives such a port back, once every listener of it has been dropped.
     fn unlisten_host(&self, at: SocketAddr) -> impl Future<Output = io::Result<()>> + Send;

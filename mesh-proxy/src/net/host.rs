@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::{
-    ConnectOptions, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved, Share, Stream,
+    ConnectOptions, Datagrams, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved, Share,
+    Stream,
 };
 
 /// How long addresses of a resolver that tells no TTL are used.
@@ -165,9 +166,28 @@ impl Listener for HostListener {
     }
 }
 
+/// A UDP socket.
+#[derive(Debug)]
+pub struct HostDatagrams(UdpSocket);
+
+impl Datagrams for HostDatagrams {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.0.recv_from(buffer).await
+    }
+
+    async fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.0.send_to(bytes, to).await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 impl Net for HostNet {
     type Stream = HostStream;
     type Listener = HostListener;
+    type Datagrams = HostDatagrams;
 
     async fn connect(&self, to: SocketAddr, options: ConnectOptions) -> io::Result<HostStream> {
         let stream = self.dial(to, options).await?;
@@ -197,6 +217,10 @@ impl Net for HostNet {
                 HostListener::from_std(all.swap_remove(index))
             }
         }
+    }
+
+    async fn datagrams(&self, at: SocketAddr) -> io::Result<HostDatagrams> {
+        UdpSocket::bind(at).await.map(HostDatagrams)
     }
 
     async fn unlisten_host(&self, at: SocketAddr) -> io::Result<()> {

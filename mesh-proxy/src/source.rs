@@ -1,0 +1,182 @@
+//! Configuration from files: World and scope run in this process, and changes of the files are followed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use mesh_core::api::Resource;
+use mesh_core::convert::{Addresses, Options, builtin_gateway, inputs, quarantined};
+use mesh_core::report::{Level, Report};
+use mesh_core::scope::scope;
+use mesh_core::snapshot::{ProxyId, ProxyKind};
+use mesh_core::validate::validate;
+use mesh_core::wire::{Ack, ConfigSource, Delta, ResourceSet};
+use mesh_core::world::{World, covers};
+use mesh_core::yaml;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// How often the files are looked at. What changes within less is one change.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// A [`ConfigSource`] of YAML files and directories of them.
+#[derive(Debug)]
+pub struct FileSource {
+    paths: Vec<PathBuf>,
+    id: ProxyId,
+    ticks: Interval,
+    seen: Vec<Stamp>,
+    sent: Option<ResourceSet>,
+    nonce: u64,
+}
+
+/// What tells that a file has changed.
+#[derive(PartialEq, Eq, Debug)]
+struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    length: u64,
+}
+
+impl FileSource {
+    /// A source for this proxy; call it inside a tokio runtime. What is wrong in the files is logged.
+    pub fn new(paths: Vec<PathBuf>, id: ProxyId) -> Self {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { paths, id, ticks, seen: Vec::new(), sent: None, nonce: 0 }
+    }
+
+    /// Who a standalone gateway is: the first pod in the files that one of their Gateways selects, else the ingress
+    /// gateway that the mesh brings along.
+    ///
+    /// # Errors
+    /// A file can't be read, or no Gateway in them selects a pod.
+    pub fn gateway_id(paths: &[PathBuf]) -> io::Result<ProxyId> {
+        let (world, _) = read_world(paths)?;
+        let selected = |labels| world.gateways().iter().any(|g| covers(&g.spec.selector, labels));
+        let found = world.workloads().iter().find(|w| selected(&w.labels)).or_else(|| {
+            let is_ingress = |v: &String| v == "ingressgateway";
+            world.workloads().iter().find(|w| w.labels.get("istio").is_some_and(is_ingress))
+        });
+        let workload = found.ok_or_else(|| io::Error::other("no Gateway in these files selects a pod"))?;
+        Ok(ProxyId {
+            kind: ProxyKind::Gateway,
+            workload: workload.uid.clone(),
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            addresses: workload.addresses.clone(),
+            domain: "cluster.local".into(),
+        })
+    }
+
+    /// The change since what was sent, if the files changed. A file that can't be read leaves everything as it was.
+    fn poll_files(&mut self) -> Option<Delta> {
+        let now = match stamps(&self.paths) {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::warn!(%error, "configuration can't be read; the last one stays in force");
+                return None;
+            }
+        };
+        if self.sent.is_some() && now == self.seen {
+            return None;
+        }
+        let (world, reports) = match read_world(&self.paths) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::warn!(%error, "configuration can't be read; the last one stays in force");
+                return None;
+            }
+        };
+        self.seen = now;
+        for report in &reports {
+            match report.level {
+                Level::Error => tracing::error!("{report}"),
+                Level::Warning => tracing::warn!("{report}"),
+                Level::Info => tracing::info!("{report}"),
+            }
+        }
+        let to = scope(&world, &self.id);
+        let first = self.sent.is_none();
+        let mut delta = Delta::between(&self.sent.take().unwrap_or_default(), &to);
+        self.sent = Some(to);
+        if delta.is_empty() && !first {
+            return None;
+        }
+        self.nonce += 1;
+        delta.nonce = self.nonce.to_string();
+        Some(delta)
+    }
+}
+
+impl ConfigSource for FileSource {
+    async fn next(&mut self) -> Option<Delta> {
+        loop {
+            self.ticks.tick().await;
+            if let Some(delta) = self.poll_files() {
+                return Some(delta);
+            }
+        }
+    }
+
+    async fn ack(&mut self, ack: Ack) {
+        tracing::info!(config = %ack.config, "configuration in force");
+        for rejection in ack.rejected {
+            tracing::error!(name = %rejection.name.name, kind = %rejection.name.kind, "{}", rejection.message);
+        }
+    }
+}
+
+fn read_world(paths: &[PathBuf]) -> io::Result<(World, Vec<Report>)> {
+    let (mut resources, mut reports) = (Vec::<Resource>::new(), Vec::new());
+    for path in files(paths)? {
+        let text = std::fs::read_to_string(&path).map_err(|e| named(&path, &e))?;
+        let (found, said) = yaml::read(&path.to_string_lossy(), &text);
+        resources.extend(found);
+        reports.extend(said);
+    }
+    resources.extend(builtin_gateway(&resources));
+    for resource in &resources {
+        reports.extend(validate(resource));
+    }
+    let options = Options { quarantined: quarantined(&reports), ..Options::default() };
+    let made = inputs(&resources, &options, &mut Addresses::default());
+    reports.extend(made.reports);
+    Ok((made.world, reports))
+}
+
+fn stamps(paths: &[PathBuf]) -> io::Result<Vec<Stamp>> {
+    let stamp = |path: PathBuf| {
+        let about = std::fs::metadata(&path).map_err(|e| named(&path, &e))?;
+        Ok(Stamp { modified: about.modified().ok(), length: about.len(), path })
+    };
+    files(paths)?.into_iter().map(stamp).collect()
+}
+
+/// The files, and those in the directories, by name.
+fn files(paths: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            found.push(path.clone());
+            continue;
+        }
+        let mut inside = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|e| named(path, &e))? {
+            let path = entry?.path();
+            let extension = path.extension().and_then(|e| e.to_str());
+            if matches!(extension, Some("yaml" | "yml" | "json")) {
+                inside.push(path);
+            }
+        }
+        inside.sort();
+        found.extend(inside);
+    }
+    Ok(found)
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;
