@@ -148,13 +148,6 @@ impl<N: Net> Runtime<N> {
         }
     }
 
-    /// A service's endpoint for a TCP stream; `None`: none is healthy.
-    pub fn pick_endpoint(&self, plan: &ClusterPlan) -> Option<Arc<Endpoint>> {
-        let cluster = self.cluster(&plan.name);
-        let member = balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)?;
-        Some(Arc::clone(member.endpoint()))
-    }
-
     /// Endpoints of every cluster that has had some set.
     pub fn all_endpoints(&self) -> Vec<(Arc<str>, Arc<Vec<Arc<Endpoint>>>)> {
         let of = |c: &Cluster<N>| c.members.load().iter().map(|m| Arc::clone(m.endpoint())).collect::<Vec<_>>();

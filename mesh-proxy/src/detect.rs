@@ -42,12 +42,12 @@ fn http(bytes: &[u8]) -> Option<Detected> {
 
 /// Whether the bytes begin with `METHOD SP TARGET SP HTTP/1.1 [CR] LF`.
 fn request_line(bytes: &[u8]) -> Option<bool> {
-    let Some(method) = bytes.iter().position(|b| !is_token(*b)) else { return None };
+    let method = bytes.iter().position(|b| !is_token(*b))?;
     if method == 0 || bytes[method] != b' ' {
         return Some(false);
     }
     let rest = &bytes[method + 1..];
-    let Some(target) = rest.iter().position(|b| *b <= b' ' || *b == 0x7f) else { return None };
+    let target = rest.iter().position(|b| *b <= b' ' || *b == 0x7f)?;
     if target == 0 || rest[target] != b' ' {
         return Some(false);
     }

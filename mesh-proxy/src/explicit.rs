@@ -19,7 +19,7 @@ const MAX_HEAD: usize = 16 * 1024;
 pub(crate) async fn serve<N, H>(shared: Arc<Shared<N, H>>, mut stream: N::Stream, mut conn: ConnInfo)
 where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     let mut bytes = BytesMut::with_capacity(1024);
     let drain = shared.outbound.clone();

@@ -18,6 +18,7 @@ pub mod http;
 pub mod listener;
 pub mod net;
 mod pool;
+pub mod run;
 pub mod source;
 pub mod stack;
 pub mod tcp;

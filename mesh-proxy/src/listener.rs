@@ -19,7 +19,7 @@ use self::sniffing::{Sniffed, sniffing};
 use crate::admin::ClusterEndpoints;
 use crate::detect::Prefixed;
 use crate::drain::Drain;
-use crate::net::{AppAddress, Net, Stream};
+use crate::net::{Net, Stream};
 use crate::tcp::{self, Connected, Finish, Tools, Upstreams};
 
 /// Ports of capture: a connection that was meant for one of them would come back to us for ever.
@@ -111,7 +111,7 @@ pub trait HttpServer<S>: Send + Sync + 'static {
 }
 
 /// The HTTP half of a proxy. It also keeps the endpoints and balances over them, for TCP streams too.
-pub trait Engine<S>: HttpServer<S> + Upstreams {
+pub trait Engine<S>: HttpServer<Prefixed<S>> + Upstreams<S> {
     /// Brings a plan into force: builds services for what is new. When it returns, new requests of every worker use it.
     /// Clusters that are not in the plan are forgotten with their endpoints.
     fn activate(&self, snapshot: &Arc<Snapshot>);
@@ -139,14 +139,12 @@ pub struct Shared<N, H> {
     pub inbound: Drain,
     /// Drain of outbound listeners, which go on until the application has gone.
     pub outbound: Drain,
-    /// How the own application is reached.
-    pub app: AppAddress,
 }
 
-impl<N: Net, H: Engine<Prefixed<N::Stream>>> Shared<N, H> {
-    fn tools(&self) -> Tools<'_, N> {
-        let Self { net, http, env, sink, app, .. } = self;
-        Tools { net, upstreams: http, env: &**env, sink, app: *app }
+impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
+    fn tools(&self) -> Tools<'_, H> {
+        let Self { http, env, sink, .. } = self;
+        Tools { upstreams: http, env: &**env, sink }
     }
 
     pub(crate) fn drain_of(&self, door: Door) -> &Drain {

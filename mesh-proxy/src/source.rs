@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mesh_core::api::Resource;
 use mesh_core::convert::{Addresses, Options, builtin_gateway, inputs, quarantined};
+use mesh_core::model::Workload;
 use mesh_core::report::{Level, Report};
 use mesh_core::scope::scope;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
@@ -58,14 +60,27 @@ impl FileSource {
             world.workloads().iter().find(|w| w.labels.get("istio").is_some_and(is_ingress))
         });
         let workload = found.ok_or_else(|| io::Error::other("no Gateway in these files selects a pod"))?;
-        Ok(ProxyId {
-            kind: ProxyKind::Gateway,
-            workload: workload.uid.clone(),
-            name: workload.name.clone(),
-            namespace: workload.namespace.clone(),
-            addresses: workload.addresses.clone(),
-            domain: "cluster.local".into(),
-        })
+        Ok(id_of(workload, ProxyKind::Gateway))
+    }
+
+    /// Who the proxy of a pod in these files is.
+    ///
+    /// # Errors
+    /// A file can't be read, or there is no such pod.
+    pub fn pod_id(paths: &[PathBuf], kind: ProxyKind, namespace: &str, name: &str) -> io::Result<ProxyId> {
+        let (world, _) = read_world(paths)?;
+        let is_it = |w: &&Arc<Workload>| {
+            *w.namespace == *namespace
+                && (*w.name == *name || (*w.workload_name == *name && *w.workload_kind == *"deployment"))
+        };
+        let found = world.workloads().iter().find(is_it);
+        let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in these files"));
+        found.map(|w| id_of(w, kind)).ok_or_else(missing)
+    }
+
+    /// Who it is for.
+    pub fn id(&self) -> &ProxyId {
+        &self.id
     }
 
     /// The change since what was sent, if the files changed. A file that can't be read leaves everything as it was.
@@ -123,6 +138,17 @@ impl ConfigSource for FileSource {
         for rejection in ack.rejected {
             tracing::error!(name = %rejection.name.name, kind = %rejection.name.kind, "{}", rejection.message);
         }
+    }
+}
+
+fn id_of(workload: &Workload, kind: ProxyKind) -> ProxyId {
+    ProxyId {
+        kind,
+        workload: workload.uid.clone(),
+        name: workload.name.clone(),
+        namespace: workload.namespace.clone(),
+        addresses: workload.addresses.clone(),
+        domain: "cluster.local".into(),
     }
 }
 

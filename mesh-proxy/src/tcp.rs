@@ -2,8 +2,8 @@
 
 pub(crate) mod relay;
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -11,135 +11,71 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use mesh_core::decide::pick_weighted;
 use mesh_core::env::Env;
-use mesh_core::model::{Health, Workload};
+use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
-use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Snapshot, TcpPlan};
+use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan};
 use tokio::time::Instant;
 
 use self::relay::{End, relay};
 use crate::detect::Prefixed;
-use crate::net::{AppAddress, ConnectOptions, Net, Stream};
+use crate::net::Stream;
 
-/// What TCP streams need of the proxy.
-pub trait Upstreams: Send + Sync + 'static {
-    /// Picks an endpoint of a cluster whose source is a service; `None`: none is healthy.
-    fn pick(&self, cluster: &Arc<ClusterPlan>) -> Option<Arc<Endpoint>>;
+/// A connection to an endpoint; the endpoint counts it as active until `guard` is dropped.
+pub struct Upstream<S> {
+    /// The connection.
+    pub stream: S,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// Held while it is used.
+    pub guard: Box<dyn Send + Sync>,
+}
+
+/// Connects TCP streams to clusters.
+pub trait Upstreams<S>: Send + Sync + 'static {
+    /// Picks an endpoint and connects to it.
+    ///
+    /// # Errors
+    /// `NoHealthyUpstream`, `ConnectFailure` or `ConnectTimeout`.
+    fn open(&self, cluster: &ClusterPlan, conn: &ConnInfo) -> impl Future<Output = Result<Upstream<S>, Error>> + Send;
 }
 
 /// The parts of a proxy that a TCP stream uses.
-pub(crate) struct Tools<'a, N> {
-    pub(crate) net: &'a N,
-    pub(crate) upstreams: &'a dyn Upstreams,
+pub(crate) struct Tools<'a, H> {
+    pub(crate) upstreams: &'a H,
     pub(crate) env: &'a dyn Env,
     pub(crate) sink: &'a Arc<dyn Sink>,
-    pub(crate) app: AppAddress,
 }
 
-/// Why a stream was not connected.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The plan names a cluster that is not there.
-    NoCluster,
-    /// No endpoint to connect to.
-    NoEndpoint,
-    /// Connecting failed.
-    Connect(io::Error),
-    /// Connecting took longer than `connectTimeout`.
-    Timeout,
-}
-
-/// Where a stream goes.
-#[derive(Debug)]
-pub(crate) struct Target {
-    cluster: Arc<ClusterPlan>,
-    endpoint: Option<Arc<Endpoint>>,
-    addresses: Vec<SocketAddr>,
-    options: ConnectOptions,
-}
+/// Why a stream was not connected, and the cluster if it is known.
+pub(crate) struct Failure(Option<Arc<ClusterPlan>>, Error);
 
 /// A connected upstream.
 pub(crate) struct Connected<S> {
-    target: Target,
-    address: SocketAddr,
+    cluster: Arc<ClusterPlan>,
+    endpoint: Arc<Endpoint>,
+    local: Option<SocketAddr>,
     pub(crate) stream: Prefixed<S>,
+    _guard: Box<dyn Send + Sync>,
 }
 
-/// Phase one: cluster and endpoint.
-pub(crate) async fn decide<N: Net>(
-    tools: &Tools<'_, N>,
+/// Phase one: the cluster. Then the connection to where it leads.
+pub(crate) async fn open<S: Stream, H: Upstreams<S>>(
+    tools: &Tools<'_, H>,
     snapshot: &Snapshot,
     plan: &TcpPlan,
     conn: &ConnInfo,
-) -> Result<Target, (Option<Arc<ClusterPlan>>, Failure)> {
+) -> Result<Connected<S>, Failure> {
     let chosen = pick_weighted(&plan.clusters, tools.env.random());
-    let Some(cluster) = chosen.and_then(|c| snapshot.clusters.get(&c.cluster)) else {
-        return Err((None, Failure::NoCluster));
+    let Some(cluster) = chosen.and_then(|c| snapshot.clusters.get(&c.cluster)).cloned() else {
+        return Err(Failure(None, Error::new(ErrorKind::NoCluster)));
     };
-    let target =
-        |addresses| Target { cluster: cluster.clone(), endpoint: None, addresses, options: Default::default() };
-    let to_app = |port| {
-        let (address, options) = tools.app.connect(conn, port);
-        Target { options, ..target(vec![address]) }
-    };
-    let target = match &cluster.source {
-        EndpointSource::Service { .. } => match tools.upstreams.pick(cluster) {
-            Some(endpoint) => Target { endpoint: Some(endpoint.clone()), ..target(vec![endpoint.address]) },
-            None => target(Vec::new()),
-        },
-        EndpointSource::Dns { names, first_only } => target(resolve(tools.net, names, *first_only).await),
-        EndpointSource::OriginalDst => target(vec![conn.local]),
-        EndpointSource::LocalApp { port } => to_app(*port),
-        EndpointSource::LocalOriginalDst => to_app(conn.local.port()),
-        EndpointSource::BlackHole => target(Vec::new()),
-    };
-    if target.addresses.is_empty() {
-        return Err((Some(target.cluster), Failure::NoEndpoint));
-    }
-    Ok(target)
-}
-
-async fn resolve<N: Net>(net: &N, names: &[(Arc<str>, u16)], first_only: bool) -> Vec<SocketAddr> {
-    let mut found = Vec::new();
-    for (name, port) in names {
-        let addresses = match name.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_) => net.resolve(name).await.map(|r| r.addresses).unwrap_or_default(),
-        };
-        let keep = if first_only { 1 } else { addresses.len() };
-        found.extend(addresses.into_iter().take(keep).map(|ip| SocketAddr::new(ip, *port)));
-    }
-    found
-}
-
-/// Connects to the first address of a target that takes the connection.
-pub(crate) async fn connect<N: Net>(
-    net: &N,
-    target: Target,
-) -> Result<Connected<N::Stream>, (Option<Arc<ClusterPlan>>, Failure)> {
-    let limit = target.cluster.connect_timeout;
-    let mut failure = Failure::NoEndpoint;
-    for address in &target.addresses {
-        match tokio::time::timeout(limit, net.connect(*address, target.options)).await {
-            Ok(Ok(stream)) => {
-                let (address, stream) = (*address, Prefixed::new(Bytes::new(), stream));
-                return Ok(Connected { target, address, stream });
-            }
-            Ok(Err(error)) => failure = Failure::Connect(error),
-            Err(_elapsed) => failure = Failure::Timeout,
+    match tools.upstreams.open(&cluster, conn).await {
+        Ok(Upstream { stream, endpoint, guard }) => {
+            let local = stream.local_addr().ok();
+            Ok(Connected { cluster, endpoint, local, stream: Prefixed::new(Bytes::new(), stream), _guard: guard })
         }
+        Err(error) => Err(Failure(Some(cluster), error)),
     }
-    Err((Some(target.cluster), failure))
-}
-
-/// Connects to where a plan leads.
-pub(crate) async fn open<N: Net>(
-    tools: &Tools<'_, N>,
-    snapshot: &Snapshot,
-    plan: &TcpPlan,
-    conn: &ConnInfo,
-) -> Result<Connected<N::Stream>, (Option<Arc<ClusterPlan>>, Failure)> {
-    let target = decide(tools, snapshot, plan, conn).await?;
-    connect(tools.net, target).await
 }
 
 /// Finishes one stream exactly once, also when its task is dropped.
@@ -148,36 +84,34 @@ pub(crate) struct Finish<'a> {
     start: SystemTime,
     began: Instant,
     sink: &'a Arc<dyn Sink>,
-    termination: &'static str,
 }
 
 impl<'a> Finish<'a> {
     pub(crate) fn new(conn: &Arc<ConnInfo>, snapshot: &Snapshot, env: &dyn Env, sink: &'a Arc<dyn Sink>) -> Self {
         let cx = Arc::new(Cx::new(conn.clone(), snapshot.hash));
-        Self { cx, start: env.now(), began: Instant::now(), sink, termination: "" }
+        Self { cx, start: env.now(), began: Instant::now(), sink }
     }
 
     /// Closes without a target: no rule of the listener takes the connection.
-    pub(crate) fn no_rule(mut self, why: &'static str) {
+    pub(crate) fn no_rule(self, why: &'static str) {
         self.cx.flag(Flag::Nr);
         let _ = self.cx.details.set(why.to_owned());
-        self.termination = "";
     }
 
-    fn fail(&self, cluster: Option<Arc<ClusterPlan>>, failure: &Failure) {
+    fn fail(&self, Failure(cluster, error): Failure) {
         if let Some(cluster) = cluster {
             let _ = self.cx.cluster.set(cluster);
         }
-        match failure {
-            Failure::NoCluster => self.cx.flag(Flag::Nc),
-            Failure::NoEndpoint => self.cx.flag(Flag::Uh),
-            Failure::Connect(_) | Failure::Timeout => {
-                self.cx.flag(Flag::Uf);
-                self.cx.flag(Flag::Urx);
-            }
+        if let Some(flag) = Flag::from_name(error.kind().row().flag) {
+            self.cx.flag(flag);
         }
-        if let Failure::Connect(error) = failure {
-            let _ = self.cx.failure_reason.set(format!("delayed_connect_error:_{}", reason(error)));
+        if matches!(error.kind(), ErrorKind::ConnectFailure | ErrorKind::ConnectTimeout) {
+            // A TCP stream has one attempt (`max_connect_attempts`), so the first failure uses them up.
+            self.cx.flag(Flag::Urx);
+        }
+        let reason = error.reason();
+        if !reason.is_empty() {
+            let _ = self.cx.failure_reason.set(reason);
         }
     }
 }
@@ -189,26 +123,19 @@ impl Drop for Finish<'_> {
             duration: self.began.elapsed(),
             cx: self.cx.clone(),
             http: None,
-            termination: self.termination.into(),
+            termination: "".into(),
         });
     }
 }
 
-/// The system's text in Envoy's form: `Connection_refused`.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.replace(' ', "_")
-}
-
 /// Phase two: moves bytes until the stream ends. The connection may have been made before (while sniffing).
-pub(crate) async fn serve<N: Net, D: Stream>(
-    tools: &Tools<'_, N>,
+pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
+    tools: &Tools<'_, H>,
     snapshot: &Snapshot,
     plan: &TcpPlan,
     conn: &Arc<ConnInfo>,
     mut downstream: D,
-    early: Option<Connected<N::Stream>>,
+    early: Option<Connected<S>>,
 ) {
     let finish = Finish::new(conn, snapshot, tools.env, tools.sink);
     let connected = match early {
@@ -217,21 +144,20 @@ pub(crate) async fn serve<N: Net, D: Stream>(
     };
     let mut connected = match connected {
         Ok(connected) => connected,
-        Err((cluster, failure)) => {
-            finish.fail(cluster, &failure);
-            if matches!(failure, Failure::Timeout) {
+        Err(failure) => {
+            if failure.1.kind() == ErrorKind::ConnectTimeout {
                 downstream.abort_on_close();
             }
-            return;
+            return finish.fail(failure);
         }
     };
     let cx = &finish.cx;
-    let Connected { target, address, stream } = &mut connected;
-    let _ = cx.cluster.set(target.cluster.clone());
-    cx.endpoint.store(Some(endpoint_of(target, *address)));
-    cx.upstream_local.store(stream.local_addr().ok().map(Arc::new));
+    let _ = cx.cluster.set(connected.cluster.clone());
+    cx.endpoint.store(Some(connected.endpoint.clone()));
+    cx.upstream_local.store(connected.local.map(Arc::new));
     cx.attempts.fetch_add(1, Ordering::Relaxed);
     let counts = (&cx.request_bytes, &cx.response_bytes);
+    let stream = &mut connected.stream;
     match relay(&mut downstream, stream, plan.idle_timeout, counts).await {
         End::Finished | End::Idle => {}
         // An error on one side must not look like a regular end on the other.
@@ -244,19 +170,6 @@ pub(crate) async fn serve<N: Net, D: Stream>(
             downstream.abort_on_close();
         }
     }
-}
-
-/// The endpoint for the record: the picked one, or one that stands for the address.
-fn endpoint_of(target: &Target, address: SocketAddr) -> Arc<Endpoint> {
-    match &target.endpoint {
-        Some(endpoint) => endpoint.clone(),
-        None => Arc::new(address_endpoint(address)),
-    }
-}
-
-/// An endpoint of which only the address is known.
-pub(crate) fn address_endpoint(address: SocketAddr) -> Endpoint {
-    Endpoint { address, weight: 1, health: Health::Healthy, workload: Arc::new(Workload::default()) }
 }
 
 /// How long a connection that is being sniffed may stay silent before the upstream is dialled, to hear whether the server

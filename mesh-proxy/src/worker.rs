@@ -8,7 +8,6 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::detect::Prefixed;
 use crate::listener::accept::accept;
 use crate::listener::{Door, Engine, Shared};
 use crate::net::{Listener, Net, Share};
@@ -29,7 +28,7 @@ impl Workers {
     pub(crate) async fn open<N, H>(&self, shared: &Arc<Shared<N, H>>, what: &Opening) -> io::Result<Open>
     where
         N: Net,
-        H: Engine<Prefixed<N::Stream>>,
+        H: Engine<N::Stream>,
     {
         let mut open = Open { at: what.at, loops: Vec::new() };
         for (index, (runtime, _)) in self.runtimes.iter().enumerate() {
@@ -93,6 +92,7 @@ fn start(index: usize) -> io::Result<(Handle, oneshot::Sender<()>)> {
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        crate::cluster::enter_worker(index);
         // Ends when the sender is dropped.
         let _ = runtime.block_on(stopped);
     })?;

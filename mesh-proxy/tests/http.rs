@@ -130,8 +130,8 @@ fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
 /// Sends raw bytes through the stack and reads until the connection closes.
 async fn talk(endpoints: Vec<Arc<Endpoint>>, raw: &str) -> String {
     let proxy = Proxy::new(Arc::new(Runtime::new(HostNet::new(), Arc::new(HostEnv), vec![], 1)));
-    Engine::<DuplexStream>::set_endpoints(&proxy, &"up".into(), endpoints);
-    Engine::<DuplexStream>::activate(&proxy, &Arc::new(snapshot()));
+    Engine::<mesh_proxy::net::HostStream>::set_endpoints(&proxy, &"up".into(), endpoints);
+    Engine::<mesh_proxy::net::HostStream>::activate(&proxy, &Arc::new(snapshot()));
     let (mut client, io) = tokio::io::duplex(1 << 20);
     let any: SocketAddr = "10.0.0.9:1234".parse().unwrap();
     let conn = ConnInfo { direction: Direction::Gateway, peer: any, local: any, sni: "".into() };

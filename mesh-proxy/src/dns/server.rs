@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
 use super::{Plan, encode, outside, plan, udp_limit};
-use crate::detect::Prefixed;
 use crate::listener::{Engine, Shared};
 use crate::net::{Datagrams, Listener, Net};
 
@@ -18,7 +17,7 @@ const WAITING: usize = 1024;
 pub(crate) async fn serve<N, H>(shared: Arc<Shared<N, H>>, udp: Vec<N::Datagrams>, tcp: Vec<N::Listener>)
 where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     let waiting = Arc::new(Semaphore::new(WAITING));
     for socket in udp {
@@ -32,7 +31,7 @@ where
 async fn datagrams<N, H>(shared: Arc<Shared<N, H>>, socket: Arc<N::Datagrams>, waiting: Arc<Semaphore>)
 where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     let mut buffer = vec![0; 4096];
     loop {
@@ -66,7 +65,7 @@ where
 async fn streams<N, H>(shared: Arc<Shared<N, H>>, mut listener: N::Listener)
 where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     loop {
         if let Ok(stream) = listener.accept().await {
@@ -83,7 +82,7 @@ where
 async fn stream_queries<N, H>(shared: &Shared<N, H>, mut stream: N::Stream) -> io::Result<()>
 where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     loop {
         let length = stream.read_u16().await?;

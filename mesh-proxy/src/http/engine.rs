@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use mesh_core::error::Error;
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,11 +14,15 @@ use crate::drain::Drain;
 use crate::listener::{Engine, HttpServer, Route};
 use crate::net::Net;
 use crate::stack::activate;
-use crate::tcp::Upstreams;
+use crate::tcp::{Upstream, Upstreams};
 
-impl<N: Net> Upstreams for Proxy<N> {
-    fn pick(&self, cluster: &Arc<ClusterPlan>) -> Option<Arc<Endpoint>> {
-        self.runtime.pick_endpoint(cluster)
+impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
+    async fn open(&self, plan: &ClusterPlan, conn: &ConnInfo) -> Result<Upstream<N::Stream>, Error> {
+        let cluster = self.runtime.cluster(&plan.name);
+        let picked = self.runtime.pick(plan, &cluster, conn).await?;
+        let stream = self.runtime.connect(plan, picked.member()).await?;
+        let endpoint = picked.member().endpoint().clone();
+        Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
     }
 }
 
@@ -27,7 +32,7 @@ impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> f
     }
 }
 
-impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Engine<S> for Proxy<N> {
+impl<N: Net> Engine<N::Stream> for Proxy<N> {
     fn activate(&self, snapshot: &Arc<Snapshot>) {
         let previous = self.active.load_full();
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{Door, Engine, Shared};
-use crate::detect::Prefixed;
 use crate::net::{Listener, Net};
 
 /// Pause after an error that concerns the whole process (descriptors used up): accepting again at once would spin.
@@ -21,7 +20,7 @@ pub(crate) async fn accept<N, H>(
     mut stop: oneshot::Receiver<()>,
 ) where
     N: Net,
-    H: Engine<Prefixed<N::Stream>>,
+    H: Engine<N::Stream>,
 {
     loop {
         let accepted = tokio::select! {

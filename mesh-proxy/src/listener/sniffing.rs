@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Early;
 use crate::detect::{MAX_BYTES, Prefixed, sniff};
-use crate::net::Net;
-use crate::tcp::{HEAD_START, Tools, open};
+use crate::net::Stream;
+use crate::tcp::{HEAD_START, Tools, Upstreams, open};
 
 /// What sniffing found.
 pub(super) struct Sniffed<S> {
@@ -32,13 +32,13 @@ impl<S> Sniffed<S> {
 /// Reads until the protocol is known. If the client is silent, the upstream that it would get as a plain TCP stream is
 /// dialled: when the server speaks first, that decides, so that undeclared server-first protocols work. A detection
 /// timeout and the client's end decide the same.
-pub(super) async fn sniffing<N: Net>(
-    tools: &Tools<'_, N>,
+pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
+    tools: &Tools<'_, H>,
     snapshot: &Snapshot,
     listener: &ListenerPlan,
     conn: &ConnInfo,
-    mut stream: Prefixed<N::Stream>,
-) -> Sniffed<N::Stream> {
+    mut stream: Prefixed<S>,
+) -> Sniffed<S> {
     let plan = plan_for_silence(listener, conn);
     let deadline = snapshot.proxy.detection_timeout.map(|t| Instant::now() + t);
     let mut bytes = BytesMut::with_capacity(1024);

@@ -1,0 +1,230 @@
+//! A proxy process: configuration source -> World -> plan -> engine -> acknowledgement, and the ports around it.
+//!
+//! The main thread runs what is not a request: configuration, DNS, the admin ports, signals. Workers run connections, so
+//! that compiling a large configuration never delays a request.
+
+mod admin_state;
+mod args;
+mod control;
+mod doors;
+mod shutdown;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use mesh_core::env::Env;
+use mesh_core::snapshot::{ProxyId, ProxyKind};
+use mesh_core::wire::ConfigSource;
+use tracing_subscriber::EnvFilter;
+
+pub use args::Args;
+
+use self::admin_state::State;
+use self::control::Control;
+use self::doors::Doors;
+use crate::admin::{self, Port};
+use crate::cluster::Runtime;
+use crate::discovery::{self, Target};
+use crate::drain::Drain;
+use crate::http::Proxy;
+use crate::listener::Shared;
+use crate::net::{HostEnv, HostNet, Inherited, Listener, Net, Share};
+use crate::source::FileSource;
+use crate::telemetry::Sinks;
+use crate::telemetry::access_log::{AccessLog, LineWriter};
+use crate::telemetry::metrics::Metrics;
+use crate::worker::Workers;
+
+/// The whole of a binary's `main`: reads arguments, runs until a signal ends it.
+pub fn main(kind: ProxyKind) -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(run(kind, args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &io::Error) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::FAILURE
+}
+
+/// The shared state of a process with Linux sockets.
+pub(crate) type Process = Arc<Shared<HostNet, Proxy<HostNet>>>;
+
+async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
+    let mut inherited = Inherited::from_env();
+    let config = inherited.config.take();
+    let place = Place::new(kind, &args, inherited.dialer.is_some());
+    let workers = args.workers();
+    let net = HostNet::with(inherited, place.captured);
+    let env: Arc<dyn Env> = Arc::new(HostEnv);
+    let metrics = Arc::new(Metrics::new());
+    let (writer, write) = LineWriter::new(io::stdout());
+    std::thread::Builder::new().name("access-log".into()).spawn(write)?;
+    let log = Arc::new(AccessLog::new(writer));
+    let sinks = vec![log.clone() as _, metrics.clone() as _];
+    let mut stack = Runtime::new(net.clone(), env.clone(), sinks.clone(), workers);
+    stack.app = place.app();
+    let shared: Process = Arc::new(Shared {
+        http: Proxy::new(Arc::new(stack)),
+        net,
+        env,
+        sink: Arc::new(Sinks::new(sinks)),
+        snapshot: Default::default(),
+        inbound: Drain::new(),
+        outbound: Drain::new(),
+    });
+    let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
+    open_admin(&shared, &state, &args, &place).await?;
+    let source = Source::open(kind, &args, config)?;
+    let doors = Doors::new(shared.clone(), Workers::start(workers)?, place, &args);
+    if doors.serves_dns() {
+        doors.open_dns().await;
+    }
+    let control = Control::new(source.id(), shared.clone(), doors, state.clone(), metrics, log);
+    let facts = control.facts();
+    let serving = async move {
+        match source {
+            Source::Files(source) => control.run(*source).await,
+            Source::Stream(source, _) => control.run(source).await,
+        }
+    };
+    tokio::select! {
+        never = serving => match never {},
+        () = shutdown::finished(&shared, &state, facts, args.minimum_drain()) => Ok(()),
+    }
+}
+
+/// Where this proxy runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) kind: ProxyKind,
+    /// Traffic of the network namespace is redirected to us.
+    pub(crate) captured: bool,
+    /// Address on which clients that know us as their proxy reach us.
+    pub(crate) explicit: Option<IpAddr>,
+    /// Address of the application where it is not the one that clients dial.
+    pub(crate) app_ip: Option<IpAddr>,
+    /// Ports of gateways are ports of the host, opened by the dialer.
+    pub(crate) dialer: bool,
+    /// A network namespace of our own.
+    pub(crate) own_network: bool,
+    /// Address of the admin endpoints' ports that others may reach.
+    pub(crate) any: IpAddr,
+}
+
+impl Place {
+    fn new(kind: ProxyKind, args: &Args, dialer: bool) -> Self {
+        let mode = std::env::var("MESH_MODE").unwrap_or_default();
+        let pod_ip: Option<IpAddr> = std::env::var("MESH_POD_IP").ok().and_then(|ip| ip.parse().ok());
+        let app_ip = std::env::var(discovery::ENV_APP_IP).ok().and_then(|ip| ip.parse().ok());
+        let explicit_mode = mode == "explicit";
+        let sidecar = kind == ProxyKind::Sidecar;
+        let explicit = args.explicit.or(pod_ip.filter(|_| explicit_mode && sidecar));
+        let any = pod_ip.filter(|_| explicit_mode).or(args.bind).unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+        Self {
+            kind,
+            captured: sidecar && explicit.is_none() && (mode == "namespaces" || args.capture),
+            explicit,
+            app_ip,
+            dialer,
+            own_network: mode == "namespaces",
+            any,
+        }
+    }
+
+    fn app(&self) -> crate::net::AppAddress {
+        crate::net::AppAddress { ip: self.app_ip, captured: self.captured }
+    }
+}
+
+/// Where configuration comes from.
+enum Source {
+    Files(Box<FileSource>),
+    Stream(discovery::Discovery, ProxyId),
+}
+
+impl Source {
+    fn open(kind: ProxyKind, args: &Args, inherited: Option<OwnedFd>) -> io::Result<Self> {
+        let id = args.id(kind)?;
+        if !args.config.is_empty() {
+            let id = match id {
+                Some(id) => id,
+                None if kind == ProxyKind::Gateway => FileSource::gateway_id(&args.config)?,
+                None => return Err(io::Error::other("with --config a sidecar also needs --workload NAMESPACE/NAME")),
+            };
+            return Ok(Self::Files(Box::new(FileSource::new(args.config.clone(), id))));
+        }
+        let id = id.ok_or_else(|| {
+            let name = discovery::ENV_PROXY;
+            io::Error::other(format!(
+                "no configuration: give --config FILES, or run under `meshctl up` ({name} is not set)"
+            ))
+        })?;
+        let target = match (&args.xds, inherited) {
+            (Some(path), _) => Target::Path(path.clone()),
+            (None, Some(fd)) => Target::Fd(fd),
+            (None, None) => {
+                return Err(io::Error::other("no configuration server: give --xds PATH or set MESH_CONFIG_FD"));
+            }
+        };
+        Ok(Self::Stream(discovery::connect(target, id.clone()), id))
+    }
+
+    fn id(&self) -> ProxyId {
+        match self {
+            Self::Files(source) => source.id().clone(),
+            Self::Stream(_, id) => id.clone(),
+        }
+    }
+}
+
+/// Opens the proxy's own HTTP ports on the main thread.
+async fn open_admin(shared: &Process, state: &Arc<State>, args: &Args, place: &Place) -> io::Result<()> {
+    let loopback = place.explicit.filter(|_| place.app_ip.is_some()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let all = [
+        (Port::Admin, "admin", loopback, args.admin_port),
+        (Port::Health, "health", place.any, args.health_port),
+        (Port::Prometheus, "metrics", place.any, args.metrics_port),
+    ];
+    for (port, name, ip, number) in all {
+        let Some(number) = number.number() else { continue };
+        let at = SocketAddr::new(ip, number);
+        let mut listener = shared.net.listen(name, at, Share::WHOLE).await.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{name} port {at}: {error} (choose another with --{name}-port, or off)"),
+            )
+        })?;
+        tracing::info!(name, at = %listener.local_addr()?, "listening");
+        let state = state.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(stream) => drop(tokio::spawn(admin::serve(stream, port, state.clone()))),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// A configuration source's end is not the proxy's: what is in force stays.
+async fn follow<S: ConfigSource>(source: &mut S) -> mesh_core::wire::Delta {
+    match source.next().await {
+        Some(delta) => delta,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! What the admin endpoints see of the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mesh_core::snapshot::Snapshot;
+use tokio::sync::Notify;
+
+use super::Process;
+use crate::admin::{AdminState, ClusterEndpoints, Command, Readiness};
+use crate::listener::Engine;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+
+/// State of a running proxy.
+pub(super) struct State {
+    shared: Process,
+    metrics: Arc<Metrics>,
+    log: Arc<AccessLog>,
+    configured: AtomicBool,
+    failing: AtomicBool,
+    draining: AtomicBool,
+    quit: Notify,
+}
+
+impl State {
+    pub(super) fn new(shared: Process, metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
+        let (configured, failing, draining) = Default::default();
+        Self { shared, metrics, log, configured, failing, draining, quit: Notify::new() }
+    }
+
+    /// Configuration is in force and ports are open.
+    pub(super) fn set_configured(&self) {
+        self.configured.store(true, Ordering::Release);
+    }
+
+    /// The process is going away.
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Resolves when an operator asked for the end.
+    pub(super) async fn quit(&self) {
+        self.quit.notified().await;
+    }
+}
+
+impl AdminState for State {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.shared.snapshot.load_full()
+    }
+
+    fn endpoints(&self) -> Vec<ClusterEndpoints> {
+        self.shared.http.endpoints()
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Ordering::Acquire) || self.failing.load(Ordering::Acquire) {
+            Readiness::Draining
+        } else if self.configured.load(Ordering::Acquire) {
+            Readiness::Live
+        } else {
+            Readiness::Initializing
+        }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        vec![
+            ("inbound.in_flight", count(self.shared.inbound.in_flight())),
+            ("outbound.in_flight", count(self.shared.outbound.in_flight())),
+            ("access_log.dropped", self.log.dropped()),
+        ]
+    }
+
+    fn command(&self, command: Command) {
+        match command {
+            Command::Drain { inbound_only } => {
+                self.shared.inbound.start();
+                if !inbound_only {
+                    self.shared.outbound.start();
+                }
+            }
+            Command::FailHealthCheck(failing) => self.failing.store(failing, Ordering::Release),
+            Command::Quit => self.quit.notify_one(),
+        }
+    }
+}

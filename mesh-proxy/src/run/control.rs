@@ -1,0 +1,121 @@
+//! From deltas to what is in force.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use mesh_core::compile::{Compiled, compile};
+use mesh_core::endpoints::endpoints;
+use mesh_core::model::Health;
+use mesh_core::snapshot::{EndpointSource, Map, ProxyId};
+use mesh_core::wire::{Ack, ConfigSource, Delta};
+use mesh_core::world::World;
+use tokio::sync::watch;
+use tokio::time::{Duration, interval};
+
+use super::admin_state::State;
+use super::doors::Doors;
+use super::{Process, follow};
+use crate::listener::Engine;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{Metrics, Neighbours};
+
+/// How often ports that could not be opened are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What others want to know about the configuration in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Facts {
+    /// Some configuration is in force.
+    pub(super) configured: bool,
+    /// The mesh sends traffic to this workload.
+    pub(super) receives_traffic: bool,
+}
+
+/// Applies deltas.
+pub(super) struct Control {
+    id: ProxyId,
+    shared: Process,
+    doors: Doors,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    log: Arc<AccessLog>,
+    world: World,
+    compiled: Option<Compiled>,
+    facts: watch::Sender<Facts>,
+}
+
+impl Control {
+    pub(super) fn new(
+        id: ProxyId,
+        shared: Process,
+        doors: Doors,
+        state: Arc<State>,
+        metrics: Arc<Metrics>,
+        log: Arc<AccessLog>,
+    ) -> Self {
+        let facts = watch::Sender::default();
+        Self { id, shared, doors, state, metrics, log, world: World::new(), compiled: None, facts }
+    }
+
+    /// To follow what is in force.
+    pub(super) fn facts(&self) -> watch::Receiver<Facts> {
+        self.facts.subscribe()
+    }
+
+    /// Applies deltas for ever. A delta is acknowledged when every worker uses it for new requests and its ports are open.
+    pub(super) async fn run(mut self, mut source: impl ConfigSource) -> Infallible {
+        let mut retry = interval(RETRY);
+        loop {
+            tokio::select! {
+                delta = follow(&mut source) => {
+                    let ack = self.apply(&delta).await;
+                    source.ack(ack).await;
+                }
+                _ = retry.tick(), if self.doors.are_missing() => self.open_doors().await,
+            }
+        }
+    }
+
+    async fn apply(&mut self, delta: &Delta) -> Ack {
+        let (world, rejected) = self.world.with_delta(delta);
+        let compiled = compile(&world, &self.id, self.compiled.as_ref());
+        let snapshot = compiled.snapshot.clone();
+        // Endpoints first: a new cluster has them when the first request comes.
+        for (name, cluster) in &snapshot.clusters {
+            if matches!(cluster.source, EndpointSource::Service { .. }) {
+                self.shared.http.set_endpoints(name, endpoints(&world, cluster).into_iter().map(Arc::new).collect());
+            }
+        }
+        if let Err(error) = self.log.configure(&snapshot.proxy) {
+            tracing::error!(%error, "accessLogFormat; the format before stays in force");
+        }
+        self.metrics.set_neighbours(neighbours(&world, &self.id));
+        let before = self.shared.snapshot.load_full();
+        if before.is_none_or(|b| b.hash != snapshot.hash) {
+            self.shared.http.activate(&snapshot);
+            self.shared.snapshot.store(Some(snapshot.clone()));
+        }
+        let own = world.workload(&self.id.workload);
+        let receives_traffic = own.is_some_and(|w| w.health == Health::Healthy);
+        self.world = world;
+        self.compiled = Some(compiled);
+        self.open_doors().await;
+        self.facts.send_replace(Facts { configured: true, receives_traffic });
+        self.state.set_configured();
+        Ack { nonce: delta.nonce.clone(), config: snapshot.hash, rejected }
+    }
+
+    async fn open_doors(&mut self) {
+        if let Some(compiled) = &self.compiled {
+            self.doors.reconcile(&compiled.snapshot).await;
+        }
+    }
+}
+
+fn neighbours(world: &World, id: &ProxyId) -> Neighbours {
+    let mut by_address = Map::default();
+    for workload in world.workloads().iter() {
+        by_address.extend(workload.addresses.iter().map(|a| (*a, workload.clone())));
+    }
+    Neighbours { own: world.workload(&id.workload).cloned(), by_address }
+}
