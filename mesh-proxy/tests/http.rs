@@ -17,7 +17,7 @@ use mesh_proxy::drain::Drain;
 use mesh_proxy::http::Proxy;
 use mesh_proxy::listener::{Engine, HttpServer, Route};
 use mesh_proxy::net::{HostEnv, HostNet};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn snapshot() -> Snapshot {
     let hash = ContentHash(1);

@@ -1,0 +1,254 @@
+//! A proxy on a network where every connection was redirected from one address.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use mesh_core::api::ContentHash;
+use mesh_core::matching::HostPattern;
+use mesh_core::record::{Flag, RequestRecord, Sink};
+use mesh_core::snapshot::{
+    Balancer, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey, ListenerPlan,
+    NameEntry, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol, WeightedCluster,
+};
+use mesh_proxy::cluster::Runtime;
+use mesh_proxy::http::Proxy;
+use mesh_proxy::listener::{Door, Engine, Shared};
+use mesh_proxy::net::{
+    ConnectOptions, HostDatagrams, HostEnv, HostListener, HostNet, HostStream, Listener, Net, Resolved, Share,
+};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Linux sockets, with one original destination for all.
+#[derive(Clone)]
+pub(crate) struct Redirected(HostNet, SocketAddr);
+
+impl Net for Redirected {
+    type Stream = HostStream;
+    type Listener = HostListener;
+    type Datagrams = HostDatagrams;
+
+    async fn connect(&self, to: SocketAddr, options: ConnectOptions) -> io::Result<HostStream> {
+        self.0.connect(to, options).await
+    }
+    async fn listen(&self, name: &str, at: SocketAddr, share: Share) -> io::Result<HostListener> {
+        self.0.listen(name, at, share).await
+    }
+    async fn listen_host(&self, name: &str, at: SocketAddr, share: Share) -> io::Result<HostListener> {
+        self.0.listen_host(name, at, share).await
+    }
+    async fn datagrams(&self, at: SocketAddr) -> io::Result<HostDatagrams> {
+        self.0.datagrams(at).await
+    }
+    async fn unlisten_host(&self, at: SocketAddr) -> io::Result<()> {
+        self.0.unlisten_host(at).await
+    }
+    async fn resolve(&self, name: &str) -> io::Result<Resolved> {
+        self.0.resolve(name).await
+    }
+    fn original_dst(&self, _: &HostStream) -> io::Result<SocketAddr> {
+        Ok(self.1)
+    }
+}
+
+struct Records(mpsc::Sender<RequestRecord>);
+
+impl Sink for Records {
+    fn record(&self, record: &RequestRecord) {
+        let _ = self.0.send(record.clone());
+    }
+}
+
+/// What a test says about the plan.
+pub(crate) struct Setup {
+    pub(crate) detect: bool,
+    pub(crate) detection_timeout: Option<Duration>,
+    /// Rule for this server name goes to the cluster `tls`.
+    pub(crate) sni: Option<&'static str>,
+    pub(crate) source: EndpointSource,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) cluster: &'static str,
+    pub(crate) to: SocketAddr,
+}
+
+impl Setup {
+    /// Bytes to one endpoint.
+    pub(crate) fn tcp(endpoint: Option<SocketAddr>) -> Self {
+        let source = EndpointSource::Service {
+            namespace: "default".into(),
+            hostname: "db.default.svc.cluster.local".into(),
+            port: 5432,
+            labels: Default::default(),
+        };
+        let to = "10.96.0.7:5432".parse().unwrap();
+        Self { detect: false, detection_timeout: None, sni: None, source, endpoint, cluster: "db", to }
+    }
+}
+
+/// A proxy with one port.
+pub(crate) struct Running {
+    at: SocketAddr,
+    records: mpsc::Receiver<RequestRecord>,
+    pub(crate) shared: Arc<Shared<Redirected, Proxy<Redirected>>>,
+}
+
+impl Running {
+    pub(crate) async fn start(setup: Setup, door: Door) -> Self {
+        let net = Redirected(HostNet::new(), setup.to);
+        let (tell, records) = mpsc::channel();
+        let sink: Arc<dyn Sink> = Arc::new(Records(tell));
+        let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![sink.clone()], 1);
+        let shared = Arc::new(Shared {
+            net: net.clone(),
+            http: Proxy::new(Arc::new(runtime)),
+            env: Arc::new(HostEnv),
+            sink,
+            snapshot: Default::default(),
+            inbound: Default::default(),
+            outbound: Default::default(),
+        });
+        let endpoints = setup.endpoint.map(|address| {
+            let (weight, health, workload) = (1, Default::default(), Default::default());
+            Arc::new(Endpoint { address, weight, health, workload })
+        });
+        let snapshot = Arc::new(snapshot(&setup));
+        shared.http.set_endpoints(&"db".into(), endpoints.into_iter().collect());
+        shared.http.activate(&snapshot);
+        shared.snapshot.store(Some(snapshot));
+        let mut listener = net.listen("test", LOOPBACK, Share::WHOLE).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn({
+            let shared = shared.clone();
+            async move {
+                while let Ok(stream) = listener.accept().await {
+                    tokio::spawn(shared.clone().serve(stream, door));
+                }
+            }
+        });
+        Self { at, records, shared }
+    }
+
+    pub(crate) async fn client(&self) -> TcpStream {
+        client(self.at).await
+    }
+
+    /// Flags of the next finished stream, and the reason of a failed connection.
+    pub(crate) async fn flags(self) -> (String, String) {
+        let record = tokio::task::spawn_blocking(move || self.records.recv().unwrap()).await.unwrap();
+        let flags = Flag::names(record.cx.flags.load(std::sync::atomic::Ordering::Relaxed));
+        (flags, record.cx.failure_reason.get().cloned().unwrap_or_default())
+    }
+}
+
+pub(crate) async fn client(at: SocketAddr) -> TcpStream {
+    TcpSocket::new_v4().unwrap().connect(at).await.unwrap()
+}
+
+pub(crate) fn upstream() -> (TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind(LOOPBACK).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let at = listener.local_addr().unwrap();
+    (TcpListener::from_std(listener).unwrap(), at)
+}
+
+/// An address that refuses.
+pub(crate) fn closed() -> SocketAddr {
+    std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap()
+}
+
+fn origin() -> Provenance {
+    Provenance::default("test")
+}
+
+fn plan_to(cluster: &str) -> Arc<TcpPlan> {
+    Arc::new(TcpPlan {
+        route_name: "".into(),
+        clusters: vec![WeightedCluster {
+            cluster: cluster.into(),
+            weight: 1,
+            request_headers: HeaderOps::default(),
+            response_headers: HeaderOps::default(),
+            authority: None,
+            missing_status: http::StatusCode::SERVICE_UNAVAILABLE,
+            origin: origin(),
+        }],
+        idle_timeout: None,
+        origin: origin(),
+        hash: ContentHash::default(),
+    })
+}
+
+fn snapshot(setup: &Setup) -> Snapshot {
+    let key = ListenerKey { direction: Direction::Outbound, address: None, port: 0 };
+    let l4 = setup.sni.map(|sni| L4Rule {
+        sni: vec![HostPattern::Exact(sni.into())],
+        destination_subnets: Vec::new(),
+        plan: plan_to("db"),
+    });
+    let fallback = (setup.cluster != "none").then(|| plan_to(setup.cluster));
+    let listener = ListenerPlan {
+        name: "virtualOutbound".into(),
+        key,
+        detect: setup.detect,
+        http: None,
+        l4: l4.into_iter().collect(),
+        fallback,
+        origin: origin(),
+        hash: ContentHash::default(),
+    };
+    let inbound = ListenerKey { direction: Direction::Inbound, ..key };
+    let cluster = Arc::new(cluster(setup.source.clone()));
+    let name = Arc::new(NameEntry { hostname: "db".into(), addresses: vec![setup.to.ip()] });
+    Snapshot {
+        hash: ContentHash(1),
+        proxy: Arc::new(proxy_plan(setup.detection_timeout)),
+        listeners: [(key, Arc::new(listener.clone())), (inbound, Arc::new(ListenerPlan { key: inbound, ..listener }))]
+            .into_iter()
+            .collect(),
+        clusters: [(cluster.name.clone(), cluster)].into_iter().collect(),
+        names: [("db".into(), name)].into_iter().collect(),
+    }
+}
+
+fn cluster(source: EndpointSource) -> ClusterPlan {
+    ClusterPlan {
+        name: "db".into(),
+        source,
+        protocol: UpstreamProtocol::Tcp,
+        balancer: Balancer::RoundRobin,
+        connect_timeout: Duration::from_secs(10),
+        service: "".into(),
+        service_name: "".into(),
+        service_namespace: "".into(),
+        external: false,
+        subset: "".into(),
+        origin: origin(),
+        policy_origin: origin(),
+        hash: ContentHash::default(),
+    }
+}
+
+fn proxy_plan(detection_timeout: Option<Duration>) -> ProxyPlan {
+    ProxyPlan {
+        id: ProxyId {
+            kind: ProxyKind::Sidecar,
+            workload: "w".into(),
+            name: "w".into(),
+            namespace: "default".into(),
+            addresses: Vec::new(),
+            domain: "cluster.local".into(),
+        },
+        access_log: false,
+        access_log_json: false,
+        access_log_format: None,
+        allow_any: true,
+        detection_timeout,
+        drain_duration: Duration::from_secs(45),
+        termination_drain_duration: Duration::from_secs(5),
+        workload: None,
+        hash: ContentHash::default(),
+    }
+}
