@@ -64,6 +64,8 @@ impl Exchanges {
         let mut request = request;
         self.0.shared.pass_informational(&mut request);
         let (mut answer, cx) = self.call(request).await?;
+        // The version is a matter of each hop: an upstream of HTTP/1.0 makes no HTTP/1.0 client.
+        *answer.version_mut() = http::Version::HTTP_11;
         if answer.extensions().get::<ReasonPhrase>().is_some() || !knows_reason(answer.status()) {
             set_reason(&mut answer);
         }
