@@ -27,9 +27,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "meshctl", version, arg_required_else_help = true)]
 struct Cli {
-    /// Name of the mesh to talk to.
-    #[arg(long = "mesh", visible_alias = "name", global = true, default_value = "mesh", env = "MESHCTL_MESH")]
-    mesh: String,
+    /// Name of the mesh; not needed where only one runs.
+    #[arg(long, visible_alias = "mesh", global = true, env = "MESH_NAME")]
+    name: Option<String>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -76,6 +76,9 @@ enum Verb {
 /// What a verb ends with: an exit code, or what went wrong and what to do about it.
 type Outcome = Result<u8, String>;
 
+/// Name of a mesh that was given none.
+const DEFAULT_NAME: &str = "mesh";
+
 /// Wrong usage, as the shell convention (and istioctl) has it.
 const USAGE: u8 = 64;
 
@@ -99,7 +102,11 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Outcome {
-    let mesh = &cli.mesh;
+    let mesh = &match (&cli.verb, cli.name) {
+        (_, Some(name)) => name,
+        (Verb::Up(_), None) => DEFAULT_NAME.to_owned(),
+        (_, None) => client::the_one()?,
+    };
     match cli.verb {
         Verb::Up(args) => up::run(mesh, args),
         Verb::Down => down::run(mesh),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::control::{Reply, Request, recv, send};
-use crate::localmesh::connect_control;
+use crate::localmesh::{connect_control, control_name};
 
 /// Runs a future to its end on a runtime of its own.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
@@ -18,6 +18,21 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Resu
     // A read of the terminal that nobody waits for any more must not hold the program.
     runtime.shutdown_background();
     result
+}
+
+/// The name of the only mesh of this user that runs; the default name if none does.
+pub(super) fn the_one() -> Result<String, String> {
+    let prefix = format!("@{}", control_name(rustix::process::getuid().as_raw(), ""));
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let mut names: Vec<&str> =
+        sockets.lines().filter_map(|l| l.split_whitespace().last()?.strip_prefix(prefix.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names[..] {
+        [] => Ok(super::DEFAULT_NAME.to_owned()),
+        [one] => Ok(one.to_owned()),
+        _ => Err(format!("several meshes run: {}; say which with --name", names.join(", "))),
+    }
 }
 
 /// A connection that carries one request.

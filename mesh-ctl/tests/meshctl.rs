@@ -1,0 +1,276 @@
+//! `meshctl` from outside: the offline verbs on files, and a whole mesh in each mode.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const MESHCTL: &str = env!("CARGO_BIN_EXE_meshctl");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn meshctl(args: &[&str]) -> Output {
+    Command::new(MESHCTL).args(args).current_dir(root()).env_remove("MESH_NAME").output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The output of a command that must succeed.
+fn good(args: &[&str]) -> String {
+    let output = meshctl(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "meshctl {args:?}: {}\n{}{stderr}", output.status, out(&output));
+    out(&output)
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&good(args)).unwrap()
+}
+
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        let folder = std::env::temp_dir().join(format!("meshctl-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for (file, text) in files {
+            fs::write(folder.join(file), text).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.join(file).to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const ROUTE: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+spec:
+  hosts: [reviews]
+  http:
+  - route:
+    - destination:
+        host: nowhere
+";
+
+const BAD_REGEX: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: bad
+spec:
+  hosts: [reviews]
+  http:
+  - match:
+    - uri:
+        regex: '['
+    route:
+    - destination:
+        host: reviews
+";
+
+#[test]
+fn validate_names_file_line_and_field() {
+    let files = Files::new("validate", &[("good.yaml", ROUTE), ("bad.yaml", BAD_REGEX)]);
+    assert_eq!(meshctl(&["validate", &files.path("good.yaml")]).status.code(), Some(0));
+    let bad = meshctl(&["validate", "-o", "json", &files.path("good.yaml"), &files.path("bad.yaml")]);
+    assert_eq!(bad.status.code(), Some(1));
+    let entries: Value = serde_json::from_str(&out(&bad)).unwrap();
+    assert_eq!(entries[0]["valid"], true);
+    assert_eq!(entries[0]["origin"], "VirtualService default/reviews");
+    assert_eq!(entries[1]["valid"], false);
+    assert_eq!(entries[1]["errors"][0]["line"], 10, "{entries:#}");
+    assert!(entries[1]["errors"][0]["field"].as_str().unwrap().starts_with("spec.http[0].match[0].uri"), "{entries:#}");
+}
+
+#[test]
+fn analyze_has_the_codes_and_exit_codes_of_istioctl() {
+    let files = Files::new("analyze", &[("route.yaml", ROUTE), ("broken.yaml", "a: [\n")]);
+    let platform = "examples/bookinfo/platform";
+    assert_eq!(meshctl(&["analyze", platform, "examples/bookinfo/routing"]).status.code(), Some(0));
+    let found = meshctl(&["analyze", platform, &files.path("route.yaml")]);
+    assert_eq!(found.status.code(), Some(79), "{}", out(&found));
+    assert!(out(&found).contains("Error [IST0101] (VirtualService default/reviews "), "{}", out(&found));
+    let suppressed = ["analyze", platform, &files.path("route.yaml"), "-S", "IST0101=VirtualService reviews.*"];
+    assert_eq!(meshctl(&suppressed).status.code(), Some(0));
+    let list = json(&["analyze", "-o", "json", platform, &files.path("route.yaml")]);
+    let message = list.as_array().unwrap().iter().find(|m| m["code"] == "IST0101").unwrap();
+    assert!(message["reference"].as_str().unwrap().ends_with("route.yaml:10"), "{message:#}");
+    assert_eq!(meshctl(&["analyze", &files.path("broken.yaml")]).status.code(), Some(65));
+    assert_eq!(meshctl(&["analyze"]).status.code(), Some(64));
+}
+
+#[test]
+fn explain_follows_a_request_from_files() {
+    let gateway = ["explain", "request", "--gateway", "istio-ingressgateway.istio-system"];
+    let paths = ["-o", "json", "examples/bookinfo/platform", "examples/bookinfo/routing"];
+    let ask = |url| json(&[&gateway[..], &["--url", url], &paths[..]].concat());
+    let hit = ask("http://localhost/productpage");
+    assert_eq!(hit["hops"].as_array().unwrap().len(), 2, "{hit:#}");
+    assert_eq!(hit["hops"][0]["route"]["object"], "VirtualService default/bookinfo");
+    let miss = ask("http://localhost/nothing");
+    assert_eq!(miss["outcome"]["status"], 404, "{miss:#}");
+    assert!(miss["hops"][0]["miss"]["why"][0].is_string(), "{miss:#}");
+}
+
+#[test]
+fn without_a_mesh_the_error_says_how_to_start_one() {
+    let output = meshctl(&["status", "--name", "no-such-mesh"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("meshctl up"));
+    assert_eq!(meshctl(&["frobnicate"]).status.code(), Some(64));
+    assert!(good(&["completion", "bash"]).contains("meshctl"));
+}
+
+/// The other programs of the mesh, beside the `meshctl` under test.
+fn programs() {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let folder = Path::new(MESHCTL).parent().unwrap();
+        let profile = match folder.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            name => name,
+        };
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--profile", profile, "-p", "mesh-proxy", "-p", "bookinfo"]);
+        build.arg("--target-dir").arg(folder.parent().unwrap());
+        assert!(build.current_dir(root()).status().unwrap().success());
+    });
+}
+
+/// A running mesh that ends with the test.
+struct Mesh {
+    name: String,
+}
+
+impl Mesh {
+    fn up(mode: &str, paths: &[&str]) -> Self {
+        programs();
+        let mesh = Self { name: format!("test-{mode}-{}", std::process::id()) };
+        let options = ["--detach", "--mode", mode, "--gateway-port", "80=0", "--gateway-port", "443=0", "--name"];
+        good(&[&["up"], paths, &options[..], &[mesh.name.as_str()]].concat());
+        mesh
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        // Before the verb, because what follows `--` belongs to a command.
+        good(&[&["--name", self.name.as_str()], args].concat())
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.run(args)).unwrap()
+    }
+
+    fn gateway(&self) -> SocketAddr {
+        let status = self.json(&["status", "-o", "json"]);
+        let url = status["urls"][0]["url"].as_str().unwrap_or_else(|| panic!("no URL: {status:#}"));
+        url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        meshctl(&["down", "--name", &self.name]);
+    }
+}
+
+/// Status and body of a GET.
+fn get(at: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bookinfo.test\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
+    (status.unwrap_or_else(|| panic!("no HTTP: {answer:?}")), answer)
+}
+
+/// Processes whose command line has this word.
+fn processes_of(word: &str) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = entries.filter_map(|e| fs::read_to_string(e.path().join("cmdline")).ok());
+    lines.filter(|l| l.contains(word) && l.contains("up")).collect()
+}
+
+fn whole_mesh(mode: &str) {
+    let mesh = Mesh::up(mode, &["examples/bookinfo/platform", "examples/bookinfo/routing"]);
+    let status = mesh.json(&["status", "-o", "json"]);
+    assert_eq!((&status["ready"], &status["mode"]), (&Value::Bool(true), &Value::from(mode)), "{status:#}");
+    let at = mesh.gateway();
+    let (code, page) = get(at, "/productpage");
+    assert_eq!(code, 200, "{page}");
+    assert!(page.contains("reviews-v"), "{page}");
+    assert_eq!(get(at, "/nothing").0, 404);
+
+    mesh.run(&["apply", "-f", "docs/examples/reviews-subsets.yaml"]);
+    let changes = mesh.json(&["apply", "-o", "json", "-f", "docs/examples/reviews-v1.yaml"]);
+    assert_eq!(changes["objects"][0]["change"], "created", "{changes:#}");
+    assert_eq!((&changes["proxies"], &changes["behind"]), (&Value::from(7), &serde_json::json!([])), "{changes:#}");
+    // In force when `apply` returns: not one request goes elsewhere.
+    for _ in 0..12 {
+        let (code, page) = get(at, "/productpage");
+        assert_eq!(code, 200);
+        assert!(page.contains("reviews-v1-"), "{page}");
+    }
+    let url = ["--url", "http://reviews:9080/reviews/0", "-o", "json"];
+    let running = mesh.json(&[&["explain", "request", "--from", "productpage-v1"], &url[..]].concat());
+    let cluster = &running["hops"][0]["clusters"][0];
+    assert_eq!(cluster["cluster"]["value"], "outbound|9080|v1|reviews.default.svc.cluster.local", "{running:#}");
+    assert_eq!(cluster["share"], 100.0);
+
+    let patch = r#"[{"op": "replace", "path": "/spec/http/0/route/0/destination/subset", "value": "v3"}]"#;
+    mesh.run(&["patch", "vs", "reviews", "--type", "json", "-p", patch]);
+    assert!(get(at, "/productpage").1.contains("reviews-v3-"));
+    mesh.run(&["delete", "vs", "reviews"]);
+    assert!(meshctl(&["--name", &mesh.name, "get", "vs", "reviews"]).status.code() == Some(1));
+
+    assert!(mesh.run(&["exec", "ratings-v1", "--", "sh", "-c", "echo $HOSTNAME"]).starts_with("ratings-v1-"));
+    assert!(mesh.run(&["get", "pods"]).contains("2/2"));
+    mesh.run(&["restart", "details-v1"]);
+    assert_eq!(get(at, "/productpage").0, 200);
+
+    mesh.run(&["down"]);
+    assert!(TcpStream::connect(at).is_err(), "the gateway's port is still open");
+    let limit = Instant::now() + Duration::from_secs(10);
+    while !processes_of(&mesh.name).is_empty() {
+        assert!(Instant::now() < limit, "left behind: {:?}", processes_of(&mesh.name));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn bookinfo_in_namespaces() {
+    if let Err(refused) = mesh_ctl::localmesh::probe() {
+        assert!(refused.message.contains("explicit mode is used"), "not a listed reason: {refused}");
+        println!("skipped: {refused}");
+        return;
+    }
+    whole_mesh("namespaces");
+}
+
+#[test]
+fn bookinfo_in_explicit_mode() {
+    whole_mesh("explicit");
+}
