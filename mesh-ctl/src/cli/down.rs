@@ -1,32 +1,26 @@
 //! `meshctl down`.
 
-use std::time::Duration;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Outcome;
 use super::client::{Call, block_on};
 use crate::control::Request;
-use crate::localmesh::connect_control;
 
-/// Between two looks whether the mesh has gone.
-const LOOK: Duration = Duration::from_millis(10);
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait in seconds until everything has gone.
+const LIMIT: i64 = 30;
 
 pub(super) fn run(mesh: &str) -> Outcome {
-    block_on(async {
-        Call::start(mesh, &Request::Down, &[]).await?.finish().await?;
-        // The name is free once the last process of the mesh has gone; nothing tells a stranger about that but the name.
-        let gone = async {
-            while connect_control(mesh).is_ok() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        if tokio::time::timeout(LIMIT, gone).await.is_err() {
-            return Err(format!(
-                "mesh {mesh} is still there after {} s; end its `meshctl up` process",
-                LIMIT.as_secs()
-            ));
+    let (_, fds) = block_on(async { Call::start(mesh, &Request::Down, &[]).await?.finish().await })?;
+    let parent = fds.into_iter().next().ok_or("the mesh's answer has no descriptor to wait on")?;
+    // The mesh's first process ends last, and takes the host ports with it.
+    let mut waiting = [PollFd::new(&parent, PollFlags::empty())];
+    let limit = Timespec { tv_sec: LIMIT, tv_nsec: 0 };
+    match poll(&mut waiting, Some(&limit)) {
+        Ok(0) => Err(format!("mesh {mesh} is still there after {LIMIT} s; end its `meshctl up` process")),
+        Ok(_) => {
+            super::print(&format!("mesh {mesh} has ended\n"));
+            Ok(0)
         }
-        super::print(&format!("mesh {mesh} has ended\n"));
-        Ok(0)
-    })
+        Err(e) => Err(e.to_string()),
+    }
 }

@@ -96,6 +96,14 @@ impl Dialer {
         text.trim().parse().map_err(io::Error::other)
     }
 
+    /// A descriptor that hangs up (`POLLHUP`) when the parent has gone, which is when nothing of the mesh is left.
+    ///
+    /// # Errors
+    /// Descriptors have run out.
+    pub fn parent(&self) -> io::Result<OwnedFd> {
+        self.channel.try_clone()
+    }
+
     async fn ask(&self, request: &str, extra: Option<OwnedFd>) -> io::Result<(String, Vec<OwnedFd>)> {
         let (ours, theirs) = wire::socket_pair()?;
         let fds: Vec<BorrowedFd<'_>> = [&theirs].into_iter().chain(&extra).map(AsFd::as_fd).collect();

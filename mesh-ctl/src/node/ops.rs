@@ -263,7 +263,8 @@ pub(super) async fn restart(mesh: &Arc<Mesh>, workload: &str) -> Result<Value, S
         }
     }
     let settled = |s: &super::mesh::State| {
-        let mut own = s.pods.values().filter(|p| p.plan.key == pod || p.plan.owner.is_some() && p.plan.owner == owner);
+        let current = s.pods.values().filter(|p| p.phase != Phase::Terminating);
+        let mut own = current.filter(|p| p.plan.key == pod || p.plan.owner.is_some() && p.plan.owner == owner);
         let mut any = false;
         let all = own.all(|p| {
             any = true;

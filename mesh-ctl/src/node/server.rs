@@ -81,7 +81,10 @@ async fn answer(mesh: &Arc<Mesh>, stream: &UnixStream, request: Request, fds: Ve
             mesh.wait_for(Duration::from_millis(timeout_ms), settled).await;
             done(status::of_mesh(mesh))
         }
-        Request::Down => done(json!({"name": mesh.settings.name})),
+        Request::Down => {
+            let parent = mesh.dialer.parent().map_err(|e| e.to_string())?;
+            Ok((json!({"name": mesh.settings.name}), vec![parent]))
+        }
         Request::Apply { files, namespace } => done(ops::apply(mesh, &files, &namespace).await),
         Request::Delete { what, namespace } => done(ops::delete(mesh, &what, &namespace).await?),
         Request::Get { kind, name, namespace } => done(ops::get(mesh, &kind, name.as_deref(), namespace.as_deref())?),
@@ -127,9 +130,24 @@ async fn exec(
     tokio::select! {
         exit = child.wait() => Ok(exit.shell_code()),
         // The caller has gone: so does what it started.
-        _ = stream.readable() => {
+        () = hung_up(stream) => {
             end(mesh, id, &child).await;
             Err("given up".into())
+        }
+    }
+}
+
+/// Waits until the client has closed its connection. It sends nothing more after its request.
+async fn hung_up(stream: &UnixStream) {
+    let mut byte = [0];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut byte) {
+            // Readiness is a hint: there was nothing.
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return,
         }
     }
 }
@@ -177,7 +195,7 @@ async fn logs(
         }
         tokio::select! {
             _ = count.changed() => {}
-            _ = stream.readable() => return Ok(()),
+            () = hung_up(stream) => return Ok(()),
         }
     }
 }
