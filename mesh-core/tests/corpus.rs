@@ -1,6 +1,8 @@
 //! Configuration that others wrote: Istio's samples, test inputs, validation cases and its own schemas. The corpus is
 //! not part of the repository; without it these tests say so and pass.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it could not read by failing")]
+
 #[path = "corpus/analyze.rs"]
 mod analyze;
 #[path = "corpus/seed.rs"]

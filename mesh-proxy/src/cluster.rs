@@ -18,6 +18,7 @@ use mesh_core::model::{Health, Workload};
 use mesh_core::record::{ConnInfo, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map};
 
+use crate::admin::ClusterEndpoints;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
 pub use member::{Active, Member};
 
@@ -149,7 +150,7 @@ impl<N: Net> Runtime<N> {
     }
 
     /// Endpoints of every cluster that has had some set.
-    pub fn all_endpoints(&self) -> Vec<(Arc<str>, Arc<Vec<Arc<Endpoint>>>)> {
+    pub fn all_endpoints(&self) -> Vec<ClusterEndpoints> {
         let of = |c: &Cluster<N>| c.members.load().iter().map(|m| Arc::clone(m.endpoint())).collect::<Vec<_>>();
         self.clusters.load().iter().map(|(name, c)| (Arc::clone(name), Arc::new(of(c)))).collect()
     }

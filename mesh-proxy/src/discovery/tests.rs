@@ -69,7 +69,7 @@ async fn a_reconnected_proxy_says_what_it_holds() {
     stream.deltas.send(delta("1", vec![a.clone(), b.clone()], vec![])).await.unwrap();
     stream.deltas.send(delta("2", vec![], vec![a.name.clone()])).await.unwrap();
     assert_eq!(source.next().await.unwrap().nonce, "1");
-    assert_eq!(source.next().await.unwrap().removed, [a.name.clone()]);
+    assert_eq!(source.next().await.unwrap().removed, std::slice::from_ref(&a.name));
     server.abort();
     drop(stream);
 

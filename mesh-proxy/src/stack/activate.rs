@@ -100,9 +100,7 @@ impl<N: Net> Building<'_, N> {
         for host in plan.routes.virtual_hosts() {
             for route in &host.routes {
                 let id = RouteId(Arc::clone(route));
-                if !services.contains_key(&id) {
-                    services.insert(id, self.route(route, key.direction));
-                }
+                services.entry(id).or_insert_with(|| self.route(route, key.direction));
             }
         }
         let old = self.previous.and_then(|p| p.http.get(&key));
