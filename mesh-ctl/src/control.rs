@@ -174,6 +174,8 @@ impl Live {
 pub struct Change {
     /// `virtualservice.networking.istio.io/reviews`, as kubectl names it.
     pub name: String,
+    /// Namespace; empty for kinds that live in none.
+    pub namespace: String,
     /// `created`, `configured`, `unchanged`, `deleted`, `patched`, `refused`.
     pub change: String,
     /// Problems of this object, each a line.

@@ -11,6 +11,7 @@
 
 mod builtin;
 mod env;
+mod fill;
 mod hostports;
 pub mod images;
 pub mod inject;

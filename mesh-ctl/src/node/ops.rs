@@ -1,19 +1,19 @@
 //! What users ask of the objects: apply, delete, get, patch, restart.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mesh_core::analyze::{NOT_IN_FORCE, account};
 use mesh_core::api::{Key, Resource};
-use mesh_core::convert::{Addresses, Range};
+use mesh_core::convert::Range;
 use mesh_core::report::Level;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::mesh::{Mesh, Phase};
 use super::store::{Applied, strip_server_fields};
-use super::{builtin, publish, reconcile};
+use super::{builtin, fill, publish, reconcile};
 use crate::control::{Change, Changes, Live, PatchKind, Selection, SourceFile};
 use crate::kinds;
 use crate::manifest::{self, Document};
@@ -41,7 +41,7 @@ fn put_one(mesh: &Mesh, document: Document, now: &str) -> Change {
     let name = object_name(&document.key);
     let messages = messages(&document);
     if document.refused() {
-        return Change { name, change: "refused".into(), messages };
+        return Change { name, namespace: document.key.namespace.to_string(), change: "refused".into(), messages };
     }
     let mut state = mesh.state();
     let state = &mut *state;
@@ -52,44 +52,20 @@ fn put_one(mesh: &Mesh, document: Document, now: &str) -> Change {
             state.store.apply(space, now, &uid(), |_, _| {});
         }
     }
-    let addresses = &mut state.addresses;
     let key = document.key.clone();
-    let done = state.store.apply(document, now, &uid(), |value, old| fill(value, old, &key, addresses));
-    Change { name, change: done.word().into(), messages }
-}
-
-/// What the API server would fill in: a Service's virtual address.
-fn fill(value: &mut Value, old: Option<&Value>, key: &Key, addresses: &mut Addresses) {
-    if &*key.kind.kind != "Service" || !key.kind.group.is_empty() || value["spec"]["type"] == "ExternalName" {
-        return;
-    }
-    match value["spec"]["clusterIP"].as_str() {
-        Some("None") => return,
-        Some(own) if !own.is_empty() => {
-            if let Ok(ip) = own.parse::<Ipv4Addr>() {
-                addresses.take(ip);
-            }
-            return;
-        }
-        _ => {}
-    }
-    let kept = old.and_then(|o| o["spec"]["clusterIP"].as_str()).filter(|a| a.parse::<IpAddr>().is_ok());
-    let address = match kept {
-        Some(kept) => kept.to_owned(),
-        None => match addresses.of(Range::Services, &format!("{}/{}", key.namespace, key.name)) {
-            Some(ip) => ip.to_string(),
-            None => return,
-        },
-    };
-    if let Some(spec) = value.as_object_mut().map(|o| o.entry("spec").or_insert_with(|| json!({}))) {
-        spec["clusterIP"] = address.into();
-    }
+    let addresses = &mut state.addresses;
+    let used =
+        fill::node_ports(state.store.iter().filter(|s| s.document.key != key).filter_map(|s| s.document.service()));
+    let done = state.store.apply(document, now, &uid(), |value, old| fill::service(value, old, &key, addresses, &used));
+    Change { name, namespace, change: done.word().into(), messages }
 }
 
 /// Waits until every proxy has acknowledged what is published now.
-async fn in_force(mesh: &Arc<Mesh>, started: Instant, objects: Vec<Change>) -> Changes {
-    let revision = publish::publish(mesh);
+async fn in_force(mesh: &Arc<Mesh>, started: Instant, mut objects: Vec<Change>) -> Changes {
+    publish::publish(mesh);
     mesh.wait_for(IN_FORCE, |s| publish::behind(s).is_empty().then_some(())).await;
+    let took = started.elapsed();
+    explain_fields(mesh, &mut objects).await;
     let state = mesh.state();
     let proxies: Vec<_> = state.pods.values().filter_map(|p| p.proxy.as_ref()).filter(|p| p.connected).collect();
     let late = publish::behind(&state);
@@ -102,13 +78,32 @@ async fn in_force(mesh: &Arc<Mesh>, started: Instant, objects: Vec<Change>) -> C
             ));
         }
     }
-    tracing::debug!(revision, "in force");
     Changes {
         objects,
         proxies: proxies.len() - late.len(),
-        took_ms: started.elapsed().as_secs_f64() * 1000.0,
+        took_ms: took.as_secs_f64() * 1000.0,
         behind: late,
         rejected,
+    }
+}
+
+/// Adds to each object that was changed which of its fields are not in force yet.
+async fn explain_fields(mesh: &Mesh, objects: &mut [Change]) {
+    let changed = |o: &&mut Change| ["created", "configured", "patched"].contains(&o.change.as_str());
+    let mut changed: Vec<&mut Change> = objects.iter_mut().filter(changed).collect();
+    if changed.is_empty() {
+        return;
+    }
+    let world = mesh.state().published.world.clone();
+    // It compiles every kind of proxy, which must not hold up the streams.
+    let Ok(reports) = tokio::task::spawn_blocking(move || account(&world)).await else { return };
+    for report in reports.iter().filter(|r| *r.code == *NOT_IN_FORCE.code) {
+        if let Some(object) = changed
+            .iter_mut()
+            .find(|o| o.namespace == *report.object.namespace && o.name == object_name(&report.object))
+        {
+            object.messages.push(report.to_string());
+        }
     }
 }
 
@@ -132,7 +127,12 @@ pub(super) async fn delete(mesh: &Arc<Mesh>, what: &Selection, namespace: &str) 
             mesh.state().addresses.release(Range::Services, &name);
         }
         let change = if gone.is_some() { "deleted" } else { "not found" };
-        objects.push(Change { name: object_name(&key), change: change.into(), messages: Vec::new() });
+        objects.push(Change {
+            name: object_name(&key),
+            namespace: key.namespace.to_string(),
+            change: change.into(),
+            messages: Vec::new(),
+        });
     }
     reconcile::look(mesh);
     Ok(in_force(mesh, started, objects).await)

@@ -136,3 +136,55 @@ fn same_but_metadata(a: &Value, b: &Value) -> bool {
     };
     rest(a) == rest(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest;
+
+    fn service(port: u16, labels: Value) -> Document {
+        manifest::live(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "s", "namespace": "n", "labels": labels},
+            "spec": {"ports": [{"port": port}]},
+        }))
+    }
+
+    #[test]
+    fn versions_and_generations_move_as_on_kubernetes() {
+        let mut store = Store::default();
+        let mut apply = |document: Document, now: &str| {
+            let key = document.key.clone();
+            let done = store.apply(document, now, now, |value, _| value["spec"]["clusterIP"] = "10.96.0.5".into());
+            (done, store.get(&key).unwrap().document.value["metadata"].clone())
+        };
+        let (done, first) = apply(service(80, json!({})), "t1");
+        assert_eq!(
+            (done, &first["generation"], &first["creationTimestamp"]),
+            (Applied::Created, &json!(1), &json!("t1"))
+        );
+        // What the mesh filled in is no change by the user.
+        let (done, same) = apply(service(80, json!({})), "t2");
+        assert_eq!((done, &same), (Applied::Unchanged, &first));
+        let (done, labelled) = apply(service(80, json!({"a": "b"})), "t3");
+        assert_eq!(
+            (done, &labelled["creationTimestamp"], &labelled["uid"]),
+            (Applied::Configured, &json!("t1"), &json!("t1"))
+        );
+        assert_ne!(labelled["resourceVersion"], first["resourceVersion"]);
+        let (_, moved) = apply(service(81, json!({"a": "b"})), "t4");
+        assert!(moved["generation"].as_i64() > labelled["generation"].as_i64());
+    }
+
+    #[test]
+    fn deleted_objects_are_gone_and_printed_ones_can_be_applied_again() {
+        let mut store = Store::default();
+        let key = service(80, json!({})).key;
+        store.apply(service(80, json!({})), "t", "u", |_, _| {});
+        let mut printed = store.get(&key).unwrap().document.value.clone();
+        strip_server_fields(&mut printed);
+        assert_eq!(store.apply(manifest::live(printed), "t2", "u2", |_, _| {}), Applied::Unchanged);
+        assert!(store.delete(&key).is_some());
+        assert!(store.get(&key).is_none() && store.delete(&key).is_none());
+    }
+}

@@ -18,31 +18,3 @@ fn patches_of_both_kinds() {
     assert!(patched(&mut value, PatchKind::Json, &missing).is_err());
     assert_eq!(value, base);
 }
-
-fn service(spec: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "n"}, "spec": spec})
-}
-
-#[test]
-fn services_get_and_keep_a_virtual_address() {
-    let mut addresses = Addresses::default();
-    let key = manifest::live(service(json!({}))).key;
-    let mut first = service(json!({"ports": []}));
-    fill(&mut first, None, &key, &mut addresses);
-    let given = first["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    assert!(given.starts_with("10.96."), "{given}");
-
-    let mut again = service(json!({"ports": [{"port": 1}]}));
-    fill(&mut again, Some(&service(json!({"clusterIP": "10.96.7.7"}))), &key, &mut addresses);
-    assert_eq!(again["spec"]["clusterIP"], "10.96.7.7");
-
-    for own in [
-        json!({"clusterIP": "None"}),
-        json!({"type": "ExternalName", "externalName": "x"}),
-        json!({"clusterIP": "10.96.1.1"}),
-    ] {
-        let mut value = service(own.clone());
-        fill(&mut value, None, &key, &mut addresses);
-        assert_eq!(value["spec"], own);
-    }
-}
