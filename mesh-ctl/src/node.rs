@@ -9,6 +9,7 @@
 //! One thread, one state behind one lock that is never held over an await. What changes endpoints or objects asks for a
 //! look; a look is cheap when nothing changed.
 
+mod bare;
 mod builtin;
 mod env;
 mod fill;
@@ -72,6 +73,7 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
     let mesh = Arc::new(Mesh::new(settings, pods, dialer, to_streams, gateway_ports));
     tokio::spawn(proxies::serve(mesh.clone(), streams));
     tokio::spawn(reconcile::run(mesh.clone()));
+    tokio::spawn(bare::serve(mesh.clone()));
     tokio::spawn(server::serve(mesh.clone(), control, owner));
     let mut ending = mesh.ending.subscribe();
     let Ok(mut terminated) = signal(SignalKind::terminate()) else { return 1 };

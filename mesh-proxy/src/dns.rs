@@ -129,5 +129,19 @@ fn udp_limit(query: &[u8]) -> u16 {
     edns.map_or(UDP_MAX, |e| e.max_payload().clamp(UDP_MAX, 4096))
 }
 
+/// Answers one query that came over UDP, for whoever has the socket: names of the mesh from the plan, others by asking
+/// `resolve`. `None`: the bytes are no query.
+pub async fn answer<F, R>(query: &[u8], snapshot: Option<&Snapshot>, resolve: F) -> Option<Vec<u8>>
+where
+    F: FnOnce(String) -> R,
+    R: Future<Output = std::io::Result<crate::net::Resolved>>,
+{
+    let limit = udp_limit(query);
+    match plan(query, snapshot)? {
+        Plan::Reply(reply) => encode(&reply, Some(limit)),
+        Plan::Ask(reply, name) => encode(&outside(*reply, resolve(name).await), Some(limit)),
+    }
+}
+
 #[cfg(test)]
 mod tests;

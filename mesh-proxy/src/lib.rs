@@ -11,7 +11,7 @@ pub mod admin;
 pub mod cluster;
 pub mod detect;
 pub mod discovery;
-mod dns;
+pub mod dns;
 pub mod drain;
 pub(crate) mod explicit;
 pub mod http;
