@@ -13,6 +13,8 @@ mod memo;
 mod mesh;
 mod names;
 mod outbound;
+#[cfg(test)]
+pub(crate) mod sim;
 mod table;
 mod virtual_host;
 mod virtual_service;
@@ -27,7 +29,7 @@ pub(crate) use visible::{exported_to, service_exported};
 
 use account::Ledger;
 use cluster::{ClusterDefaults, ClusterInput, RuleIndex};
-use memo::{Memo, Planned, hash_set};
+use memo::{Memo, Remembered, hash_set};
 use virtual_host::{Client, Destination, RouteDefaults, VirtualHostInput};
 
 use crate::api::{ContentHash, Key};
@@ -59,13 +61,13 @@ impl Compiled {
 /// Results of the steps by input hash, and routes of the compilation before.
 #[derive(Debug, Default)]
 struct Cache {
-    routes: Arc<Map<ContentHash, Planned<Arc<Route>>>>,
-    delegated: Arc<Map<ContentHash, Planned<Arc<Route>>>>,
-    virtual_hosts: Arc<Map<ContentHash, Planned<Arc<VirtualHostPlan>>>>,
-    tables: Arc<Map<ContentHash, Planned<Arc<RouteTable>>>>,
-    clusters: Arc<Map<ContentHash, Planned<Arc<[Arc<ClusterPlan>]>>>>,
-    listeners: Arc<Map<ContentHash, Planned<Arc<ListenerPlan>>>>,
-    domains: Arc<Map<ContentHash, Planned<Arc<[Arc<str>]>>>>,
+    routes: Remembered<Arc<Route>>,
+    delegated: Remembered<Arc<Route>>,
+    virtual_hosts: Remembered<Arc<VirtualHostPlan>>,
+    tables: Remembered<Arc<RouteTable>>,
+    clusters: Remembered<Arc<[Arc<ClusterPlan>]>>,
+    listeners: Remembered<Arc<ListenerPlan>>,
+    domains: Remembered<Arc<[Arc<str>]>>,
 }
 
 /// Compiles the plan of a proxy. `previous` only makes it faster, and keeps what is equal.
@@ -265,6 +267,7 @@ impl<'a> Run<'a> {
             ledger.inert("spec", &unused(object, self.id));
             self.parts.push(Arc::new(ledger.notes));
         }
+        keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners));
         keep_equal(&mut self.clusters, previous.map(|p| &p.snapshot.clusters));
         keep_equal(&mut self.names, previous.map(|p| &p.snapshot.names));
         if let Some(old) = previous.map(|p| &p.snapshot.proxy).filter(|old| **old == self.proxy) {

@@ -146,8 +146,9 @@ pub enum StringMatch {
     Prefix(String),
     /// RE2 regular expression over the whole text.
     Regex(String),
-    /// `{}`: there is a value, whatever it is.
+    /// `{}`: there is a value, whatever it is. Not one of the schema's forms, which each name a key.
     #[default]
+    #[cfg_attr(any(test, feature = "schema"), schemars(skip))]
     Present,
 }
 

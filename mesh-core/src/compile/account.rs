@@ -12,6 +12,7 @@ use super::memo::Notes;
 use crate::api::{Key, Object};
 use crate::report::{Fate, Level, Outcome, Report};
 use crate::snapshot::Provenance;
+use crate::yaml::child;
 
 /// What a step writes while it reads one object.
 pub(super) struct Ledger<'a> {
@@ -68,7 +69,7 @@ impl<'a> Ledger<'a> {
         values: &'v BTreeMap<String, V>,
     ) -> &'v BTreeMap<String, V> {
         for k in values.keys() {
-            self.consumed(&format!("{at}.{name}.{k}"));
+            self.consumed(&child(&format!("{at}.{name}"), k));
         }
         values
     }
@@ -187,7 +188,7 @@ fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(map) if !map.is_empty() => {
             for (k, v) in map {
-                walk(&format!("{path}.{k}"), v, out);
+                walk(&child(path, k), v, out);
             }
         }
         serde_json::Value::Array(list) if !list.is_empty() => {
@@ -196,5 +197,13 @@ fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<String>) {
             }
         }
         _ => out.push(path.into()),
+    }
+}
+
+#[cfg(test)]
+impl Merged<'_> {
+    /// Everything in it, as text.
+    pub(super) fn digest(&self) -> String {
+        format!("{:?}", self.objects)
     }
 }

@@ -289,3 +289,6 @@ fn tcp_plan(run: &mut Run<'_>, serving: &Serving<'_>) -> Option<Arc<TcpPlan>> {
     run.parts.push(Arc::new(notes));
     Some(super::l4::plan_route(rule, &destinations, serving.number, &rule.origin))
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,15 +31,18 @@ impl<T> Planned<T> {
     }
 }
 
-/// Results of one step by the hash of their input: those of the compilation before, and those of this one.
+/// Results of one step by the hash of their input.
+pub(super) type Remembered<T> = Arc<Map<ContentHash, Planned<T>>>;
+
+/// Results of one step: those of the compilation before, and those of this one.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
-    old: Arc<Map<ContentHash, Planned<T>>>,
+    old: Remembered<T>,
     new: Map<ContentHash, Planned<T>>,
 }
 
 impl<T: Clone> Memo<T> {
-    pub(super) fn after(old: Option<&Arc<Map<ContentHash, Planned<T>>>>) -> Self {
+    pub(super) fn after(old: Option<&Remembered<T>>) -> Self {
         Self { old: old.cloned().unwrap_or_default(), new: Map::default() }
     }
 
@@ -49,7 +52,7 @@ impl<T: Clone> Memo<T> {
         self.new.entry(input).or_insert_with(|| old.get(&input).cloned().unwrap_or_else(make)).clone()
     }
 
-    pub(super) fn finish(self) -> Arc<Map<ContentHash, Planned<T>>> {
+    pub(super) fn finish(self) -> Remembered<T> {
         Arc::new(self.new)
     }
 }

@@ -217,6 +217,3 @@ impl<'a> Run<'a> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

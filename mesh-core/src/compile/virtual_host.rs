@@ -440,6 +440,3 @@ pub(super) fn hash_weighted(cluster: &WeightedCluster) -> ContentHash {
         cluster;
     hash_debug(&(cluster, missing_status, weight, request_headers, response_headers, authority))
 }
-
-#[cfg(test)]
-mod tests;

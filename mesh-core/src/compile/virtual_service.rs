@@ -25,6 +25,7 @@ use crate::model::{Backend, Route, Rule, RuleAction, Sourced};
 use crate::report::Level;
 use crate::snapshot::HeaderOps;
 use crate::world::full_host;
+use crate::yaml::child;
 
 /// Why an object can't be in force: field and reason.
 pub(super) struct Wrong(pub(super) String, pub(super) String);
@@ -109,14 +110,42 @@ fn gateway_name(name: &str, namespace: &str) -> Arc<str> {
     }
 }
 
+/// What a rule does. Of several that are given, the first in the order of this function decides, and the others are said
+/// to be without effect.
+fn rule_action(ledger: &mut Ledger<'_>, at: &str, rule: &HttpRoute, names: Names<'_>) -> Result<RuleAction, Wrong> {
+    let HttpRoute { route, redirect, direct_response, delegate, .. } = rule;
+    Ok(if let Some(r) = redirect {
+        ledger.without_effect(at, "route", route, "a redirect answers the request");
+        ledger.without_effect(at, "directResponse", direct_response, "a redirect answers the request");
+        ledger.without_effect(at, "delegate", delegate, "a redirect answers the request");
+        RuleAction::Redirect(action::redirect(ledger, &format!("{at}.redirect"), r)?)
+    } else if let Some(d) = direct_response {
+        ledger.without_effect(at, "route", route, "a direct response answers the request");
+        ledger.without_effect(at, "delegate", delegate, "a direct response answers the request");
+        RuleAction::Direct(action::direct(ledger, &format!("{at}.directResponse"), d)?)
+    } else if let Some(Delegate { name, namespace }) = delegate {
+        ledger.without_effect(at, "route", route, "the rules of the delegate decide");
+        let at = format!("{at}.delegate");
+        ledger.consumed(&at);
+        let name = ledger.take(&at, "name", name).as_str().into();
+        let namespace = match ledger.take(&at, "namespace", namespace).as_str() {
+            "" => names.namespace,
+            ns => ns,
+        };
+        RuleAction::Delegate(namespace.into(), name)
+    } else {
+        RuleAction::Forward(backends(ledger, at, route, names)?)
+    })
+}
+
 fn http_rule(ledger: &mut Ledger<'_>, at: &str, rule: &HttpRoute, names: Names<'_>) -> Result<Rule, Wrong> {
     let HttpRoute {
         name,
         r#match,
-        route,
+        route: _,
         redirect,
         direct_response,
-        delegate,
+        delegate: _,
         rewrite,
         timeout,
         retries,
@@ -139,24 +168,7 @@ fn http_rule(ledger: &mut Ledger<'_>, at: &str, rule: &HttpRoute, names: Names<'
         matches.push(matches::request(ledger, &format!("{at}.match[{i}]"), m, names)?);
     }
     let forwards = redirect.is_none() && direct_response.is_none();
-    let action = if let Some(r) = redirect {
-        ledger.without_effect(at, "route", route, "a redirect answers the request");
-        ledger.without_effect(at, "directResponse", direct_response, "a redirect answers the request");
-        RuleAction::Redirect(action::redirect(ledger, &format!("{at}.redirect"), r)?)
-    } else if let Some(d) = direct_response {
-        ledger.without_effect(at, "route", route, "a direct response answers the request");
-        RuleAction::Direct(action::direct(ledger, &format!("{at}.directResponse"), d)?)
-    } else if let Some(Delegate { name, namespace }) = delegate {
-        let at = format!("{at}.delegate");
-        let name = ledger.take(&at, "name", name).as_str().into();
-        let namespace = match ledger.take(&at, "namespace", namespace).as_str() {
-            "" => names.namespace,
-            ns => ns,
-        };
-        RuleAction::Delegate(namespace.into(), name)
-    } else {
-        RuleAction::Forward(backends(ledger, at, route, names)?)
-    };
+    let action = rule_action(ledger, at, rule, names)?;
     let mut only_forward = |field, present: bool| {
         if present && !forwards {
             ledger.inert(&format!("{at}.{field}"), "nothing is forwarded by this rule");
@@ -293,7 +305,7 @@ fn templates(
     authority: &mut Option<HeaderValueTemplate>,
 ) -> Result<(), Wrong> {
     for (name, value) in from {
-        let field = format!("{at}.{name}");
+        let field = child(at, name);
         ledger.consumed(&field);
         let value = HeaderValueTemplate::parse(value).map_err(Wrong::at(&field))?;
         if matches!(name.to_ascii_lowercase().as_str(), "host" | ":authority") {

@@ -164,6 +164,3 @@ pub(crate) fn service_of<'w>(world: &'w World, client: &str, host: &str) -> Opti
     let exported = world.services_of_host(host).iter().filter(|s| service_exported(s, client));
     exported.min_by_key(|s| preference(s, client))
 }
-
-#[cfg(test)]
-mod tests;

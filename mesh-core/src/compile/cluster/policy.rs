@@ -14,6 +14,9 @@ use crate::matching::HostPattern;
 use crate::model::Service;
 use crate::world::{World, covers};
 
+/// Which rules one level of the look-up takes.
+type Level<'a> = dyn Fn(&Object<DestinationRule>) -> bool + 'a;
+
 /// The rules for one service, oldest first; they are merged.
 pub(in crate::compile) type Rules<'a> = Vec<&'a Arc<Object<DestinationRule>>>;
 
@@ -62,19 +65,14 @@ impl<'a> RuleIndex<'a> {
         let exported = |r: &Object<DestinationRule>, namespace: &str| {
             *r.key.namespace == *namespace && exported_to(&r.spec.export_to, default, &r.key.namespace, self.namespace)
         };
-        let levels: [&dyn Fn(&Object<DestinationRule>) -> bool; 3] =
-            [&own, &|r| exported(r, &service.namespace), &|r| exported(r, root)];
+        let levels: [&Level<'_>; 3] = [&own, &|r| exported(r, &service.namespace), &|r| exported(r, root)];
         let found = levels.iter().find_map(|level| hosts.iter().find_map(|rules| self.merge(rules, level)));
         found.unwrap_or_default()
     }
 
     /// The rules of one host at one level: those that select the client come before those that select nobody in
     /// particular, and only rules of one kind and one reach are merged.
-    fn merge(
-        &self,
-        rules: &'a [Arc<Object<DestinationRule>>],
-        level: &dyn Fn(&Object<DestinationRule>) -> bool,
-    ) -> Option<Rules<'a>> {
+    fn merge(&self, rules: &'a [Arc<Object<DestinationRule>>], level: &Level<'_>) -> Option<Rules<'a>> {
         let selector = |r: &Object<DestinationRule>| r.spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
         let applies = |r: &&Arc<Object<DestinationRule>>| {
             let own = *r.key.namespace == *self.namespace;

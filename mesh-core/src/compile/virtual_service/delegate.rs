@@ -9,11 +9,14 @@ use crate::model::{Route, Rule, RuleAction, RuleMatch, StaticMatch};
 use crate::report::Outcome;
 use crate::snapshot::HeaderOps;
 
+/// Namespace and name of a delegate.
+pub(in crate::compile) type DelegateName = (Arc<str>, Arc<str>);
+
 /// Replaces each delegating rule by the delegate's rules, merged with it. A delegate that is not there, or that is not
 /// exported to the root, takes its rule out and leaves the others.
 pub(in crate::compile) fn with_delegates(
     root: &Arc<Route>,
-    delegates: &[((Arc<str>, Arc<str>), Option<Arc<Route>>)],
+    delegates: &[(DelegateName, Option<Arc<Route>>)],
 ) -> Planned<Arc<Route>> {
     let mut notes = Notes::default();
     let mut out = Route::clone(root);

@@ -10,6 +10,7 @@ use crate::api::{HttpMatchRequest, StringMatch};
 use crate::compile::account::Ledger;
 use crate::matching::{HeaderMatch, QueryMatch, RequestMatch, StringMatcher, compile_regex};
 use crate::model::{RuleMatch, StaticMatch};
+use crate::yaml::child;
 
 pub(super) fn request(
     ledger: &mut Ledger<'_>,
@@ -52,7 +53,7 @@ pub(super) fn request(
     header_matches.extend(header_conditions(ledger, &format!("{at}.withoutHeaders"), without_headers, true)?);
     let mut query = Vec::with_capacity(query_params.len());
     for (name, m) in query_params {
-        let value = string(ledger, &format!("{at}.queryParams.{name}"), m)?;
+        let value = string(ledger, &child(&format!("{at}.queryParams"), name), m)?;
         query.push(QueryMatch { name: name.as_str().into(), value });
     }
     let only = only(ledger, at, (*port, source_labels, source_namespace, gateways), names, true)?;
@@ -135,7 +136,7 @@ fn header_conditions(
 ) -> Result<Vec<HeaderMatch>, Wrong> {
     let mut out = Vec::with_capacity(from.len());
     for (name, m) in from {
-        let field = format!("{at}.{name}");
+        let field = child(at, name);
         match name.as_str() {
             "uri" | "scheme" | "method" | "authority" => {
                 ledger.inert(&field, "the key is ignored among headers; write the condition of that name instead");

@@ -1,1 +1,65 @@
+use super::*;
 
+fn normal(path: &str, mode: PathNormalization) -> String {
+    normalize_target(path, mode).map_or_else(|e| e.to_string(), Cow::into_owned)
+}
+
+#[test]
+fn k1_base() {
+    for (sent, want) in [
+        ("/a/b", "/a/b"),
+        ("/a/./b", "/a/b"),
+        ("/a/../b", "/b"),
+        ("/a/%2e%2e/b", "/b"),
+        ("/a/%2E/b", "/a/b"),
+        ("/a\\b", "/a/b"),
+        ("/%41b%7e", "/Ab~"),
+        ("/a//b", "/a//b"),
+        ("/a%2fb%5Cc", "/a%2fb%5Cc"),
+        ("/a;x=1/b", "/a;x=1/b"),
+        ("/..", "/"),
+        ("/%zz", "/%zz"),
+        ("/%", "/%"),
+        ("/a/.", "/a/"),
+        ("/a/..", "/"),
+        ("/a/b/..", "/a/"),
+        ("/.hidden", "/.hidden"),
+        ("/a?x=/../%41", "/a?x=/../%41"),
+        ("/a/../b?x=/../%41", "/b?x=/../%41"),
+        ("*", "*"),
+    ] {
+        assert_eq!(normal(sent, PathNormalization::Base), want, "{sent}");
+    }
+}
+
+#[test]
+fn k2_zero_and_k3_fragment() {
+    assert_eq!(normalize_target("/a%00b", PathNormalization::Base), Err(BadPath));
+    assert_eq!(normal("/a?x=%00", PathNormalization::Base), "/a?x=%00");
+    assert_eq!(normal("/a%00b", PathNormalization::None), "/a%00b");
+    assert_eq!(normal("/a#b?c", PathNormalization::Base), "/a");
+    assert_eq!(normal("/a?b#c", PathNormalization::None), "/a?b");
+}
+
+#[test]
+fn k5_k6_slashes() {
+    assert_eq!(normal("/a//b///c", PathNormalization::MergeSlashes), "/a/b/c");
+    assert_eq!(normal("/a%2F%2fb", PathNormalization::MergeSlashes), "/a%2F%2fb");
+    assert_eq!(normal("/a%2F..%2Fb", PathNormalization::DecodeAndMergeSlashes), "/b");
+    assert_eq!(normal("/a%5Cb", PathNormalization::DecodeAndMergeSlashes), "/a/b");
+    assert_eq!(normal("/a/../b//c", PathNormalization::None), "/a/../b//c");
+}
+
+#[test]
+fn a_normal_path_is_not_copied() {
+    let sent = "/api/v1/products?q=1";
+    assert!(matches!(normalize_target(sent, PathNormalization::MergeSlashes), Ok(Cow::Borrowed(s)) if s == sent));
+}
+
+#[test]
+fn k9_the_text_of_a_rewrite_is_literal() {
+    let regex = crate::matching::compile_rewrite_regex("b").unwrap();
+    assert_eq!(rewrite_path(&RewritePath::Regex(regex, "x?y".into()), "/abb", Some("q")), "/ax?yx?y?q");
+    assert_eq!(rewrite_path(&RewritePath::Full("/n?z".into()), "/a", Some("q")), "/n?z?q");
+    assert_eq!(rewrite_path(&RewritePath::Prefix(4, "/".into()), "/foo/bar", None), "//bar");
+}

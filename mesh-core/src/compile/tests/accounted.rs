@@ -1,0 +1,345 @@
+//! Every field has a fate, and what is said to be consumed makes a difference.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::api::{ContentHash, DestinationRule, Gateway, MeshConfig, Object, Sidecar, VirtualService};
+use crate::compile::sim::Sim;
+use crate::compile::{Compiled, compile};
+use crate::report::Outcome;
+use crate::world::Change;
+
+/// A value with every field of a schema present, and not at its default.
+fn populate(schema: &Value, defs: &Value, field: &str) -> Value {
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
+        let name = name.rsplit('/').next().unwrap();
+        return populate(&defs[name], defs, field);
+    }
+    for list in ["anyOf", "oneOf"] {
+        if let Some(options) = schema.get(list).and_then(Value::as_array) {
+            let usable = |o: &&Value| o.get("type") != Some(&json!("null"));
+            let consts: Vec<&Value> = options.iter().filter_map(|o| o.get("const")).collect();
+            return match consts.last() {
+                Some(last) => (*last).clone(),
+                None => populate(options.iter().find(usable).unwrap(), defs, field),
+            };
+        }
+    }
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values.iter().rfind(|v| !v.is_null()).unwrap().clone();
+    }
+    let kind = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds[0].as_str().unwrap_or("string"),
+        Some(Value::String(kind)) => kind,
+        _ => "any",
+    };
+    match kind {
+        "object" => {
+            let mut out = Map::new();
+            for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                out.insert(name.clone(), populate(inner, defs, name));
+            }
+            if let Some(inner) = schema.get("additionalProperties").filter(|a| a.is_object()) {
+                out.insert("x-key".into(), populate(inner, defs, field));
+            }
+            Value::Object(out)
+        }
+        "array" => match schema.get("items") {
+            Some(items) => json!([populate(items, defs, field)]),
+            None => json!(["x"]),
+        },
+        "boolean" => json!(true),
+        "integer" => json!(match field {
+            "redirectCode" => 302,
+            "status" => 200,
+            _ => 8080,
+        }),
+        "number" => json!(1.5),
+        "string" => text(field),
+        _ => json!({"any": "thing"}),
+    }
+}
+
+fn text(field: &str) -> Value {
+    let duration = ["timeout", "perTryTimeout", "backoff", "interval", "duration", "ttl", "time", "maxAge"];
+    let is_duration = duration.iter().any(|d| field == *d || field.ends_with(&d[..1].to_uppercase().add_rest(d)))
+        || ["Delay", "Timeout", "Duration", "Secs", "Rate", "Interval", "EjectionTime"]
+            .iter()
+            .any(|e| field.ends_with(e));
+    json!(match field {
+        _ if is_duration => "3s",
+        "host" | "hosts" => "b.ns.svc.cluster.local",
+        "gateways" => "mesh",
+        "retryOn" => "5xx",
+        "destinationSubnets" => "10.0.0.0/8",
+        "bytes" => "eHg=",
+        "protocol" => "HTTP",
+        "defaultEndpoint" => "127.0.0.1:7070",
+        "exportTo" => "*",
+        _ => "x",
+    })
+}
+
+trait AddRest {
+    fn add_rest(&self, word: &str) -> String;
+}
+
+impl AddRest for String {
+    fn add_rest(&self, word: &str) -> String {
+        format!("{self}{}", &word[1..])
+    }
+}
+
+fn schema<S: schemars::JsonSchema>() -> Value {
+    let schema = schemars::schema_for!(S).to_value();
+    populate(&schema, &schema["$defs"], "")
+}
+
+fn object<S: DeserializeOwned>(kind: &str, namespace: &str, spec: &Value) -> Object<S> {
+    let group = if kind == "MeshConfig" { "mesh" } else { "networking.istio.io" };
+    crate::fixtures::object(group, kind, namespace, "all", spec.clone())
+}
+
+fn assert_accounted<S: Serialize>(compiled: &Compiled, object: &Object<S>, what: &str) {
+    let leaves = compiled.account.leaves(object);
+    assert!(leaves.len() > 3, "{what}: the object has fields");
+    let missing: Vec<_> = leaves.iter().filter(|l| l.outcome.is_none()).map(|l| &l.field).collect();
+    assert!(missing.is_empty(), "{what}: fields without a fate: {missing:#?}");
+}
+
+#[test]
+fn every_field_of_a_virtual_service_has_a_fate() {
+    let full = schema::<VirtualService>();
+    for keep in ["route", "redirect", "directResponse", "delegate"] {
+        let mut spec = full.clone();
+        for drop in ["redirect", "directResponse", "delegate"].into_iter().filter(|d| *d != keep) {
+            spec["http"][0].as_object_mut().unwrap().remove(drop);
+        }
+        for (name, workload) in [("applies", "b.ns.svc.cluster.local"), ("does not", "unknown.example.com")] {
+            spec["hosts"] = json!([workload]);
+            let o = Arc::new(object::<VirtualService>("VirtualService", "ns", &spec));
+            let sim = Sim::of("");
+            let world = sim.world.with([Change::VirtualService(o.clone())]);
+            for proxy in ["a-1", "gw-1"] {
+                let compiled = compile(&world, &sim.id(proxy), None);
+                assert!(!compiled.reports().any(|r| r.object == o.key), "{:?}", compiled.reports().collect::<Vec<_>>());
+                assert_accounted(&compiled, &o, &format!("{keep}, {name}, {proxy}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_destination_rule_has_a_fate() {
+    let o = Arc::new(object::<DestinationRule>("DestinationRule", "ns", &schema::<DestinationRule>()));
+    let mut open = (*o).clone();
+    open.spec.workload_selector = None;
+    for o in [o, Arc::new(open)] {
+        let sim = Sim::of("");
+        let world = sim.world.with([Change::DestinationRule(o.clone())]);
+        for proxy in ["a-1", "gw-1"] {
+            assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_gateway_sidecar_and_the_mesh_has_a_fate() {
+    let sim = Sim::of("");
+    let mut spec = schema::<Gateway>();
+    spec["selector"] = json!({"istio": "ingressgateway"});
+    for protocol in ["HTTP", "TCP", "HTTPS"] {
+        spec["servers"][0]["port"]["protocol"] = json!(protocol);
+        let o = Arc::new(object::<Gateway>("Gateway", "ns", &spec));
+        let world = sim.world.with([Change::Gateway(o.clone())]);
+        for proxy in ["a-1", "gw-1"] {
+            assert_accounted(&compile(&world, &sim.id(proxy), None), &o, &format!("{proxy} {protocol}"));
+        }
+    }
+    let mut spec = schema::<Sidecar>();
+    spec["workloadSelector"]["labels"] = json!({"app": "a"});
+    spec["egress"][0]["hosts"] = json!(["*/*"]);
+    let o = Arc::new(object::<Sidecar>("Sidecar", "ns", &spec));
+    let world = sim.world.with([Change::Sidecar(o.clone())]);
+    for proxy in ["a-1", "gw-1", "b-1"] {
+        assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+    }
+    let o = Arc::new(object::<MeshConfig>("MeshConfig", "istio-system", &schema::<MeshConfig>()));
+    let world = sim.world.with([Change::Mesh(Some(o.clone()))]);
+    for proxy in ["a-1", "gw-1"] {
+        assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+    }
+}
+
+/// Another value of the same type, and of the same form where the form matters.
+fn flip(path: &str, value: &Value) -> Value {
+    let other = |pairs: &[(&str, &str)], text: &str| {
+        pairs
+            .iter()
+            .find_map(|(a, b)| {
+                if text == *a {
+                    Some(*b)
+                } else if text == *b {
+                    Some(*a)
+                } else {
+                    None
+                }
+            })
+            .map(String::from)
+    };
+    match value {
+        Value::Bool(b) => json!(!b),
+        Value::Number(n) => match path.rsplit('.').next() {
+            Some("redirectCode") => json!(307),
+            Some("status") => json!(404),
+            _ => json!(n.as_f64().unwrap() as i64 + 1),
+        },
+        Value::String(s) => {
+            let known = [
+                ("ROUND_ROBIN", "RANDOM"),
+                ("FROM_REQUEST_PORT", "FROM_PROTOCOL_DEFAULT"),
+                ("REGISTRY_ONLY", "ALLOW_ANY"),
+                ("HTTP", "TCP"),
+                ("JSON", "TEXT"),
+                ("MERGE_SLASHES", "NONE"),
+                ("5xx", "reset"),
+                ("http", "https"),
+                ("127.0.0.1:7070", "127.0.0.1:7071"),
+                ("*", "elsewhere"),
+                ("10.0.0.0/8", "11.0.0.0/8"),
+                ("eHg=", "eHk="),
+                ("./*", "other/*"),
+            ];
+            match other(&known, s) {
+                Some(o) => json!(o),
+                None if s.ends_with('s') && s.starts_with(|c: char| c.is_ascii_digit()) => json!("77s"),
+                None => json!(format!("{s}x")),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+/// Sets each consumed leaf of an object to something else and compiles: the plan must be another one.
+fn flip_consumed<S>(
+    yaml: &str,
+    proxy: &str,
+    kind: &str,
+    namespace: &str,
+    spec: &Value,
+    make: fn(Arc<Object<S>>) -> Change,
+) where
+    S: Serialize + DeserializeOwned,
+{
+    let sim = Sim::of(yaml);
+    let plan = |spec: &Value| -> (ContentHash, Compiled, Arc<Object<S>>) {
+        let o = Arc::new(object::<S>(kind, namespace, spec));
+        let compiled = compile(&sim.world.with([make(o.clone())]), &sim.id(proxy), None);
+        (compiled.snapshot.hash, compiled, o)
+    };
+    let (before, compiled, object) = plan(spec);
+    let mut consumed = 0;
+    for leaf in compiled.account.leaves(&object) {
+        assert!(leaf.outcome.is_some(), "{}", leaf.field);
+        if leaf.outcome != Some(Outcome::Consumed) {
+            continue;
+        }
+        let pointer = leaf.field.trim_start_matches("spec").replace(['.', '['], "/").replace([']'], "");
+        let mut other = spec.clone();
+        let Some(value) = other.pointer_mut(&pointer) else { panic!("{pointer} of {spec}") };
+        if value.is_object() || value.is_array() {
+            continue;
+        }
+        *value = flip(&leaf.field, value);
+        consumed += 1;
+        assert_ne!(
+            before,
+            plan(&other).0,
+            "{kind} {}: consumed, but {value} is the same plan",
+            leaf.field,
+            value = other.pointer(&pointer).unwrap()
+        );
+    }
+    assert!(consumed > 3, "{kind}: {consumed} consumed");
+}
+
+#[test]
+fn consumed_fields_of_a_virtual_service_make_a_difference() {
+    let rules = [
+        json!({
+            "name": "n",
+            "match": [{
+                "name": "m", "uri": {"prefix": "/P"}, "ignoreUriCase": true, "scheme": {"exact": "http"},
+                "method": {"regex": "GET|PUT"}, "authority": {"prefix": "b"}, "headers": {"h1": {"exact": "v"}},
+                "withoutHeaders": {"h2": {"prefix": "v"}}, "queryParams": {"q": {"exact": "v"}}, "port": 8080,
+                "sourceLabels": {"tier": "web"}, "sourceNamespace": "ns"
+            }],
+            "route": [
+                {"destination": {"host": "b", "subset": "v1", "port": {"number": 8080}}, "weight": 1,
+                 "headers": {"request": {"set": {"a": "b"}, "add": {"c": "d"}, "remove": ["e"]}}},
+                {"destination": {"host": "a"}, "weight": 2, "headers": {"response": {"set": {"host2": "y"}}}}
+            ],
+            "timeout": "3s", "retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx", "backoff": "4s"},
+            "rewrite": {"uri": "/new", "authority": "host.example"},
+            "headers": {"request": {"set": {"r": "s"}}, "response": {"add": {"t": "u"}, "remove": ["w"]}}
+        }),
+        json!({"match": [{"gateways": ["mesh"], "uri": {"exact": "/x"}}],
+               "rewrite": {"uriRegexRewrite": {"match": "a", "rewrite": "b"}}, "route": [{"destination": {"host": "b"}}]}),
+        json!({"match": [{"uri": {"prefix": "/x"}}], "redirect": {"uri": "/u", "authority": "h", "port": 81, "scheme": "http", "redirectCode": 302}}),
+        json!({"match": [{"uri": {"prefix": "/x"}}], "redirect": {"prefixRewrite": "/u", "derivePort": "FROM_REQUEST_PORT"}}),
+        json!({"directResponse": {"status": 503, "body": {"string": "x"}}}),
+        json!({"directResponse": {"status": 503, "body": {"bytes": "eHg="}}}),
+    ];
+    for rule in rules {
+        let spec = json!({"hosts": ["b"], "gateways": ["mesh"], "exportTo": ["*"], "http": [rule]});
+        flip_consumed("", "a-1", "VirtualService", "ns", &spec, Change::VirtualService);
+    }
+    let to = json!([{"destination": {"host": "b", "port": {"number": 8080}}}]);
+    let spec = json!({"hosts": ["c"], "tcp": [{"match": [{"destinationSubnets": ["10.0.0.0/8"], "port": 9000}], "route": to}],
+        "tls": [{"match": [{"sniHosts": ["c.other.svc.cluster.local"], "port": 9443}], "route": to}]});
+    flip_consumed("", "a-1", "VirtualService", "other", &spec, Change::VirtualService);
+}
+
+#[test]
+fn consumed_fields_of_other_kinds_make_a_difference() {
+    let policy =
+        json!({"loadBalancer": {"simple": "ROUND_ROBIN"}, "connectionPool": {"tcp": {"connectTimeout": "3s"}}});
+    let mut by_port = policy.clone();
+    by_port["port"] = json!({"number": 8080});
+    let subset = json!({"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": policy});
+    let specs = [
+        json!({"host": "b", "trafficPolicy": policy, "exportTo": ["*"], "subsets": [subset]}),
+        json!({"host": "b", "trafficPolicy": {"portLevelSettings": [by_port]}, "workloadSelector": {"matchLabels": {"app": "a"}}}),
+    ];
+    for spec in specs {
+        // Exported to nobody else, it still applies to its own namespace: seen from there only the other fields count.
+        let mut spec = spec;
+        spec.as_object_mut().unwrap().remove("exportTo");
+        flip_consumed("", "a-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+    }
+    let route =
+        super::vs("name: v, namespace: ns", "'*.example.com'", "b").replace("spec:\n", "spec:\n  gateways: [all]\n");
+    let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": [
+        {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*.a.example.com"], "tls": {"httpsRedirect": true}}]});
+    flip_consumed(&route, "gw-1", "Gateway", "ns", &spec, Change::Gateway);
+    let spec = json!({
+        "workloadSelector": {"labels": {"app": "a"}},
+        "ingress": [{"port": {"number": 9000, "protocol": "HTTP"}, "defaultEndpoint": "127.0.0.1:7070"}],
+        "egress": [{"hosts": ["./*"]}],
+        "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}
+    });
+    flip_consumed("", "a-1", "Sidecar", "ns", &spec, Change::Sidecar);
+    let spec = json!({
+        "accessLogFile": "/dev/stdout", "accessLogFormat": "x", "accessLogEncoding": "JSON",
+        "protocolDetectionTimeout": "3s", "connectTimeout": "3s", "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+        "pathNormalization": {"normalization": "MERGE_SLASHES"}, "defaultHttpRetryPolicy": {"attempts": 5, "retryOn": "5xx"},
+        "defaultConfig": {"drainDuration": "3s", "terminationDrainDuration": "3s", "proxyHeaders": {"server": {"value": "s"}}}
+    });
+    // accessLogFile only says that there is a log.
+    let mut spec = spec;
+    spec.as_object_mut().unwrap().remove("accessLogFile");
+    flip_consumed("", "a-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+}

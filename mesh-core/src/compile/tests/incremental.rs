@@ -1,0 +1,71 @@
+//! Any sequence of changes gives what a fresh compilation of the result gives.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::api::{Key, Resource};
+use crate::compile::compile;
+use crate::compile::sim::{BASE, Sim};
+use crate::convert::{Addresses, Options, changes};
+use crate::snapshot::ProxyId;
+use crate::world::{Change, World};
+
+/// Objects in two forms each, so that a change is an addition, a modification or a removal.
+const POOL: &str = include_str!("pool.yaml");
+
+fn pool() -> Vec<Resource> {
+    let (resources, reports) = crate::yaml::read("pool.yaml", POOL);
+    assert!(reports.iter().all(|r| r.level < crate::report::Level::Error), "{reports:#?}");
+    resources
+}
+
+fn set(resource: &Resource, addresses: &mut Addresses) -> Vec<Change> {
+    changes(resource, &Options::default(), addresses)
+}
+
+fn remove(world: &World, key: &Key) -> Vec<Change> {
+    let services = world.services().iter().filter(|s| s.key == *key);
+    let mut out: Vec<Change> =
+        services.map(|s| Change::RemoveService(s.namespace.clone(), s.hostname.clone())).collect();
+    out.push(Change::Remove(key.clone()));
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_changes_equal_a_fresh_build(steps in prop::collection::vec((0..64_usize, any::<bool>()), 1..14)) {
+        let pool = pool();
+        let sim = Sim::bare(BASE);
+        let ids: Vec<ProxyId> = ["a-1", "b-1", "gw-1"].map(|n| sim.id(n)).into();
+        let mut world = sim.world.clone();
+        let mut addresses = Addresses::default();
+        let mut previous: Vec<_> = ids.iter().map(|id| compile(&world, id, None)).collect();
+        for (index, add) in steps {
+            let resource = &pool[index % pool.len()];
+            let change = if add { set(resource, &mut addresses) } else { remove(&world, resource.key()) };
+            world = world.with(change);
+            for (id, before) in ids.iter().zip(&mut previous) {
+                let next = compile(&world, id, Some(before));
+                let fresh = compile(&world, id, None);
+                prop_assert_eq!(&next.snapshot, &fresh.snapshot);
+                prop_assert_eq!(next.account.merged().digest(), fresh.account.merged().digest());
+                // What is equal is the same.
+                for (name, cluster) in &next.snapshot.clusters {
+                    let old = before.snapshot.clusters.get(name);
+                    prop_assert!(old.is_none_or(|o| Arc::ptr_eq(o, cluster) || **o != **cluster));
+                }
+                for (key, listener) in &next.snapshot.listeners {
+                    let old = before.snapshot.listeners.get(key);
+                    prop_assert!(old.is_none_or(|o| Arc::ptr_eq(o, listener) || **o != **listener));
+                }
+                if next.snapshot.hash == before.snapshot.hash {
+                    prop_assert_eq!(&next.snapshot.listeners, &before.snapshot.listeners);
+                }
+                *before = next;
+            }
+        }
+    }
+}
