@@ -110,12 +110,16 @@ fn connect(to: &str) -> String {
     }
 }
 
+/// Asks as a resolver does: a datagram may get lost, so the question is repeated.
 fn ask(server: &str) -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket.send_to(b"question", server).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let mut buffer = [0; 64];
-    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    let answer = (0..5).find_map(|_| {
+        socket.send_to(b"question", server).unwrap();
+        socket.recv_from(&mut buffer).ok()
+    });
+    let (length, from) = answer.expect("an answer to one of five questions");
     format!("{} from {from}", String::from_utf8_lossy(&buffer[..length]))
 }
 
