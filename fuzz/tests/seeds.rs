@@ -1,5 +1,7 @@
 //! Every target on its seeds, and on changed copies of them.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it could not read by failing")]
+
 use std::path::PathBuf;
 
 use mesh_fuzz::mutate::{Random, mutate};
