@@ -90,9 +90,9 @@ struct Run<'a> {
     world: &'a World,
     id: &'a ProxyId,
     workload: Option<&'a Arc<Workload>>,
-    client: Client,
+    client: Arc<Client>,
     client_hash: ContentHash,
-    route_defaults: RouteDefaults,
+    route_defaults: Arc<RouteDefaults>,
     cluster_defaults: ClusterDefaults,
     proxy: Arc<ProxyPlan>,
 
@@ -128,8 +128,8 @@ impl<'a> Run<'a> {
             id,
             workload,
             client_hash: client.hash(),
-            client,
-            route_defaults: RouteDefaults::of(world.mesh()),
+            client: Arc::new(client),
+            route_defaults: Arc::new(RouteDefaults::of(world.mesh())),
             cluster_defaults: ClusterDefaults::of(world.mesh()),
             proxy: Arc::new(proxy),
             route_memo: Memo::after(old.map(|c| &c.routes)),
@@ -267,9 +267,9 @@ impl<'a> Run<'a> {
             ledger.inert("spec", &unused(object, self.id));
             self.parts.push(Arc::new(ledger.notes));
         }
-        keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners));
-        keep_equal(&mut self.clusters, previous.map(|p| &p.snapshot.clusters));
-        keep_equal(&mut self.names, previous.map(|p| &p.snapshot.names));
+        keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners), |l| l.hash);
+        keep_equal(&mut self.clusters, previous.map(|p| &p.snapshot.clusters), |c| c.hash);
+        keep_equal(&mut self.names, previous.map(|p| &p.snapshot.names), |_| ContentHash(0));
         if let Some(old) = previous.map(|p| &p.snapshot.proxy).filter(|old| **old == self.proxy) {
             self.proxy = old.clone();
         }
@@ -314,10 +314,15 @@ fn unused(object: &crate::api::Object<crate::api::VirtualService>, id: &ProxyId)
 }
 
 /// Keeps the old `Arc` of what is equal, so that what was built for it is kept, too.
-fn keep_equal<K: Eq + std::hash::Hash, V: PartialEq>(new: &mut Map<K, Arc<V>>, old: Option<&Map<K, Arc<V>>>) {
+/// Of the rest most has another hash, so that few are compared in depth.
+fn keep_equal<K: Eq + std::hash::Hash, V: PartialEq>(
+    new: &mut Map<K, Arc<V>>,
+    old: Option<&Map<K, Arc<V>>>,
+    hash: impl Fn(&V) -> ContentHash,
+) {
     let Some(old) = old else { return };
     for (key, value) in new {
-        if let Some(same) = old.get(key).filter(|o| !Arc::ptr_eq(o, value) && **o == *value) {
+        if let Some(same) = old.get(key).filter(|o| !Arc::ptr_eq(o, value) && hash(o) == hash(value) && **o == *value) {
             *value = same.clone();
         }
     }

@@ -206,7 +206,7 @@ fn server_hosts<'s>(serving: &'s Serving<'_>) -> impl Iterator<Item = (Option<&'
 fn http_plan(run: &mut Run<'_>, servers: &[Serving<'_>]) -> Arc<HttpPlan> {
     let number = servers[0].number;
     let names: BTreeSet<Arc<str>> = servers.iter().map(|s| s.name.clone()).collect();
-    let client = Client { gateways: names.into_iter().collect(), ..run.client.clone() };
+    let client = Client { gateways: names.into_iter().collect(), ..Client::clone(&run.client) };
     let mut by_host: BTreeMap<HostPattern, (Vec<Arc<Route>>, bool, Provenance)> = BTreeMap::new();
     for serving in servers {
         for (host, route) in bound(run, serving) {
@@ -270,7 +270,7 @@ fn virtual_host(
 
 /// A TCP server leads where the first TCP rule for its port says; without one it is not opened.
 fn tcp_plan(run: &mut Run<'_>, serving: &Serving<'_>) -> Option<Arc<TcpPlan>> {
-    let client = Client { gateways: vec![serving.name.clone()], ..run.client.clone() };
+    let client = Client { gateways: vec![serving.name.clone()], ..Client::clone(&run.client) };
     let applies = |r: &crate::model::L4Route| {
         r.matches.is_empty() || r.matches.iter().any(|m| client.misses(&m.only, serving.number).is_none())
     };

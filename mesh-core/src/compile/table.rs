@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::memo::{Notes, Planned, hash_debug};
 use super::{Run, VirtualHostInput};
 use crate::api::ContentHash;
-use crate::matching::HostPattern;
 use crate::model::{Route, Service};
 use crate::snapshot::{HttpPlan, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan};
 
@@ -25,10 +24,10 @@ pub(super) fn plan_table(name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Planned<
     };
     for host in hosts {
         for domain in &host.domains {
-            match HostPattern::parse(domain) {
-                HostPattern::Any => table.any = Some(host.clone()),
-                HostPattern::Suffix(s) => table.suffix.push((s, host.clone())),
-                HostPattern::Exact(_) => {
+            match domain.strip_prefix('*') {
+                Some("") => table.any = Some(host.clone()),
+                Some(suffix) => table.suffix.push((suffix.into(), host.clone())),
+                None => {
                     table.exact.insert(domain.clone(), host.clone());
                 }
             }
