@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 pub use addresses::{Addresses, Range};
 pub use inputs::{
-    BUILTIN_GATEWAY, Inputs, MESH_CONFIG_MAP, Options, builtin_gateway, changes, inputs, mesh_config, quarantined,
-    set_aside,
+    BUILTIN_GATEWAY, BUILTIN_MESH_CONFIG, Inputs, MESH_CONFIG_MAP, Options, builtin_gateway, builtin_mesh_config,
+    changes, inputs, mesh_config, quarantined, set_aside,
 };
 pub use service::{EXPORT_TO, service};
 pub use service_entry::service_entry;

@@ -95,7 +95,7 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
 async fn bring_up(mesh: &Arc<Mesh>, status: &StatusPipe) {
     let files = &mesh.settings.files;
     let mut documents: Vec<_> = files.iter().flat_map(|f| manifest::read(f, "default")).collect();
-    documents.extend(builtin::ingress_gateway(&documents));
+    documents.extend(builtin::objects(&documents));
     let changes = ops::put(mesh, documents);
     for change in &changes {
         for message in &change.messages {

@@ -197,3 +197,12 @@ pub fn builtin_gateway(resources: &[Resource]) -> Vec<Resource> {
     });
     if own { Vec::new() } else { yaml::read("built-in ingress gateway", BUILTIN_GATEWAY).0 }
 }
+
+/// The mesh settings of a local mesh: Istio's demo profile writes access logs, its default profile does not.
+pub const BUILTIN_MESH_CONFIG: &str = include_str!("mesh_config.yaml");
+
+/// The resource of [`BUILTIN_MESH_CONFIG`], unless there are mesh settings among these already.
+pub fn builtin_mesh_config(resources: &[Resource]) -> Vec<Resource> {
+    let ours = yaml::read("built-in mesh settings", BUILTIN_MESH_CONFIG).0;
+    ours.into_iter().filter(|o| resources.iter().all(|r| r.key() != o.key())).collect()
+}

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use mesh_core::api::{Key, Kind, Resource, Source};
-use mesh_core::convert::{Addresses, Inputs, Options, Placement, builtin_gateway, inputs, quarantined};
+use mesh_core::convert::{
+    Addresses, Inputs, Options, Placement, builtin_gateway, builtin_mesh_config, inputs, quarantined,
+};
 use mesh_core::model::Health;
 use mesh_core::report::Report;
 
@@ -40,6 +42,7 @@ pub(super) fn of_documents(documents: Vec<Document>, placements: Option<&BTreeMa
     let kept = documents.into_iter().enumerate().filter(|(i, d)| last.get(&d.key) == Some(i));
     let mut resources: Vec<Resource> = kept.filter_map(|(_, d)| d.resource).collect();
     resources.extend(builtin_gateway(&resources));
+    resources.extend(builtin_mesh_config(&resources));
     let options = Options { dns_capture: Some(true), quarantined: refused, placements, ..Options::default() };
     let inputs = inputs(&resources, &options, &mut Addresses::default());
     reports.extend(inputs.reports.iter().cloned());
