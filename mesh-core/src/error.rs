@@ -154,6 +154,7 @@ pub struct Error {
     kind: ErrorKind,
     sent: Sent,
     reused: bool,
+    status: Option<StatusCode>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -179,7 +180,7 @@ impl Error {
             | ErrorKind::IdleTimeout
             | ErrorKind::DownstreamGone => Sent::Unknown,
         };
-        Self { kind, sent, reused: false, source: None }
+        Self { kind, sent, reused: false, status: None, source: None }
     }
 
     /// The same with its cause.
@@ -201,6 +202,18 @@ impl Error {
     pub fn on_reused(mut self, reused: bool) -> Self {
         self.reused = reused;
         self
+    }
+
+    /// The same, answered with another status than its kind's.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Status of the local reply.
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| self.kind.row().status)
     }
 
     /// What went wrong.

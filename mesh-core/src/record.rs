@@ -191,7 +191,7 @@ impl Cx {
 pub struct HttpRecord {
     /// Method.
     pub method: Method,
-    /// Path and query as the client sent it (the value of `x-envoy-original-path` wins, as in Envoy).
+    /// Path and query as the client sent it, normalized, before any rewrite.
     pub path: String,
     /// Version.
     pub version: Version,

@@ -10,7 +10,7 @@ mod slots;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::retry::DEFAULT_CAP;
@@ -148,7 +148,7 @@ pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Dur
         .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> pool -> hops
 }
 
-/// Where a route names a cluster that does not exist.
-pub(crate) fn no_cluster() -> impl Upstream {
-    tower::service_fn(|_: Request| std::future::ready(Err(Error::new(ErrorKind::NoCluster))))
+/// Where a route names a cluster that does not exist: the route says with which status that is answered.
+pub(crate) fn no_cluster(status: StatusCode) -> impl Upstream {
+    tower::service_fn(move |_: Request| std::future::ready(Err(Error::new(ErrorKind::NoCluster).with_status(status))))
 }

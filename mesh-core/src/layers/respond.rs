@@ -195,7 +195,7 @@ impl Asked {
         }
         // Malformed input ends the connection: where the next request begins is not known.
         let close = error.kind() == ErrorKind::DownstreamProtocol;
-        let reply = LocalReply { status: row.status, body, details: row.details, flag: None, close };
+        let reply = LocalReply { status: error.status(), body, details: row.details, flag: None, close };
         let mut response = reply.into_response(None);
         if error.kind() == ErrorKind::Overflow {
             response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));

@@ -188,13 +188,17 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Ve
     if let Some(reply) = wrong_target(method, request.path.unwrap_or_default().as_bytes()) {
         return Err(reply);
     }
-    let mut content_length = None;
+    let (mut content_length, mut has_host) = (None, false);
     let (mut chunked, mut expects, mut upgrade) = (false, false, method == b"CONNECT");
     for header in request.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
-            4 if is("host") && header.value.iter().any(|b| matches!(b, b' ' | b'\t' | b'/')) => {
-                return Err(bad("http.invalid_authority"));
+            // Two of them: proxies and applications could take different ones for true.
+            4 if is("host") => {
+                if has_host || header.value.iter().any(|b| matches!(b, b' ' | b'\t' | b'/')) {
+                    return Err(bad("http.invalid_authority"));
+                }
+                has_host = true;
             }
             6 if is("expect") => expects |= header.value.eq_ignore_ascii_case(b"100-continue"),
             7 if is("upgrade") => upgrade |= header.value.eq_ignore_ascii_case(b"websocket"),
@@ -210,6 +214,9 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Ve
             }
             _ => {}
         }
+    }
+    if !has_host && method != b"CONNECT" && !request.path.unwrap_or_default().contains("://") {
+        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
     }
     let framing = match (content_length, chunked) {
         (Some(_), true) => return Err(bad("http1.content_length_and_chunked_not_allowed")),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::error::{Error, ErrorKind};
@@ -16,16 +17,33 @@ use super::{classify, h1};
 use crate::cluster::Active;
 use crate::net::Net;
 
-/// A request's body that says when it has been taken completely. Trailers are dropped: HTTP/1 does not carry them here.
+/// What the sender of a request's body and the receiver of its response tell each other.
+#[derive(Default)]
+pub(super) struct Sending {
+    done: AtomicBool,
+    unwanted: AtomicBool,
+    sender: AtomicWaker,
+}
+
+impl Sending {
+    /// Ends the sending: the response is over, nobody wants the rest.
+    fn stop(&self) {
+        self.unwanted.store(true, Ordering::Release);
+        self.sender.wake();
+    }
+}
+
+/// A request's body that says when it has been taken completely, and can be ended early. Trailers are dropped: HTTP/1 does
+/// not carry them here.
 pub(super) struct SentBody {
     body: Body,
-    done: Arc<AtomicBool>,
+    sending: Arc<Sending>,
 }
 
 impl SentBody {
-    pub(super) fn wrap(body: Body) -> (Body, Arc<AtomicBool>) {
-        let done = Arc::new(AtomicBool::new(false));
-        (Body::Stream(Box::pin(Self { body, done: Arc::clone(&done) })), done)
+    pub(super) fn wrap(body: Body) -> (Body, Arc<Sending>) {
+        let sending = Arc::new(Sending::default());
+        (Body::Stream(Box::pin(Self { body, sending: Arc::clone(&sending) })), sending)
     }
 }
 
@@ -35,10 +53,15 @@ impl HttpBody for SentBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        this.sending.sender.register(cx.waker());
+        if this.sending.unwanted.load(Ordering::Acquire) {
+            this.body = Body::Empty;
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::LocalReset))));
+        }
         loop {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
             if frame.is_none() || this.body.is_end_stream() {
-                this.done.store(true, Ordering::Release);
+                this.sending.done.store(true, Ordering::Release);
             }
             match frame {
                 Some(Ok(frame)) if frame.is_trailers() => {}
@@ -60,24 +83,32 @@ impl HttpBody for SentBody {
 pub(super) struct Lease<N: Net> {
     active: Active<N>,
     connection: Option<h1::Connection>,
-    request_done: Option<Arc<AtomicBool>>,
+    sending: Option<Arc<Sending>>,
 }
 
 impl<N: Net> Lease<N> {
-    pub(super) fn new(active: Active<N>, connection: h1::Connection, request_done: Option<Arc<AtomicBool>>) -> Self {
-        Self { active, connection: Some(connection), request_done }
+    pub(super) fn new(active: Active<N>, connection: h1::Connection, sending: Option<Arc<Sending>>) -> Self {
+        Self { active, connection: Some(connection), sending }
     }
 
     /// On a connection that others use, too.
     pub(super) fn shared(active: Active<N>) -> Self {
-        Self { active, connection: None, request_done: None }
+        Self { active, connection: None, sending: None }
     }
 
     /// The response has ended. A connection whose request is still being sent is not used again.
     fn give_back(mut self) {
-        let sent = self.request_done.as_ref().is_none_or(|d| d.load(Ordering::Acquire));
+        let sent = self.sending.as_ref().is_none_or(|s| s.done.load(Ordering::Acquire));
         if let Some(connection) = self.connection.take().filter(|_| sent) {
             self.active.member().shard().put(connection);
+        }
+    }
+}
+
+impl<N: Net> Drop for Lease<N> {
+    fn drop(&mut self) {
+        if let Some(sending) = &self.sending {
+            sending.stop();
         }
     }
 }

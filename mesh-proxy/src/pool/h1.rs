@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
@@ -12,7 +11,7 @@ use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::{Body, Request, Response};
 use mesh_core::record::Cx;
 
-use super::body::{Lease, SentBody, UpstreamBody};
+use super::body::{Lease, Sending, SentBody, UpstreamBody};
 use super::{Destination, classify};
 use crate::cluster::{Active, Member};
 use crate::net::{Net, Stream};
@@ -37,7 +36,7 @@ pub(super) async fn send<N: Net>(
     cx: Arc<Cx>,
     mut request: Request,
 ) -> Result<Response, Error> {
-    let request_done = prepare(&mut request);
+    let sending = prepare(&mut request);
     loop {
         let mut connection = checkout(to, active.member()).await?;
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
@@ -45,7 +44,7 @@ pub(super) async fn send<N: Net>(
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 connection.reused = true;
-                let lease = Lease::new(active, connection, request_done);
+                let lease = Lease::new(active, connection, sending);
                 return Ok(response.map(|incoming| UpstreamBody::wrap(incoming, lease, cx)));
             }
             Err(mut failed) => match failed.take_message() {
@@ -58,8 +57,8 @@ pub(super) async fn send<N: Net>(
     }
 }
 
-/// Gives the request the form that the codec expects, and says when its body has been sent.
-fn prepare(request: &mut Request) -> Option<Arc<AtomicBool>> {
+/// Gives the request the form that the codec expects, and says how its body is doing.
+fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
     *request.version_mut() = Version::HTTP_11;
     let has_length = request.headers().contains_key(CONTENT_LENGTH);
     match request.body() {
@@ -76,9 +75,9 @@ fn prepare(request: &mut Request) -> Option<Arc<AtomicBool>> {
                 // The codec would take a GET without a length for one without a body.
                 request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            let (body, done) = SentBody::wrap(std::mem::take(request.body_mut()));
+            let (body, sending) = SentBody::wrap(std::mem::take(request.body_mut()));
             *request.body_mut() = body;
-            Some(done)
+            Some(sending)
         }
     }
 }

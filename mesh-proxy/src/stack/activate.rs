@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use mesh_core::layers::BoxService;
 use mesh_core::snapshot::{Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, RoutePlan, Snapshot};
 
@@ -127,14 +128,14 @@ impl<N: Net> Building<'_, N> {
             Action::Forward(targets) => {
                 let all = targets.iter().enumerate();
                 all.map(|(destination, target)| {
-                    let cluster = self.cluster(&target.cluster, per_try);
+                    let cluster = self.cluster(&target.cluster, per_try, target.missing_status);
                     self.destination(plan, Place { direction, destination }, cluster)
                 })
                 .collect()
             }
             Action::Redirect(_) | Action::Direct(_) => {
                 // Its stack answers before it gets to a cluster.
-                let nowhere = BoxService::new(super::no_cluster());
+                let nowhere = BoxService::new(super::no_cluster(StatusCode::SERVICE_UNAVAILABLE));
                 vec![self.destination(plan, Place { direction, destination: 0 }, nowhere)]
             }
         }
@@ -155,9 +156,9 @@ impl<N: Net> Building<'_, N> {
         service
     }
 
-    fn cluster(&mut self, name: &Arc<str>, per_try: Option<Duration>) -> BoxService {
+    fn cluster(&mut self, name: &Arc<str>, per_try: Option<Duration>, missing: StatusCode) -> BoxService {
         let Some(plan) = self.snapshot.clusters.get(name) else {
-            return BoxService::new(super::no_cluster());
+            return BoxService::new(super::no_cluster(missing));
         };
         let id = ClusterId(Arc::clone(plan), per_try);
         if let Some(known) = self.clusters.get(&id).or_else(|| self.previous?.clusters.get(&id)) {
