@@ -27,7 +27,7 @@ pub use route::{
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
 };
 
-use crate::api::{ContentHash, Key, Origin};
+use crate::api::{ContentHash, Key, MeshConfig, Object, Origin};
 
 /// A map keyed by name, with the workspace's hasher.
 pub type Map<K, V> = HashMap<K, V, RandomState>;
@@ -47,6 +47,11 @@ impl Provenance {
     /// A field of an object.
     pub fn field(key: &Key, origin: &Origin, field: &str) -> Self {
         Self { object: Some(key.clone()), field: field.into(), location: origin.location(field).map(Into::into) }
+    }
+
+    /// A field of the mesh's settings; where it is only the default that was merged in, that default, said in words.
+    pub fn setting(mesh: &Object<MeshConfig>, field: &str, default: &str) -> Self {
+        if mesh.origin.wrote(field) { Self::field(&mesh.key, &mesh.origin, field) } else { Self::default(default) }
     }
 
     /// A built-in default, said in words.

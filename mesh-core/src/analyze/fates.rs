@@ -29,11 +29,12 @@ pub fn account(world: &World) -> Vec<Report> {
         }
         let consumed = |leaf: &str| fields.get(leaf) == Some(&Outcome::Consumed);
         let subject = (&key, *origin);
+        let settings = key == world.mesh().key;
         for (field, outcome) in &fields {
             match outcome {
                 Outcome::Consumed => {}
                 Outcome::NotInForceYet => {
-                    for leaf in leaves(origin, field).into_iter().filter(|l| !consumed(l)) {
+                    for leaf in leaves(origin, settings, field).into_iter().filter(|l| !consumed(l)) {
                         let text = format!("{leaf} is read, but this version does not act on it yet");
                         found.push(NOT_IN_FORCE.report(subject, &leaf, text));
                     }
@@ -59,7 +60,7 @@ pub fn not_in_force(world: &World, key: &Key) -> Vec<String> {
     let Some(origin) = origins.get(key) else { return Vec::new() };
     let fields = fates(world).remove(key).unwrap_or_default();
     let later = fields.iter().filter(|(_, o)| **o == Outcome::NotInForceYet);
-    later.flat_map(|(f, _)| leaves(origin, f)).collect()
+    later.flat_map(|(f, _)| leaves(origin, *key == world.mesh().key, f)).collect()
 }
 
 fn fates(world: &World) -> Fates {
@@ -122,7 +123,8 @@ fn below_another(fields: &BTreeMap<Arc<str>, Outcome>, field: &str) -> bool {
 }
 
 /// The fields that the user wrote at or below a field; the field itself where no places are known.
-fn leaves(origin: &Origin, field: &str) -> Vec<String> {
+/// `settings`: of the mesh, into which defaults were merged that nobody wrote.
+fn leaves(origin: &Origin, settings: bool, field: &str) -> Vec<String> {
     let below = |p: &str| p.strip_prefix(field).is_some_and(|r| r.is_empty() || r.starts_with(['.', '[']));
     let from: Arc<str> = field.into();
     let all: Vec<&Arc<str>> = origin.spans.range(from..).map(|(p, _)| p).take_while(|p| p.starts_with(field)).collect();
@@ -130,7 +132,10 @@ fn leaves(origin: &Origin, field: &str) -> Vec<String> {
     let is_leaf =
         |p: &str| !inside.iter().any(|q| q.len() > p.len() && q.starts_with(p) && q[p.len()..].starts_with(['.', '[']));
     let leaves: Vec<String> = inside.iter().filter(|p| is_leaf(p)).map(|p| p.to_string()).collect();
-    if leaves.is_empty() { vec![field.to_owned()] } else { leaves }
+    match leaves.is_empty() {
+        true if origin.wrote(field) || !settings => vec![field.to_owned()],
+        _ => leaves,
+    }
 }
 
 fn origins(world: &World) -> BTreeMap<Key, &Origin> {

@@ -208,6 +208,12 @@ impl Origin {
         }
     }
 
+    /// Whether the user wrote this field, as opposed to a default that was merged in. Without places everything counts
+    /// as written.
+    pub fn wrote(&self, path: &str) -> bool {
+        self.spans.is_empty() || self.spans.contains_key(path)
+    }
+
     /// `file:line` of a field, as reports and `explain` print it; live objects have none.
     pub fn location(&self, path: &str) -> Option<String> {
         match &self.source {

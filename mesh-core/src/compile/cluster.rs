@@ -41,7 +41,7 @@ impl ClusterDefaults {
     /// `defaultTrafficPolicy.connectionPool.tcp.connectTimeout`, else `connectTimeout`, else 10 s.
     pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
         let default = mesh.spec.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
-        let at = |field| Provenance::field(&mesh.key, &mesh.origin, field);
+        let at = |field| Provenance::setting(mesh, field, "Istio's default policy");
         let (connect_timeout, origin) = match (default.and_then(connect_timeout), mesh.spec.connect_timeout) {
             (Some(t), _) => (t, at("spec.defaultTrafficPolicy.connectionPool.tcp.connectTimeout")),
             (None, Some(t)) => (t.into(), at("spec.connectTimeout")),

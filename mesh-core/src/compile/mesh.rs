@@ -55,6 +55,8 @@ pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Work
     (plan, notes)
 }
 
+const ALLOW_ANY: &str = "outboundTrafficPolicy is ALLOW_ANY by default";
+
 /// Whether traffic to unknown destinations is let through, who says so, and the service that takes it, if any.
 pub(super) fn outbound_policy(
     world: &World,
@@ -71,13 +73,13 @@ pub(super) fn outbound_policy(
     let mesh = world.mesh();
     let of_mesh = || {
         let policy = mesh.spec.outbound_traffic_policy.as_ref()?;
-        Some((policy, Provenance::field(&mesh.key, &mesh.origin, field)))
+        Some((policy, Provenance::setting(mesh, field, ALLOW_ANY)))
     };
     match of_sidecar.or_else(of_mesh) {
         Some((OutboundTrafficPolicy { mode, egress_proxy, tls: _ }, origin)) => {
             (*mode != OutboundTrafficPolicyMode::RegistryOnly, origin, egress_proxy.clone())
         }
-        None => (true, Provenance::default("outboundTrafficPolicy is ALLOW_ANY by default"), None),
+        None => (true, Provenance::default(ALLOW_ANY), None),
     }
 }
 

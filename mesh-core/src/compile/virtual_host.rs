@@ -80,8 +80,9 @@ impl RouteDefaults {
         let mut ledger = super::account::Ledger::new(mesh);
         let read = |p| super::virtual_service::retry_plan(&mut ledger, field, p);
         let configured = mesh.spec.default_http_retry_policy.as_ref().map(read);
+        let by_default = "two retries of what was certainly not processed, by default";
         let (retry, retry_origin) = match configured {
-            Some(Ok(policy)) => (policy, Provenance::field(&mesh.key, &mesh.origin, field)),
+            Some(Ok(policy)) => (policy, Provenance::setting(mesh, field, by_default)),
             Some(Err(Wrong(..))) | None => (
                 Some(RetryPlan {
                     attempts: 2,
@@ -90,7 +91,7 @@ impl RouteDefaults {
                     status_codes: std::collections::BTreeSet::new(),
                     backoff: Duration::from_millis(25),
                 }),
-                Provenance::default("two retries of what was certainly not processed, by default"),
+                Provenance::default(by_default),
             ),
         };
         let hash = hash_debug(&retry);
