@@ -15,6 +15,8 @@ pub mod respond;
 pub mod retry;
 pub mod sanitize;
 pub mod slot;
+#[cfg(test)]
+mod testing;
 pub mod timeout;
 
 use std::future::Future;

@@ -1,5 +1,8 @@
 //! Limits of a destination. They fail at once: nothing queues here.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

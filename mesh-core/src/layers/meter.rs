@@ -1,6 +1,9 @@
 //! The outermost Layer: sees each request once, ends it exactly once, also when the client goes away, and hands the
 //! record to every sink.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

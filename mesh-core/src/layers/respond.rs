@@ -1,5 +1,8 @@
 //! The only Layer that turns an error into a reply. Bodies, statuses, flags and details are Envoy's, as measured.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,6 +80,11 @@ impl LocalReply {
         response.extensions_mut().insert(IsLocal);
         response
     }
+}
+
+/// Whether a response is a [`LocalReply`] on its way up.
+pub(super) fn is_local(response: &Response) -> bool {
+    response.extensions().get::<IsLocal>().is_some()
 }
 
 /// Marks a response that was made by [`LocalReply`].
@@ -213,7 +221,10 @@ impl Asked {
         if !headers.contains_key(SERVER) {
             headers.insert(SERVER, self.server.clone());
         }
-        if self.http1 && response.body().is_empty() && !response.headers().contains_key(CONTENT_LENGTH) {
+        // 1xx and 204 can't have a body, so Envoy gives them no length either.
+        let may_have_body = response.status() != StatusCode::NO_CONTENT && !response.status().is_informational();
+        let unsized_empty = response.body().is_empty() && !response.headers().contains_key(CONTENT_LENGTH);
+        if self.http1 && may_have_body && unsized_empty {
             let (name, value) = if self.head && !self.grpc {
                 (TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
             } else {

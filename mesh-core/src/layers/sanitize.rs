@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{LocalReply, Request, Response, Upstream};
+use super::{LocalReply, Request, Response, Upstream, respond::is_local};
 use crate::decide::normalize_target;
 use crate::env::Env;
 use crate::error::Error;
@@ -184,7 +184,11 @@ impl<F: Future<Output = Result<Response, Error>>> Future for SanitizeFuture<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (mut response, ours) = match this.inner.project() {
-            InnerProj::Called { future } => (ready!(future.poll(cx))?, false),
+            InnerProj::Called { future } => {
+                let response = ready!(future.poll(cx))?;
+                let ours = is_local(&response);
+                (response, ours)
+            }
             InnerProj::Refused { response } => (response.take().expect("invariant: polled once to the end"), true),
         };
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS && *this.upgrade;
