@@ -4,6 +4,8 @@
 
 #[path = "http/headers.rs"]
 mod headers;
+#[path = "http/http2.rs"]
+mod http2;
 #[path = "http/local_replies.rs"]
 mod local_replies;
 #[path = "http/mesh.rs"]
@@ -16,5 +18,9 @@ mod paths;
 mod redirects;
 #[path = "http/row.rs"]
 mod row;
+#[path = "http/timeouts.rs"]
+mod timeouts;
+#[path = "http/upgrades.rs"]
+mod upgrades;
 #[path = "http/upstream.rs"]
 mod upstream;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
-use http::{Method, Request as HttpRequest, StatusCode, Uri};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderValue};
+use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -81,7 +81,8 @@ impl Exchanges {
 
     pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Answer, Error> {
         let _in_flight = self.0.drain.enter();
-        let (request, _) = incoming(request);
+        let (mut request, _) = incoming(request);
+        join_cookies(request.headers_mut());
         let (mut answer, _) = self.call(request).await?;
         answer.headers_mut().remove(CONNECTION);
         answer.extensions_mut().remove::<ReasonPhrase>();
@@ -148,6 +149,16 @@ fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<AtomicBool>>
         (Body::Stream(Box::pin(body)), Some(complete))
     };
     (http::Request::from_parts(head, body), received)
+}
+
+/// HTTP/2 may send a cookie header in parts; applications expect one line.
+fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if parts.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Makes a request that could not be parsed visible as what it is: no method, no path, an answer.

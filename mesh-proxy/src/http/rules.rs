@@ -189,7 +189,7 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Ve
         return Err(reply);
     }
     let (mut content_length, mut has_host) = (None, false);
-    let (mut chunked, mut expects, mut upgrade) = (false, false, method == b"CONNECT");
+    let (mut chunked, mut expects, mut asks_upgrade, mut websocket) = (false, false, false, false);
     for header in request.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         match header.name.len() {
@@ -201,7 +201,8 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Ve
                 has_host = true;
             }
             6 if is("expect") => expects |= header.value.eq_ignore_ascii_case(b"100-continue"),
-            7 if is("upgrade") => upgrade |= header.value.eq_ignore_ascii_case(b"websocket"),
+            7 if is("upgrade") => websocket |= header.value.eq_ignore_ascii_case(b"websocket"),
+            10 if is("connection") => asks_upgrade |= names_upgrade(header.value),
             14 if is("content-length") => {
                 let length = digits(header.value).filter(|_| content_length.is_none());
                 content_length = Some(length.ok_or_else(|| bad("http1.codec_error"))?);
@@ -218,6 +219,7 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Ve
     if !has_host && method != b"CONNECT" && !request.path.unwrap_or_default().contains("://") {
         return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
     }
+    let upgrade = method == b"CONNECT" || (asks_upgrade && websocket);
     let framing = match (content_length, chunked) {
         (Some(_), true) => return Err(bad("http1.content_length_and_chunked_not_allowed")),
         (_, true) => Framing::Chunked,
@@ -235,6 +237,11 @@ fn not_implemented() -> LocalReply {
     LocalReply::new(StatusCode::NOT_IMPLEMENTED, "Not Implemented", "http1.invalid_transfer_encoding")
         .flagged(Flag::Dpe)
         .closing()
+}
+
+/// Whether a `connection` header asks for an upgrade.
+pub(super) fn names_upgrade(value: &[u8]) -> bool {
+    value.split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 fn digits(value: &[u8]) -> Option<u64> {

@@ -9,13 +9,15 @@ use mesh_core::layers::MeterBody;
 use mesh_core::record::Cx;
 
 use super::exchange::{Answer, without_body};
+use super::rules::names_upgrade;
 
 /// The client's half of an upgrade that was asked for.
 pub(super) struct Tunnel(OnUpgrade);
 
 impl Tunnel {
     pub(super) fn asked_for(request: &mut HttpRequest<Incoming>) -> Option<Self> {
-        let asked = request.headers().get(UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let token = request.headers().get(UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let asked = token && request.headers().get_all(CONNECTION).iter().any(|v| names_upgrade(v.as_bytes()));
         asked.then(|| Self(hyper::upgrade::on(request)))
     }
 

@@ -144,6 +144,10 @@ impl<N: Net> UpstreamBody<N> {
             // A body shorter than announced is Envoy's protocol error.
             kind = ErrorKind::UpstreamProtocol;
         }
+        self.cut(kind)
+    }
+
+    fn cut(&self, kind: ErrorKind) -> Error {
         let row = kind.row();
         if let Some(flag) = Flag::from_name(row.flag) {
             self.cx.flag(flag);
@@ -167,6 +171,11 @@ impl<N: Net> HttpBody for UpstreamBody<N> {
                 Some(Err(error)) => {
                     this.lease = None;
                     Some(Err(this.broken(&error)))
+                }
+                // The codec takes a reset with NO_ERROR for the end, even where the rest of the body is missing.
+                None if !this.http1 && !this.incoming.is_end_stream() => {
+                    this.lease = None;
+                    Some(Err(this.cut(ErrorKind::RemoteReset)))
                 }
                 None => None,
             };

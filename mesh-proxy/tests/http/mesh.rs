@@ -124,7 +124,6 @@ pub(crate) struct Mesh {
     pub(crate) at: SocketAddr,
     pub(crate) drain: Drain,
     pub(crate) node: String,
-    pub(crate) proxy: Arc<Proxy<HostNet>>,
     records: UnboundedReceiver<RequestRecord>,
 }
 
@@ -168,7 +167,7 @@ impl Mesh {
                 }
             }
         });
-        Self { at, drain, node, proxy, records }
+        Self { at, drain, node, records }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {

@@ -25,10 +25,14 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) async fn read(io: &mut (impl AsyncRead + Unpin), to_head: bool) -> Self {
+        Self::read_next(io, &mut Vec::new(), to_head).await
+    }
+
+    /// One of several; `got` is what came after the one before.
+    pub(crate) async fn read_next(io: &mut (impl AsyncRead + Unpin), got: &mut Vec<u8>, to_head: bool) -> Self {
         let mut answer = Self::default();
-        let mut got = Vec::new();
         loop {
-            let head = take_until(io, &mut got, b"\r\n\r\n").await.expect("a response's head");
+            let head = take_until(io, got, b"\r\n\r\n").await.expect("a response's head");
             let (status, headers) = head.split_once("\r\n").unwrap();
             let status = status.strip_prefix("HTTP/1.1 ").expect("HTTP/1.1").to_owned();
             let headers: Vec<_> = headers.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
@@ -45,11 +49,12 @@ impl Answer {
         }
         let length = answer.header("content-length").map(|l| l.parse::<usize>().unwrap());
         if answer.header("transfer-encoding") == Some("chunked") {
-            answer.chunks(io, &mut got).await;
+            answer.chunks(io, got).await;
         } else {
-            while length.is_none_or(|l| got.len() < l) && io.read_buf(&mut got).await.unwrap_or(0) > 0 {}
+            while length.is_none_or(|l| got.len() < l) && io.read_buf(got).await.unwrap_or(0) > 0 {}
             answer.cut = length.is_some_and(|l| got.len() < l);
-            answer.body = String::from_utf8_lossy(&got).into_owned();
+            let body: Vec<u8> = got.drain(..length.unwrap_or(got.len()).min(got.len())).collect();
+            answer.body = String::from_utf8_lossy(&body).into_owned();
         }
         answer
     }
