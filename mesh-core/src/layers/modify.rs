@@ -2,6 +2,8 @@
 //! the plan's action, so that a route with nothing to do costs nothing.
 
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -2,6 +2,8 @@
 
 mod condition;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -4,6 +4,8 @@
 mod forward;
 mod hop;
 mod request_id;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::IpAddr;

@@ -3,6 +3,8 @@
 
 mod deadline;
 mod grpc;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -56,6 +56,10 @@ pub(super) fn clean_request(headers: &mut HeaderMap, seen: Seen) -> Result<(), L
     }
     let nominated = if seen.connection { nominated(headers)? } else { Vec::new() };
     if nominated.iter().any(|n| n == "host") {
+        // Naming it removes it, and without it there is nowhere to go.
+        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
+    }
+    if nominated.iter().any(|n| n == "host") {
         return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
     }
     let asks_upgrade = nominated.iter().any(|n| n == "upgrade");

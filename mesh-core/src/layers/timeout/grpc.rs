@@ -10,7 +10,13 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// read is left as it is, and the route's timeout counts.
 pub(super) fn apply(headers: &mut HeaderMap, route: Option<Duration>) -> Option<Duration> {
     let Some(asked) = headers.get(GRPC_TIMEOUT).and_then(|v| parse(v.as_bytes())) else { return route };
-    let timeout = route.map_or(asked, |cap| asked.min(cap));
+    // Zero is no limit of the client's.
+    let timeout = match route {
+        None if asked.is_zero() => return None,
+        Some(cap) if asked.is_zero() => cap,
+        Some(cap) => asked.min(cap),
+        None => asked,
+    };
     let text = format!("{}m", timeout.as_millis());
     let value = HeaderValue::try_from(text).expect("invariant: digits and a letter");
     headers.insert(GRPC_TIMEOUT, value);

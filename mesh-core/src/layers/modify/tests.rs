@@ -1,0 +1,149 @@
+use http::StatusCode;
+
+use super::*;
+use crate::layers::testing::{Seen, answer, call, context, get, route, scripted, status, with};
+use crate::matching::compile_rewrite_regex;
+use crate::snapshot::{DirectResponse, RedirectPath, RedirectPlan, Rewrite, RewritePath};
+
+fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOps {
+    let values = |list: &[(&str, &str)]| {
+        list.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValueTemplate::parse(v).unwrap())).collect()
+    };
+    HeaderOps { remove: remove.iter().map(|n| n.parse().unwrap()).collect(), set: values(set), add: values(add) }
+}
+
+fn layer(route: RoutePlan) -> ModifyLayer {
+    ModifyLayer::new(ModifyConfig { route: Arc::new(route), destination: 0 })
+}
+
+async fn sent(route: RoutePlan, request: Request) -> (Seen, Response) {
+    let (seen, inner) = scripted(vec![Ok(answer(200, &[("x-r", "up")]))]);
+    let response = call(&layer(route), inner, with(request, &context())).await.unwrap();
+    (seen, response)
+}
+
+fn to_destination(route: &mut RoutePlan, change: impl FnOnce(&mut WeightedCluster)) {
+    if let Action::Forward(clusters) = &mut route.action {
+        change(&mut clusters[0]);
+    }
+}
+
+#[tokio::test]
+async fn the_destinations_operations_come_before_the_routes() {
+    // L1
+    let mut plan = route();
+    plan.request_headers = ops(&[], &[("x-s", "route"), ("x-back", "route")], &[("x-a", "route")]);
+    to_destination(&mut plan, |d| d.request_headers = ops(&["x-back"], &[("x-s", "cluster")], &[("x-a", "cluster")]));
+    let (seen, _) = sent(plan, get("/", &[("x-back", "app")])).await;
+    assert_eq!(seen.lines("x-s"), ["route"]);
+    assert_eq!(seen.lines("x-a"), ["cluster", "route"]);
+    assert_eq!(seen.lines("x-back"), ["route"]);
+}
+
+#[tokio::test]
+async fn operations_of_one_level() {
+    // L2, L3, L4, L5
+    let mut plan = route();
+    plan.request_headers = ops(
+        &["x-r", "x-request-id"],
+        &[("x-set", "S"), ("x-none", "%REQ(nope)%"), ("x-text", "a%REQ(nope)%b%%"), ("x-code", "%RESPONSE_CODE%")],
+        &[("x-set", "A"), ("x-r", "new")],
+    );
+    plan.response_headers = ops(&[], &[("x-code", "%RESPONSE_CODE%"), ("x-q", "%REQ(x-q)%")], &[("x-r", "more")]);
+    let (seen, response) = sent(plan, get("/", &[("x-r", "old"), ("x-request-id", "i"), ("x-q", "asked")])).await;
+    for (name, wanted) in [
+        ("x-r", &["new"] as &[&str]),
+        ("x-set", &["S", "A"]),
+        ("x-none", &[]),
+        ("x-text", &["ab%"]),
+        ("x-code", &["0"]),
+        ("x-request-id", &[]),
+    ] {
+        assert_eq!(seen.lines(name), wanted, "{name}");
+    }
+    let lines: Vec<_> = response.headers().get_all("x-r").iter().collect();
+    assert_eq!(lines, ["up", "more"]);
+    assert_eq!(
+        (&response.headers()["x-code"], &response.headers()["x-q"]),
+        (&"200".parse().unwrap(), &"asked".parse().unwrap())
+    );
+    assert!(response.headers().contains_key("x-envoy-upstream-service-time"));
+}
+
+#[tokio::test]
+async fn rewrites() {
+    // K7, K8, K9, K10
+    let prefix = |len, to: &str| RewritePath::Prefix(len, to.into());
+    let regex = RewritePath::Regex(compile_rewrite_regex("b").unwrap(), "x".into());
+    for (path, from, wanted) in [
+        (prefix(4, "/"), "/foo/bar", "//bar"),
+        (prefix(4, "/"), "/foobar", "/bar"),
+        (prefix(4, "/"), "/foo?q", "/?q"),
+        (prefix(5, "/"), "/pre/x", "/x"),
+        (RewritePath::Full("/n".into()), "/a/b?q=1", "/n?q=1"),
+        (regex, "/abba?b", "/axxa?b"),
+    ] {
+        let mut plan = route();
+        plan.rewrite = Some(Rewrite { path: Some(path), authority: None });
+        let (seen, _) = sent(plan, get(from, &[])).await;
+        assert_eq!((&*seen.target(), &*seen.header(0, "x-envoy-original-path").unwrap()), (wanted, from));
+    }
+    let mut plan = route();
+    let authority = Some(HeaderValueTemplate::parse("b.example").unwrap());
+    plan.rewrite = Some(Rewrite { path: None, authority });
+    let (seen, _) = sent(plan, get("/", &[])).await;
+    assert_eq!(seen.lines("host"), ["b.example"]);
+    assert_eq!(seen.lines("x-envoy-original-host"), ["a.example"]);
+    assert_eq!(seen.header(0, "x-envoy-original-path"), None);
+}
+
+async fn answered(action: Action, target: &str, headers: &[(&str, &str)]) -> Response {
+    let mut plan = route();
+    plan.action = action;
+    plan.response_headers = ops(&[], &[("x-added", "1")], &[]);
+    let (seen, inner) = scripted(vec![Ok(status(200))]);
+    let cx = context();
+    let response = call(&layer(plan), inner, with(get(target, headers), &cx)).await.unwrap();
+    assert_eq!((seen.count(), &**cx.details.get().unwrap()), (0, "direct_response"));
+    assert_eq!(response.headers()["x-added"], "1");
+    assert!(!response.headers().contains_key("x-envoy-upstream-service-time"));
+    response
+}
+
+#[tokio::test]
+async fn redirects() {
+    // J4, J5, J6, J7, J9, J15
+    let none = || RedirectPlan { code: StatusCode::FOUND, scheme: None, authority: None, port: None, path: None };
+    let full = |to: &str| Some(RedirectPath::Full(to.into()));
+    for (plan, headers, wanted) in [
+        (RedirectPlan { path: full("/n"), ..none() }, &[] as &[_], "http://a.example/n?q=1"),
+        (RedirectPlan { path: full("/n?z=1"), ..none() }, &[], "http://a.example/n?z=1"),
+        (
+            RedirectPlan { path: Some(RedirectPath::Prefix(3, "/n".into())), ..none() },
+            &[],
+            "http://a.example/n/rest?q=1",
+        ),
+        (RedirectPlan { authority: Some("h.example".into()), ..none() }, &[], "http://h.example/r1/rest?q=1"),
+        (RedirectPlan { scheme: Some("https".into()), ..none() }, &[], "https://a.example/r1/rest?q=1"),
+        (none(), &[("x-forwarded-proto", "https")], "https://a.example/r1/rest?q=1"),
+    ] {
+        let response = answered(Action::Redirect(plan), "/r1/rest?q=1", headers).await;
+        assert_eq!(response.status(), 302);
+        assert_eq!(response.headers()["location"], wanted);
+        assert!(response.body().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn direct_responses() {
+    // J1, J3
+    let direct = |status, body| Action::Direct(DirectResponse { status, body: Bytes::from_static(body) });
+    let response = answered(direct(StatusCode::OK, b"hi"), "/", &[]).await;
+    assert_eq!(
+        (&response.headers()["content-type"], &response.headers()["content-length"]),
+        (&"text/plain".parse().unwrap(), &"2".parse().unwrap())
+    );
+    assert!(!response.headers().contains_key("location"));
+    let response = answered(direct(StatusCode::NOT_MODIFIED, b""), "/p?q", &[]).await;
+    assert_eq!(response.headers()["location"], "http://a.example/p?q");
+}
