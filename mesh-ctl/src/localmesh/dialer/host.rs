@@ -90,6 +90,8 @@ impl Host {
                     lines.show(show);
                 }
                 self.wait_for_the_rest();
+                // Before `requests`, whose end tells `meshctl down` that everything has gone.
+                self.listeners.clear();
                 let code = end.exit_status().or_else(|| end.terminating_signal().map(|signal| 128 + signal));
                 return Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
             }
