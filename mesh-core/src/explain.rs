@@ -5,6 +5,7 @@
 
 mod hop;
 mod miss;
+mod policies;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
+
+pub use policies::Policy;
 
 use crate::compile::compile;
 use crate::decide::Detected;
@@ -84,6 +87,9 @@ pub struct Hop {
     /// Retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Decided>,
+    /// What else the route does: faults, mirrors, limits, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
     /// Destinations with their shares.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<Target>,
@@ -133,6 +139,9 @@ pub struct Target {
     /// Balancer and the DestinationRule that says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balancer: Option<Decided>,
+    /// What else the cluster does: connect timeout, limits, ejection, TLS, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
     /// Candidates: `address pod`.
     pub endpoints: Vec<String>,
     /// Why nothing can be sent there.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, miss};
+use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, miss, policies};
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, nearest_miss, normalize_target,
     rewrite_path,
@@ -131,6 +131,7 @@ impl Proxy<'_> {
         };
         hop.route = Some(Decided::new(&*route.name, &route.origin));
         hop.changes = changes(route, path, query);
+        hop.policies = policies::of_route(route);
         match &route.action {
             Action::Forward(clusters) => {
                 let timeout = route.timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
@@ -179,6 +180,7 @@ impl Proxy<'_> {
             cluster: Decided::new(&*c.cluster, &c.origin),
             share,
             balancer: None,
+            policies: Vec::new(),
             endpoints: Vec::new(),
             reply: None,
         };
@@ -193,6 +195,7 @@ impl Proxy<'_> {
             target.reply = Some(reply);
             return (target, None);
         };
+        target.policies = policies::of_cluster(plan);
         match &plan.source {
             EndpointSource::Service { .. } => {
                 target.balancer = Some(Decided::new(format!("{:?}", plan.balancer), &plan.policy_origin));

@@ -59,6 +59,8 @@ fn a_rule_with_its_changes() {
     assert_eq!(hop.timeout.as_ref().unwrap().value, "3s");
     assert_eq!(hop.timeout.as_ref().unwrap().field, "spec.http[0].timeout");
     assert_eq!(hop.clusters[0].endpoints, ["10.1.0.1:80 one-1"]);
+    let policy = |what: &str| hop.clusters[0].policies.iter().find(|p| p.what == what).map(|p| &*p.decided.value);
+    assert_eq!((policy("protocol"), policy("connectTimeout")), (Some("Http1"), Some("10s")));
     assert!(hop.explain_config_hash.len() == 16 && e.hops.len() == 2);
     assert!(e.to_string().contains("timeout       3s  (VirtualService a/one spec.http[0].timeout, one.yaml:5)"), "{e}");
     assert!(serde_json::to_value(&e).unwrap()["hops"][0]["explainConfigHash"].is_string());

@@ -58,6 +58,9 @@ fn hop_lines(f: &mut fmt::Formatter<'_>, hop: &Hop) -> fmt::Result {
             writeln!(f, "   {what:<13} {d}")?;
         }
     }
+    for p in &hop.policies {
+        writeln!(f, "   {:<13} {}", p.what, p.decided)?;
+    }
     for change in &hop.changes {
         writeln!(f, "   change        {change}")?;
     }
@@ -65,6 +68,9 @@ fn hop_lines(f: &mut fmt::Formatter<'_>, hop: &Hop) -> fmt::Result {
         writeln!(f, "   cluster       {:.1}% {}", c.share, c.cluster)?;
         if let Some(b) = &c.balancer {
             writeln!(f, "     balancer    {b}")?;
+        }
+        for p in &c.policies {
+            writeln!(f, "     {:<11} {}", p.what, p.decided)?;
         }
         for e in &c.endpoints {
             writeln!(f, "     endpoint    {e}")?;
