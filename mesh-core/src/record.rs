@@ -1,6 +1,8 @@
 //! What is known about one request or connection: [`Cx`] is filled while it runs; when it ends, exactly once, it becomes a
 //! [`RequestRecord`] that every sink reads (metrics, access log; later spans, denial records, tap and graph).
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -9,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Method, StatusCode, Version};
+
+pub use tls::{PeerCertificate, TlsInfo};
 
 use crate::api::ContentHash;
 use crate::snapshot::{ClusterPlan, Direction, Endpoint, RoutePlan};
@@ -24,6 +28,8 @@ pub struct ConnInfo {
     pub local: SocketAddr,
     /// SNI of a TLS connection; empty: none.
     pub sni: Arc<str>,
+    /// TLS that this proxy terminated.
+    pub tls: Option<Arc<TlsInfo>>,
 }
 
 /// Envoy's response flags, as a set of bits in [`Cx::flags`]. Printed in the order in which Envoy prints them.

@@ -11,6 +11,7 @@ mod dump;
 mod endpoints;
 mod listener;
 mod route;
+mod tls;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,6 +26,10 @@ pub use listener::{Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathN
 pub use route::{
     Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
+};
+pub use tls::{
+    CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, PeerNames, ProxyHeader, SecretRef, Sni,
+    TlsParameters, TlsVersion, TunnelPlan, UpstreamTls,
 };
 
 use crate::api::{ContentHash, Key, MeshConfig, Object, Origin};

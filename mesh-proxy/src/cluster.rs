@@ -98,20 +98,6 @@ impl<N: Net> Runtime<N> {
         });
     }
 
-    /// Connects to a member of a cluster; the error says what a client is to be told.
-    ///
-    /// # Errors
-    /// [`ErrorKind::ConnectTimeout`] after the plan's time, else [`ErrorKind::ConnectFailure`].
-    pub async fn connect(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
-        let options = self.options(&plan.source);
-        let connecting = self.net.connect(member.endpoint().address, options);
-        match tokio::time::timeout(plan.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(error))),
-            Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
-        }
-    }
-
     /// Picks an endpoint of a cluster for one request or connection.
     ///
     /// # Errors
@@ -136,7 +122,7 @@ impl<N: Net> Runtime<N> {
     }
 
     /// Connections to the own application leave from an address that capture lets through, as Istio's do.
-    fn options(&self, source: &EndpointSource) -> ConnectOptions {
+    pub(crate) fn options(&self, source: &EndpointSource) -> ConnectOptions {
         match source {
             EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
                 let source = self.app.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
@@ -179,21 +165,6 @@ impl<N: Net> Runtime<N> {
 
 /// Addresses that are remembered for a passthrough cluster before the unused ones are forgotten.
 const MAX_DIALLED: usize = 1024;
-
-/// The operating system's error in Envoy's words.
-#[derive(Debug)]
-struct DelayedConnect(std::io::Error);
-
-impl std::fmt::Display for DelayedConnect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = self.0.to_string();
-        // Rust appends the number, Envoy does not.
-        let words = text.split(" (os error").next().unwrap_or_default();
-        write!(f, "delayed connect error: {words}")
-    }
-}
-
-impl std::error::Error for DelayedConnect {}
 
 /// One cluster's endpoints and counters.
 pub struct Cluster<N: Net> {

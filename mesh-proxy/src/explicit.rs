@@ -9,6 +9,7 @@ use mesh_core::record::ConnInfo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::detect::Prefixed;
+use crate::dial::Link;
 use crate::listener::{Engine, Route, Shared, split_authority};
 use crate::net::Net;
 
@@ -29,7 +30,7 @@ where
             Head::Connect(authority, length) => break (authority, length),
             Head::Partial => return refuse(&mut stream, "431 Request Header Fields Too Large").await,
             Head::Other => {
-                let stream = Prefixed::new(bytes.freeze(), stream);
+                let stream = Link::Plain(Prefixed::new(bytes.freeze(), stream));
                 return shared.http.serve(stream, Arc::new(conn), Route::ByAuthority, drain).await;
             }
         }

@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod detect;
+pub mod dial;
 pub mod discovery;
 pub mod dns;
 pub mod drain;

@@ -18,6 +18,7 @@ use mesh_core::snapshot::{Direction, Endpoint, ListenerPlan, Snapshot, TcpPlan};
 use self::sniffing::{Sniffed, sniffing};
 use crate::admin::ClusterEndpoints;
 use crate::detect::Prefixed;
+use crate::dial::Link;
 use crate::drain::Drain;
 use crate::net::{Net, Stream};
 use crate::tcp::{self, Connected, Finish, Tools, Upstreams};
@@ -103,6 +104,11 @@ pub(crate) fn split_authority(authority: &str, default_port: u16) -> Option<(&st
     }
 }
 
+/// The host of an authority, without port and brackets.
+pub(crate) fn host_of(authority: &str) -> &str {
+    split_authority(authority, 0).map_or(authority, |(host, _)| host)
+}
+
 /// Serves HTTP on connections that were decided to be HTTP: the stack.
 pub trait HttpServer<S>: Send + Sync + 'static {
     /// Serves one connection until it ends. Each request loads the snapshot in force, counts itself in `drain`, and while
@@ -111,7 +117,7 @@ pub trait HttpServer<S>: Send + Sync + 'static {
 }
 
 /// The HTTP half of a proxy. It also keeps the endpoints and balances over them, for TCP streams too.
-pub trait Engine<S>: HttpServer<Prefixed<S>> + Upstreams<S> {
+pub trait Engine<S>: HttpServer<Link<Prefixed<S>>> + Upstreams<S> {
     /// Brings a plan into force: builds services for what is new. When it returns, new requests of every worker use it.
     /// Clusters that are not in the plan are forgotten with their endpoints.
     fn activate(&self, snapshot: &Arc<Snapshot>);
@@ -166,7 +172,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
                 _ => return,
             },
         };
-        let conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into() };
+        let conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
         let route = match door {
             Door::Outbound => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
@@ -198,7 +204,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         }
         let conn = Arc::new(conn);
         match decide_connection(listener, &facts) {
-            ConnDecision::Http(_) => self.http.serve(sniffed.stream, conn, route, drain).await,
+            ConnDecision::Http(_) => self.http.serve(Link::Plain(sniffed.stream), conn, route, drain).await,
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
                 let _in_flight = drain.enter();

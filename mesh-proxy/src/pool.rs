@@ -19,22 +19,28 @@ use mesh_core::snapshot::{ClusterPlan, UpstreamProtocol};
 use parking_lot::Mutex;
 
 use crate::cluster::{Cluster, Runtime};
+use crate::dial::ConnKey;
 use crate::net::Net;
 
 /// Idle connections kept for each endpoint and worker; the oldest goes when there are more.
 const MAX_IDLE: usize = 256;
+/// Shared connections of different keys (server names, clients named in a PROXY header) for each endpoint and worker.
+const MAX_SHARED: usize = 64;
 
 /// One worker's connections to one endpoint. The mutexes are never contended: one thread uses a shard, and nothing waits
 /// while it holds one.
 #[derive(Default)]
 pub(crate) struct Shard {
     idle: Mutex<Vec<h1::Connection>>,
-    h2: Mutex<Option<h2::Connection>>,
+    h2: Mutex<Vec<(ConnKey, h2::Connection)>>,
 }
 
 impl Shard {
-    fn take(&self) -> Option<h1::Connection> {
-        self.idle.lock().pop()
+    fn take(&self, key: ConnKey) -> Option<h1::Connection> {
+        let mut idle = self.idle.lock();
+        // All of one key, as nearly always, makes this a pop.
+        let newest = idle.iter().rposition(|c| c.key() == key)?;
+        Some(idle.remove(newest))
     }
 
     fn put(&self, connection: h1::Connection) {
@@ -44,6 +50,20 @@ impl Shard {
         }
         idle.push(connection);
     }
+
+    fn shared(&self, key: ConnKey) -> Option<h2::Connection> {
+        self.h2.lock().iter().find(|(k, _)| *k == key).map(|(_, c)| c.clone())
+    }
+
+    /// Replaces the shared connection of a key.
+    fn share(&self, key: ConnKey, connection: Option<h2::Connection>) {
+        let mut all = self.h2.lock();
+        all.retain(|(k, c)| *k != key && !c.is_closed());
+        if all.len() >= MAX_SHARED {
+            all.remove(0);
+        }
+        all.extend(connection.map(|c| (key, c)));
+    }
 }
 
 /// Where the requests of one cluster go.
@@ -51,6 +71,16 @@ pub(crate) struct Destination<N: Net> {
     pub(crate) runtime: Arc<Runtime<N>>,
     pub(crate) cluster: Arc<Cluster<N>>,
     pub(crate) plan: Arc<ClusterPlan>,
+}
+
+impl<N: Net> Destination<N> {
+    /// For whom a connection for this request is made, and what others it may share with. The authority matters to TLS
+    /// only.
+    fn whom(&self, request: &Request) -> Option<Box<str>> {
+        self.plan.tls.as_ref()?;
+        let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok());
+        host.or(request.uri().authority().map(http::uri::Authority::as_str)).map(Into::into)
+    }
 }
 
 /// Sends one request to one endpoint of the cluster.

@@ -18,12 +18,13 @@ use tokio::time::Instant;
 
 use self::relay::{End, relay};
 use crate::detect::Prefixed;
+use crate::dial::Link;
 use crate::net::Stream;
 
 /// A connection to an endpoint; the endpoint counts it as active until `guard` is dropped.
 pub struct Upstream<S> {
     /// The connection.
-    pub stream: S,
+    pub stream: Link<S>,
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
     /// Held while it is used.
@@ -54,7 +55,7 @@ pub(crate) struct Connected<S> {
     cluster: Arc<ClusterPlan>,
     endpoint: Arc<Endpoint>,
     local: Option<SocketAddr>,
-    pub(crate) stream: Prefixed<S>,
+    pub(crate) stream: Prefixed<Link<S>>,
     _guard: Box<dyn Send + Sync>,
 }
 

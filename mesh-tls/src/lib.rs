@@ -2,19 +2,37 @@
 //!
 //! Workloads are named by [`SpiffeId`]s. Keys and certificates come through three traits, so that who issues them and
 //! where they are kept is the binary's choice: [`CertSource`] (the own identity, rotated), [`CertSigner`] (a CA),
-//! [`SecretSource`] (materials that configuration names, such as a gateway's `credentialName`). Private keys are never
+//! [`SecretSource`] (materials that configuration names, such as a gateway's `credentialName`). [`Acceptor`] and
+//! [`Connector`] speak TLS over any byte stream, as a plan of `mesh-core` says. Private keys are never
 //! part of resources, plans or logs: plans hold a [`SecretRef`], and [`PrivateKey`] can't be printed.
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod connect;
+mod error;
+mod follow;
+mod material;
+mod peer;
+mod secrets;
 mod spiffe;
+mod stream;
+mod suites;
+mod verify;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use accept::Acceptor;
+pub use connect::{Carries, Connector};
+pub use error::TlsError;
+pub use material::{Identity, Material, Roots};
+pub use mesh_core::snapshot::SecretRef;
+pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use spiffe::{SpiffeId, SpiffeIdError};
+pub use stream::TlsStream;
 
 /// A private key in PEM form. It is neither printed nor compared.
 #[derive(Clone)]
@@ -53,39 +71,6 @@ pub struct WorkloadCert {
     pub not_after: SystemTime,
 }
 
-/// Name of key material that configuration refers to.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum SecretRef {
-    /// `credentialName`: a Secret in the proxy's own namespace.
-    Credential {
-        /// Namespace of the proxy.
-        namespace: Arc<str>,
-        /// Name of the Secret.
-        name: Arc<str>,
-    },
-    /// Files beside the proxy: certificate chain, key, and trusted roots where given.
-    Files {
-        /// `serverCertificate` or `clientCertificate`.
-        certificate: Arc<str>,
-        /// `privateKey`.
-        key: Arc<str>,
-        /// `caCertificates`.
-        roots: Option<Arc<str>>,
-    },
-}
-
-/// Why key material is not there.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SecretError(pub String);
-
-impl fmt::Display for SecretError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for SecretError {}
-
 /// The proxy's own identity, kept fresh.
 pub trait CertSource: Send + Sync + 'static {
     /// The certificate now in force; `None` until the first one is there: nothing may be served then.
@@ -105,8 +90,5 @@ pub trait CertSigner: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<String>, SecretError>> + Send;
 }
 
-/// Key material by reference.
-pub trait SecretSource: Send + Sync + 'static {
-    /// Certificate chain, key and roots of a reference.
-    fn get(&self, secret: &SecretRef) -> impl Future<Output = Result<Arc<WorkloadCert>, SecretError>> + Send;
-}
+#[cfg(test)]
+mod tests;

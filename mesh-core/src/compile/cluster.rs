@@ -212,6 +212,9 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
             | None => Balancer::LeastRequest,
         },
         connect_timeout: timeout.map_or(input.defaults.connect_timeout, |(t, _)| t),
+        tls: None,
+        proxy_header: None,
+        tunnel: None,
         service: service.hostname.clone(),
         service_name: short_name(service),
         service_namespace: service.namespace.clone(),
@@ -291,6 +294,9 @@ pub(super) fn special(
         protocol,
         balancer: Balancer::default(),
         connect_timeout: defaults.connect_timeout,
+        tls: None,
+        proxy_header: None,
+        tunnel: None,
         service: "".into(),
         service_name: "".into(),
         service_namespace: "".into(),
@@ -310,6 +316,9 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         protocol,
         balancer,
         connect_timeout,
+        tls,
+        proxy_header,
+        tunnel,
         service,
         service_name,
         service_namespace,
@@ -320,7 +329,8 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         hash: _,
     } = &plan;
     let labels = (service, service_name, service_namespace, external, subset);
-    plan.hash = hash_debug(&(name, source, protocol, balancer, connect_timeout, labels));
+    let hops = (tls.as_ref().map(|t| t.hash), proxy_header, tunnel);
+    plan.hash = hash_debug(&(name, source, protocol, balancer, connect_timeout, hops, labels));
     plan
 }
 

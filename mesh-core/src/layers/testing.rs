@@ -47,6 +47,7 @@ pub(super) fn context_from(peer: &str) -> Arc<Cx> {
         peer: peer.parse().unwrap(),
         local: "10.96.0.1:80".parse().unwrap(),
         sni: "".into(),
+        tls: None,
     };
     Arc::new(Cx::new(Arc::new(conn), ContentHash(1)))
 }

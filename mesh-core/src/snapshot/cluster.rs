@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Provenance;
+use super::{Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
 use crate::api::ContentHash;
 
 /// Where a cluster's endpoints come from.
@@ -79,6 +79,12 @@ pub struct ClusterPlan {
     pub balancer: Balancer,
     /// TCP connect timeout.
     pub connect_timeout: Duration,
+    /// TLS to the endpoints; `None`: plaintext.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// PROXY header to send first.
+    pub proxy_header: Option<ProxyHeader>,
+    /// Tunnel for byte streams.
+    pub tunnel: Option<Arc<TunnelPlan>>,
     /// Service host for metrics labels (`destination_service`); empty for passthrough clusters.
     pub service: Arc<str>,
     /// Service name for metrics labels.

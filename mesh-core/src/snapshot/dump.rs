@@ -1,6 +1,8 @@
 //! A snapshot as JSON, for the config dump. Each struct is taken apart completely, so that a new field of a plan does
 //! not compile until it has its place here.
 
+mod tls;
+
 use std::time::Duration;
 
 use serde_json::{Map as Object, Value, json};
@@ -299,6 +301,9 @@ fn cluster(plan: &ClusterPlan) -> Value {
         protocol,
         balancer,
         connect_timeout,
+        tls,
+        proxy_header,
+        tunnel,
         service,
         service_name,
         service_namespace,
@@ -314,6 +319,9 @@ fn cluster(plan: &ClusterPlan) -> Value {
         "protocol": format!("{protocol:?}"),
         "loadBalancer": format!("{balancer:?}"),
         "connectTimeout": duration(Some(*connect_timeout)),
+        "tls": tls.as_ref().map(|t| tls::upstream(t)),
+        "proxyProtocol": proxy_header.map(|v| format!("{v:?}")),
+        "tunnel": tunnel.as_ref().map(|t| tls::tunnel(t)),
         "service": service,
         "serviceName": service_name,
         "serviceNamespace": service_namespace,

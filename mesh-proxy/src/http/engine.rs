@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Proxy, serve_connection};
 use crate::admin::ClusterEndpoints;
+use crate::dial::For;
 use crate::drain::Drain;
 use crate::listener::{Engine, HttpServer, Route};
 use crate::net::Net;
@@ -20,7 +21,7 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
     async fn open(&self, plan: &ClusterPlan, conn: &ConnInfo) -> Result<Upstream<N::Stream>, Error> {
         let cluster = self.runtime.cluster(&plan.name);
         let picked = self.runtime.pick(plan, &cluster, conn).await?;
-        let stream = self.runtime.connect(plan, picked.member()).await?;
+        let stream = self.runtime.dial(plan, picked.member(), For { conn, host: None }).await?;
         let endpoint = picked.member().endpoint().clone();
         Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
     }

@@ -14,6 +14,7 @@ use mesh_core::record::Cx;
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
 use super::{Destination, classify};
 use crate::cluster::{Active, Member};
+use crate::dial::{ConnKey, For};
 use crate::net::{Net, Stream};
 
 /// A connection that can take a request.
@@ -21,9 +22,15 @@ pub(super) struct Connection {
     sender: SendRequest<Body>,
     local: Arc<SocketAddr>,
     reused: bool,
+    key: ConnKey,
 }
 
 impl Connection {
+    /// What it may be used for.
+    pub(super) fn key(&self) -> ConnKey {
+        self.key
+    }
+
     /// Waits until the last exchange is wound up; `false`: it is closed.
     async fn is_usable(&mut self) -> bool {
         !self.sender.is_closed() && self.sender.ready().await.is_ok()
@@ -36,9 +43,11 @@ pub(super) async fn send<N: Net>(
     cx: Arc<Cx>,
     mut request: Request,
 ) -> Result<Response, Error> {
+    let host = to.whom(&request);
     let sending = prepare(&mut request);
     loop {
-        let mut connection = checkout(to, active.member()).await?;
+        let whom = For { conn: &cx.conn, host: host.as_deref() };
+        let mut connection = checkout(to, active.member(), whom).await?;
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
         let reused = connection.reused;
         match connection.sender.try_send_request(request).await {
@@ -82,13 +91,14 @@ fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
     }
 }
 
-async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>) -> Result<Connection, Error> {
-    while let Some(mut idle) = member.shard().take() {
+async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>, whom: For<'_>) -> Result<Connection, Error> {
+    let key = ConnKey::of(&to.plan, whom);
+    while let Some(mut idle) = member.shard().take(key) {
         if idle.is_usable().await {
             return Ok(idle);
         }
     }
-    let stream = to.runtime.connect(&to.plan, member).await?;
+    let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let local = stream.local_addr().ok();
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
     let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(lost)?;
@@ -98,5 +108,5 @@ async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>) -> Resul
         }
     });
     let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
-    Ok(Connection { sender, local, reused: false })
+    Ok(Connection { sender, local, reused: false, key })
 }

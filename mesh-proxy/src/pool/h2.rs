@@ -15,6 +15,7 @@ use mesh_core::record::Cx;
 use super::body::{Lease, UpstreamBody};
 use super::{Destination, classify};
 use crate::cluster::{Active, Member};
+use crate::dial::{ConnKey, For};
 use crate::net::{Net, Stream};
 
 /// Flow-control window of a stream, as Envoy's default.
@@ -28,22 +29,31 @@ pub(super) struct Connection {
     reused: bool,
 }
 
+impl Connection {
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
 pub(super) async fn send<N: Net>(
     to: &Destination<N>,
     active: Active<N>,
     cx: Arc<Cx>,
     mut request: Request,
 ) -> Result<Response, Error> {
+    let host = to.whom(&request);
     prepare(&mut request)?;
     loop {
-        let mut connection = checkout(to, active.member()).await?;
+        let whom = For { conn: &cx.conn, host: host.as_deref() };
+        let key = ConnKey::of(&to.plan, whom);
+        let mut connection = checkout(to, active.member(), (key, whom)).await?;
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
         let reused = connection.reused;
         match connection.sender.try_send_request(request).await {
             Ok(response) => return Ok(response.map(|i| UpstreamBody::wrap(i, Lease::shared(active), cx))),
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) if reused => {
-                    *active.member().shard().h2.lock() = None;
+                    active.member().shard().share(key, None);
                     request = unsent;
                 }
                 Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
@@ -70,16 +80,19 @@ fn prepare(request: &mut Request) -> Result<(), Error> {
     Ok(())
 }
 
-async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>) -> Result<Connection, Error> {
-    let known = member.shard().h2.lock().clone();
-    if let Some(mut known) = known
+async fn checkout<N: Net>(
+    to: &Destination<N>,
+    member: &Arc<Member<N>>,
+    (key, whom): (ConnKey, For<'_>),
+) -> Result<Connection, Error> {
+    if let Some(mut known) = member.shard().shared(key)
         && !known.sender.is_closed()
         && known.sender.ready().await.is_ok()
     {
         known.reused = true;
         return Ok(known);
     }
-    let stream = to.runtime.connect(&to.plan, member).await?;
+    let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let local = stream.local_addr().ok();
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
     let (sender, connection) = Builder::new(TokioExecutor::new())
@@ -96,6 +109,6 @@ async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>) -> Resul
     });
     let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
     let connection = Connection { sender, local, reused: false };
-    *member.shard().h2.lock() = Some(connection.clone());
+    member.shard().share(key, Some(connection.clone()));
     Ok(connection)
 }

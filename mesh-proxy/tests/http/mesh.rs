@@ -161,7 +161,7 @@ impl Mesh {
             let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
             async move {
                 while let Ok((stream, peer)) = listener.accept().await {
-                    let conn = Arc::new(ConnInfo { direction, peer, local, sni: "".into() });
+                    let conn = Arc::new(ConnInfo { direction, peer, local, sni: "".into(), tls: None });
                     let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
                     tokio::spawn(async move { proxy.serve(stream, conn, route, drain).await });
                 }

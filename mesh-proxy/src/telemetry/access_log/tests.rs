@@ -19,6 +19,7 @@ fn cx() -> Cx {
         peer: addr("127.0.0.1:37450"),
         local: addr("127.0.0.1:20001"),
         sni: "".into(),
+        tls: None,
     };
     Cx::new(Arc::new(conn), ContentHash(0xab))
 }

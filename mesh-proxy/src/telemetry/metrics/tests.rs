@@ -41,6 +41,9 @@ fn cluster() -> Arc<ClusterPlan> {
         protocol: UpstreamProtocol::Http1,
         balancer: Balancer::LeastRequest,
         connect_timeout: Duration::from_secs(10),
+        tls: None,
+        proxy_header: None,
+        tunnel: None,
         service: "reviews.default.svc.cluster.local".into(),
         service_name: "reviews".into(),
         service_namespace: "default".into(),
@@ -58,6 +61,7 @@ fn record(direction: Direction, http: bool) -> RequestRecord {
         peer: "10.244.0.7:5000".parse().unwrap(),
         local: "10.96.0.1:9080".parse().unwrap(),
         sni: "".into(),
+        tls: None,
     };
     RequestRecord {
         start: SystemTime::UNIX_EPOCH,

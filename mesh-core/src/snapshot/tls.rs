@@ -1,0 +1,216 @@
+//! TLS as a plan says it: which key material, by reference, and what is expected of the peer. Keys and certificates
+//! themselves are never here: mesh-tls resolves a [`SecretRef`] when a connection needs it.
+
+use std::sync::Arc;
+
+use super::Provenance;
+use crate::api::ContentHash;
+
+/// Name of key material that configuration refers to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum SecretRef {
+    /// `credentialName`: certificate and key of a Secret in the proxy's own namespace.
+    Credential {
+        /// Namespace of the proxy.
+        namespace: Arc<str>,
+        /// Name of the Secret.
+        name: Arc<str>,
+    },
+    /// Authorities, and a revocation list if there is one, of the Secret `NAME-cacert`, else of `NAME`.
+    CredentialRoots {
+        /// Namespace of the proxy.
+        namespace: Arc<str>,
+        /// Name of the Secret, without `-cacert`.
+        name: Arc<str>,
+    },
+    /// `configmap://NAME`: authorities in a ConfigMap.
+    ConfigMapRoots {
+        /// Namespace of the ConfigMap.
+        namespace: Arc<str>,
+        /// Name of the ConfigMap.
+        name: Arc<str>,
+    },
+    /// Files beside the proxy with a certificate chain and its key.
+    Files {
+        /// `serverCertificate` or `clientCertificate`.
+        certificate: Arc<str>,
+        /// `privateKey`.
+        key: Arc<str>,
+    },
+    /// A file beside the proxy with authorities.
+    RootsFile {
+        /// `caCertificates`; `None`: the system's.
+        roots: Option<Arc<str>>,
+        /// `caCrl`.
+        crl: Option<Arc<str>>,
+    },
+    /// The workload's own certificate and key, issued by the mesh.
+    Workload,
+    /// The mesh's authorities.
+    MeshRoots,
+}
+
+impl SecretRef {
+    /// The operating system's authorities.
+    pub const SYSTEM: Self = Self::RootsFile { roots: None, crl: None };
+}
+
+impl std::fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Credential { namespace, name } => write!(f, "Secret {namespace}/{name}"),
+            Self::CredentialRoots { namespace, name } => write!(f, "authorities of Secret {namespace}/{name}"),
+            Self::ConfigMapRoots { namespace, name } => write!(f, "authorities of ConfigMap {namespace}/{name}"),
+            Self::Files { certificate, key } => write!(f, "files {certificate} and {key}"),
+            Self::RootsFile { roots, crl } => {
+                f.write_str(roots.as_deref().unwrap_or("the system's authorities"))?;
+                crl.as_ref().map_or(Ok(()), |crl| write!(f, " with {crl}"))
+            }
+            Self::Workload => f.write_str("the workload's certificate"),
+            Self::MeshRoots => f.write_str("the mesh's authorities"),
+        }
+    }
+}
+
+/// A TLS version that is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// Limits of what is negotiated.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TlsParameters {
+    /// Lowest version.
+    pub min: TlsVersion,
+    /// Highest version; below `min`: no handshake can succeed.
+    pub max: TlsVersion,
+    /// OpenSSL names of the TLS 1.2 cipher suites, preferred first; empty: all safe ones. TLS 1.3's can't be chosen.
+    pub cipher_suites: Vec<Arc<str>>,
+    /// Names of the key exchange groups, preferred first; empty: all, X25519MLKEM768 first.
+    pub curves: Vec<Arc<str>>,
+}
+
+impl Default for TlsParameters {
+    fn default() -> Self {
+        Self { min: TlsVersion::V1_2, max: TlsVersion::V1_3, cipher_suites: Vec::new(), curves: Vec::new() }
+    }
+}
+
+/// Server name that a client sends.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Sni {
+    /// The request's authority, without the port; for bytes this name.
+    Host(Arc<str>),
+    /// This one.
+    Name(Arc<str>),
+}
+
+/// Names that a peer's certificate must have.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum PeerNames {
+    /// Any: its chain is enough.
+    Any,
+    /// The request's authority, without the port; for bytes this name.
+    Host(Arc<str>),
+    /// One of these: DNS names or URIs.
+    OneOf(Vec<Arc<str>>),
+}
+
+/// TLS towards an upstream (`DestinationRule.trafficPolicy.tls`).
+#[derive(Clone, PartialEq, Debug)]
+pub struct UpstreamTls {
+    /// `SIMPLE`, `MUTUAL` or `ISTIO_MUTUAL`.
+    pub mode: &'static str,
+    /// Client certificate; `None`: none is shown.
+    pub identity: Option<SecretRef>,
+    /// Authorities that may sign the server's certificate.
+    pub roots: SecretRef,
+    /// Server name to send.
+    pub sni: Sni,
+    /// What the server's certificate must name.
+    pub names: PeerNames,
+    /// `insecureSkipVerify` is not set.
+    pub verify: bool,
+    /// Protocols to offer, preferred first.
+    pub alpn: Vec<Arc<str>>,
+    /// Limits.
+    pub parameters: TlsParameters,
+    /// The field that says so.
+    pub origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// Whether a server asks its clients for certificates.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ClientCertificate {
+    /// It does not ask (`SIMPLE`).
+    #[default]
+    None,
+    /// It asks, and verifies one that is shown (`OPTIONAL_MUTUAL`).
+    Optional,
+    /// It refuses clients without (`MUTUAL`).
+    Required,
+}
+
+/// TLS that a gateway terminates (`Gateway.servers[].tls`).
+#[derive(Clone, PartialEq, Debug)]
+pub struct DownstreamTls {
+    /// Certificates, of which the client gets the one that it can verify: at most one for each kind of key.
+    pub certificates: Vec<SecretRef>,
+    /// Client certificates.
+    pub client: ClientCertificate,
+    /// Authorities that may sign clients' certificates; `None`: none.
+    pub roots: Option<SecretRef>,
+    /// Names, one of which a client's certificate must have; empty: any.
+    pub names: Vec<Arc<str>>,
+    /// Base64 SHA-256 of public keys. With `hashes`: one of either list must match; both empty: any.
+    pub spki: Vec<Arc<str>>,
+    /// Hexadecimal SHA-256 of certificates.
+    pub hashes: Vec<Arc<str>>,
+    /// `insecureSkipVerify` is not set: a client certificate that is shown must hold.
+    pub verify: bool,
+    /// Protocols in the order of preference.
+    pub alpn: Vec<Arc<str>>,
+    /// Limits.
+    pub parameters: TlsParameters,
+    /// The field that says so.
+    pub origin: Provenance,
+    /// Hash over all of it.
+    pub hash: ContentHash,
+}
+
+/// Version of the PROXY protocol's header.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ProxyHeader {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// A tunnel through the endpoint (`DestinationRule.trafficPolicy.tunnel`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TunnelPlan {
+    /// `POST` instead of `CONNECT`.
+    pub post: bool,
+    /// `HOST:PORT` at the far end.
+    pub target: Arc<str>,
+}
+
+/// TLS 1.2 cipher suites that can be chosen, by their OpenSSL names.
+pub const CIPHER_SUITES: [&str; 6] = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+];
+
+/// Key exchange groups that can be chosen.
+pub const ECDH_CURVES: [&str; 4] = ["X25519MLKEM768", "X25519", "P-256", "P-384"];

@@ -1,0 +1,157 @@
+//! The client's side.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mesh_core::record::PeerCertificate;
+use mesh_core::snapshot::{PeerNames, SecretRef, Sni, UpstreamTls};
+use rustls::ClientConfig;
+use rustls::sign::SingleCertAndKey;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::follow::{Following, Materials, Now};
+use crate::verify::ChainVerifier;
+use crate::{SecretSource, TlsError, TlsStream, suites};
+
+/// What a connection is going to carry: what it offers where the plan names no protocols.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carries {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes: no protocol is offered.
+    Bytes,
+}
+
+/// Originates TLS as a plan says. Build it once and keep it, as an [`crate::Acceptor`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use mesh_core::snapshot::{PeerNames, Provenance, SecretRef, Sni, TlsParameters, UpstreamTls};
+/// use mesh_tls::{Connector, Secrets};
+///
+/// let plan = UpstreamTls {
+///     mode: "SIMPLE",
+///     identity: None,
+///     roots: SecretRef::SYSTEM,
+///     sni: Sni::Host("example.com".into()),
+///     names: PeerNames::Host("example.com".into()),
+///     verify: true,
+///     alpn: vec![],
+///     parameters: TlsParameters::default(),
+///     origin: Provenance::default("an example"),
+///     hash: Default::default(),
+/// };
+/// let connector = Connector::new(Arc::new(plan), &Secrets::default());
+/// # let _ = connector;
+/// ```
+pub struct Connector {
+    plan: Arc<UpstreamTls>,
+    config: Following<Configs>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connector({:?})", self.plan)
+    }
+}
+
+/// One configuration for each kind of traffic. They share sessions.
+struct Configs {
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    bytes: Arc<ClientConfig>,
+}
+
+impl Connector {
+    /// A connector that takes key material from `secrets`.
+    pub fn new(plan: Arc<UpstreamTls>, secrets: &dyn SecretSource) -> Self {
+        let refs: Vec<&SecretRef> = plan.identity.iter().chain(plan.verify.then_some(&plan.roots)).collect();
+        let materials = Materials::watch(secrets, refs);
+        Self { plan, config: Following::new(materials) }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<UpstreamTls> {
+        &self.plan
+    }
+
+    /// Begins TLS on a connection. `host` is the authority of the request that it is for, without the port. There is no
+    /// timeout in here: the caller drops the future.
+    ///
+    /// # Errors
+    /// The key material is missing, the handshake failed, or the server's certificate is for somebody else.
+    pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        host: Option<&str>,
+        carries: Carries,
+    ) -> Result<TlsStream<IO>, TlsError> {
+        let configs = self.config.get(|now| build(&self.plan, now)).await?;
+        let config = match carries {
+            Carries::Http1 => &configs.http1,
+            Carries::Http2 => &configs.http2,
+            Carries::Bytes => &configs.bytes,
+        };
+        let sni = match &self.plan.sni {
+            Sni::Name(name) => name,
+            Sni::Host(default) => host.unwrap_or(default),
+        };
+        let name = ServerName::try_from(sni.trim_end_matches('.').to_owned())
+            .map_err(|_| TlsError::Config(format!("{sni:?} can't be a server name").into()))?;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await.map_err(TlsError::handshake)?;
+        let stream = TlsStream::new(stream.into());
+        self.expect(stream.info().peer.as_deref(), host)?;
+        Ok(stream)
+    }
+
+    /// On every connection: a resumed session may be one that was made for another name.
+    fn expect(&self, peer: Option<&PeerCertificate>, host: Option<&str>) -> Result<(), TlsError> {
+        if !self.plan.verify {
+            return Ok(());
+        }
+        let holds = match &self.plan.names {
+            PeerNames::Any => true,
+            PeerNames::Host(default) => peer.is_some_and(|p| p.is_for_host(host.unwrap_or(default))),
+            PeerNames::OneOf(names) => peer.is_some_and(|p| names.iter().any(|n| p.has_name(n))),
+        };
+        match holds {
+            true => Ok(()),
+            false => Err(TlsError::Names(peer.map(|p| p.names().collect()).unwrap_or_default())),
+        }
+    }
+}
+
+fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
+    let provider = Arc::new(suites::provider(&plan.parameters));
+    let versions = suites::versions(&plan.parameters, &provider)?;
+    let roots = match plan.verify {
+        true => Some(Arc::clone(now.roots(&plan.roots)?)),
+        false => None,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|e| TlsError::Config(e.to_string().into()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ChainVerifier::new(roots, false, &provider)));
+    let config = match &plan.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = now.identity(identity)?.certified();
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.as_ref().clone())))
+        }
+    };
+    let offering = |default: &[&str]| {
+        let mut config = config.clone();
+        config.alpn_protocols = match &plan.alpn[..] {
+            [] => default.iter().map(|p| p.as_bytes().to_vec()).collect(),
+            own => own.iter().map(|p| p.as_bytes().to_vec()).collect(),
+        };
+        Arc::new(config)
+    };
+    Ok(Configs { http1: offering(&["http/1.1"]), http2: offering(&["h2"]), bytes: offering(&[]) })
+}

@@ -1,0 +1,106 @@
+//! Key material, parsed once when it arrives: what is broken is refused then, not in a handshake.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{PrivateKey, SecretError};
+
+/// What a [`crate::SecretRef`] stands for.
+#[derive(Clone, Debug)]
+pub enum Material {
+    /// A certificate chain with its key.
+    Identity(Identity),
+    /// Authorities.
+    Roots(Arc<Roots>),
+}
+
+/// A certificate chain with its key. The key is not printed.
+#[derive(Clone)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({} certificates)", self.0.cert.len())
+    }
+}
+
+impl Identity {
+    /// Reads PEM: the chain with the leaf first, and its key (PKCS#8, PKCS#1 or SEC1).
+    ///
+    /// # Errors
+    /// There is no certificate, no key that the TLS library can use, or they don't belong together.
+    pub fn from_pem(chain: &[u8], key: &PrivateKey) -> Result<Self, SecretError> {
+        let chain = certificates(chain)?;
+        let leaf = chain.first().ok_or_else(|| SecretError("there is no certificate in it".into()))?;
+        let key = PrivateKeyDer::from_pem_slice(key.expose())
+            .map_err(|e| SecretError(format!("the private key can't be read: {e}")))?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
+            .map_err(|e| SecretError(format!("the private key can't be used: {e}")))?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|e| SecretError(format!("the certificate can't be read: {e}")))?;
+        // The TLS library's own check refuses certificates of version 1, which `openssl x509 -req` makes.
+        if key.public_key().is_some_and(|own| *own != *parsed.public_key().raw) {
+            return Err(SecretError("the private key does not belong to the certificate".into()));
+        }
+        Ok(Self(Arc::new(CertifiedKey::new(chain, key))))
+    }
+
+    pub(crate) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.0
+    }
+}
+
+/// Authorities that certificates are verified against, with revocation lists.
+pub struct Roots {
+    /// The certificates themselves: one that is in here is trusted as it is.
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    pub(crate) crls: Vec<CertRevocationList<'static>>,
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Roots({} certificates, {} revocation lists)", self.certificates.len(), self.crls.len())
+    }
+}
+
+impl Roots {
+    /// Reads PEM.
+    ///
+    /// # Errors
+    /// There is no certificate, or a revocation list can't be read. Single certificates that can't be read are left out,
+    /// as long as one can.
+    pub fn from_pem(certificates: &[u8], crl: Option<&[u8]>) -> Result<Self, SecretError> {
+        let certificates = self::certificates(certificates)?;
+        let anchors: Vec<_> = certificates
+            .iter()
+            .filter_map(|c| webpki::anchor_from_trusted_cert(c).ok().map(|a| a.to_owned()))
+            .collect();
+        if certificates.is_empty() {
+            return Err(SecretError("there is no certificate of an authority in it".into()));
+        }
+        let mut crls = Vec::new();
+        for list in crl.into_iter().flat_map(CertificateRevocationListDer::pem_slice_iter) {
+            let list = list.map_err(|e| SecretError(format!("the revocation list can't be read: {e}")))?;
+            let list = OwnedCertRevocationList::from_der(&list)
+                .map_err(|e| SecretError(format!("the revocation list can't be read: {e:?}")))?;
+            crls.push(list.into());
+        }
+        if crl.is_some() && crls.is_empty() {
+            return Err(SecretError("there is no revocation list in it".into()));
+        }
+        Ok(Self { certificates, anchors, crls })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecretError> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| SecretError(format!("certificates can't be read: {e}")))
+}

@@ -1,0 +1,101 @@
+//! Key material by reference, followed while it changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{Material, SecretRef};
+
+/// Why key material is not there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretError(pub String);
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// What is known about key material.
+#[derive(Clone, Debug, Default)]
+pub enum SecretState {
+    /// It was asked for; nobody has answered yet.
+    #[default]
+    Pending,
+    /// It is there.
+    Ready(Material),
+    /// It is not there, or can't be used.
+    Missing(SecretError),
+}
+
+/// Key material by reference. Whoever needs some holds the receiver: as long as one is held, the material is kept fresh,
+/// and a change of it is in force for the next handshake. Connections that are open go on.
+pub trait SecretSource: Send + Sync + 'static {
+    /// Follows a reference.
+    fn watch(&self, secret: &SecretRef) -> watch::Receiver<SecretState>;
+}
+
+/// A [`SecretSource`] that others fill: the references that somebody wants on one side, their material on the other.
+///
+/// ```
+/// use mesh_tls::{SecretError, SecretRef, SecretSource, SecretState, Secrets};
+///
+/// let secrets = Secrets::default();
+/// let name = SecretRef::Credential { namespace: "istio-system".into(), name: "httpbin".into() };
+/// let watch = secrets.watch(&name);
+/// assert_eq!(secrets.wanted(), [name.clone()]);
+/// secrets.set(&name, SecretState::Missing(SecretError("there is no such Secret".into())));
+/// assert!(matches!(*watch.borrow(), SecretState::Missing(_)));
+/// drop(watch);
+/// assert!(secrets.wanted().is_empty());
+/// ```
+#[derive(Debug)]
+pub struct Secrets {
+    entries: Mutex<BTreeMap<SecretRef, watch::Sender<SecretState>>>,
+    wishes: watch::Sender<u64>,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), wishes: watch::Sender::new(0) }
+    }
+}
+
+impl SecretSource for Secrets {
+    fn watch(&self, secret: &SecretRef) -> watch::Receiver<SecretState> {
+        let mut entries = self.entries.lock();
+        if let Some(known) = entries.get(secret) {
+            return known.subscribe();
+        }
+        let (sender, receiver) = watch::channel(SecretState::Pending);
+        entries.insert(secret.clone(), sender);
+        drop(entries);
+        self.wishes.send_modify(|n| *n += 1);
+        receiver
+    }
+}
+
+impl Secrets {
+    /// The references that somebody follows; the others are forgotten.
+    pub fn wanted(&self) -> Vec<SecretRef> {
+        let mut entries = self.entries.lock();
+        entries.retain(|_, sender| sender.receiver_count() > 0);
+        entries.keys().cloned().collect()
+    }
+
+    /// Completes whenever a new reference is wanted.
+    pub fn wishes(&self) -> watch::Receiver<u64> {
+        self.wishes.subscribe()
+    }
+
+    /// Says what a reference stands for now. One that nobody follows is left alone.
+    pub fn set(&self, secret: &SecretRef, state: SecretState) {
+        if let Some(sender) = self.entries.lock().get(secret) {
+            sender.send_replace(state);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A TLS connection of either side.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mesh_core::record::TlsInfo;
+use rustls::CommonState;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::peer;
+
+/// A byte stream inside TLS.
+#[derive(Debug)]
+pub struct TlsStream<IO> {
+    inner: tokio_rustls::TlsStream<IO>,
+    info: Arc<TlsInfo>,
+}
+
+impl<IO> TlsStream<IO> {
+    pub(crate) fn new(inner: tokio_rustls::TlsStream<IO>) -> Self {
+        let info = Arc::new(info(inner.get_ref().1));
+        Self { inner, info }
+    }
+
+    /// What the handshake said.
+    pub fn info(&self) -> &Arc<TlsInfo> {
+        &self.info
+    }
+
+    /// The connection below. Reading or writing there would break the stream.
+    pub fn get_ref(&self) -> &IO {
+        self.inner.get_ref().0
+    }
+}
+
+fn info(state: &CommonState) -> TlsInfo {
+    let chain = state.peer_certificates().unwrap_or_default();
+    let suite = state.negotiated_cipher_suite();
+    TlsInfo {
+        version: match state.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or_default().into(),
+        alpn: String::from_utf8_lossy(state.alpn_protocol().unwrap_or_default()).into(),
+        peer: peer::read(chain).map(Arc::new),
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.inner).poll_read(cx, buf) {
+            // The peer closed without TLS's own end. Envoy takes it for an end as well; HTTP has its own framing.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

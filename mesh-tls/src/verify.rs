@@ -1,0 +1,166 @@
+//! Verification of certificate chains. Names and pins are checked afterwards, on every connection, also a resumed one:
+//! see [`crate::peer`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::material::Roots;
+
+/// Verifies chains of one side.
+pub(crate) struct ChainVerifier {
+    /// `None`: every certificate is accepted.
+    roots: Option<Arc<Roots>>,
+    /// Whether a client has to show one.
+    mandatory: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+    subjects: Vec<DistinguishedName>,
+}
+
+impl fmt::Debug for ChainVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChainVerifier({:?})", self.roots)
+    }
+}
+
+impl ChainVerifier {
+    pub(crate) fn new(roots: Option<Arc<Roots>>, mandatory: bool, provider: &CryptoProvider) -> Self {
+        let anchors = roots.iter().flat_map(|r| &r.anchors);
+        let subjects = anchors.map(|a| DistinguishedName::in_sequence(&a.subject)).collect();
+        Self { roots, mandatory, algorithms: provider.signature_verification_algorithms, subjects }
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
+        let Some(roots) = &self.roots else { return Ok(()) };
+        // A certificate that is among the authorities is trusted as it is, as with OpenSSL's partial chains: what
+        // `openssl req -x509` makes is its own authority.
+        if roots.certificates.iter().any(|c| c == leaf) {
+            return in_time(leaf, now);
+        }
+        let crls: Vec<_> = roots.crls.iter().collect();
+        let revocation = RevocationOptionsBuilder::new(&crls)
+            .ok()
+            .map(|options| options.with_status_policy(UnknownStatusPolicy::Deny).build());
+        let leaf = EndEntityCert::try_from(leaf).map_err(of_webpki)?;
+        leaf.verify_for_usage(self.algorithms.all, &roots.anchors, intermediates, now, usage, revocation, None)
+            .map_err(of_webpki)
+            .map(drop)
+    }
+}
+
+fn in_time(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let bad = |e| Error::InvalidCertificate(e);
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| bad(CertificateError::BadEncoding))?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if now > parsed.validity().not_after.timestamp() {
+        return Err(bad(CertificateError::Expired));
+    }
+    if now < parsed.validity().not_before.timestamp() {
+        return Err(bad(CertificateError::NotValidYet));
+    }
+    Ok(())
+}
+
+fn of_webpki(error: webpki::Error) -> Error {
+    use webpki::Error as E;
+    Error::InvalidCertificate(match error {
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
+        E::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        E::CertExpired { .. } | E::InvalidCertValidity => CertificateError::Expired,
+        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        E::CertRevoked => CertificateError::Revoked,
+        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    })
+}
+
+impl ServerCertVerifier for ChainVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(end_entity, intermediates, now, KeyUsage::server_auth()).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for ChainVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.verify(end_entity, intermediates, now, KeyUsage::client_auth()).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
