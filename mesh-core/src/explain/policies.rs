@@ -52,6 +52,9 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         protocol,
         balancer: _,
         connect_timeout,
+        tls,
+        proxy_header,
+        tunnel,
         service: _,
         service_name: _,
         service_namespace: _,
@@ -64,6 +67,9 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
     let lines = [
         Some(line("protocol", format!("{protocol:?}"), origin)),
         Some(line("connectTimeout", format!("{connect_timeout:?}"), policy_origin)),
+        tls.as_ref().map(|t| line("tls", t.to_string(), &t.origin)),
+        proxy_header.map(|v| line("proxyProtocol", format!("{v:?}"), policy_origin)),
+        tunnel.as_ref().map(|t| line("tunnel", t.to_string(), policy_origin)),
     ];
     lines.into_iter().flatten().collect()
 }

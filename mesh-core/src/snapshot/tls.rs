@@ -145,6 +145,24 @@ pub struct UpstreamTls {
     pub hash: ContentHash,
 }
 
+impl std::fmt::Display for UpstreamTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.mode)?;
+        match &self.sni {
+            Sni::Host(_) => f.write_str(", sni: the authority")?,
+            Sni::Name(name) => write!(f, ", sni: {name}")?,
+        }
+        match (self.verify, &self.names) {
+            (false, _) => return f.write_str(", the server is not verified"),
+            (true, PeerNames::Any) => {}
+            (true, PeerNames::Host(_)) => f.write_str(", the server must be the authority")?,
+            (true, PeerNames::OneOf(names)) => write!(f, ", the server must be one of {}", names.join(", "))?,
+        }
+        write!(f, ", verified by {}", self.roots)?;
+        self.identity.as_ref().map_or(Ok(()), |i| write!(f, ", showing {i}"))
+    }
+}
+
 /// Whether a server asks its clients for certificates.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ClientCertificate {
@@ -200,6 +218,12 @@ pub struct TunnelPlan {
     pub post: bool,
     /// `HOST:PORT` at the far end.
     pub target: Arc<str>,
+}
+
+impl std::fmt::Display for TunnelPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", if self.post { "POST" } else { "CONNECT" }, self.target)
+    }
 }
 
 /// TLS 1.2 cipher suites that can be chosen, by their OpenSSL names.
