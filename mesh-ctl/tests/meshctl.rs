@@ -2,37 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+#[path = "tour/mesh.rs"]
+mod mesh;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Once;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const MESHCTL: &str = env!("CARGO_BIN_EXE_meshctl");
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn meshctl(args: &[&str]) -> Output {
-    Command::new(MESHCTL).args(args).current_dir(root()).env_remove("MESH_NAME").output().unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The output of a command that must succeed.
-fn good(args: &[&str]) -> String {
-    let output = meshctl(args);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "meshctl {args:?}: {}\n{}{stderr}", output.status, out(&output));
-    out(&output)
-}
+use mesh::{Mesh, good, meshctl, out};
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&good(args)).unwrap()
@@ -141,64 +122,6 @@ fn without_a_mesh_the_error_says_how_to_start_one() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("meshctl up"));
     assert_eq!(meshctl(&["frobnicate"]).status.code(), Some(64));
     assert!(good(&["completion", "bash"]).contains("meshctl"));
-}
-
-/// The other programs of the mesh, beside the `meshctl` under test.
-fn programs() {
-    static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let folder = Path::new(MESHCTL).parent().unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            name => name,
-        };
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--profile", profile, "-p", "mesh-proxy", "-p", "bookinfo"]);
-        build.arg("--target-dir").arg(folder.parent().unwrap());
-        assert!(build.current_dir(root()).status().unwrap().success());
-    });
-}
-
-/// A running mesh that ends with the test.
-struct Mesh {
-    name: String,
-}
-
-impl Mesh {
-    /// Starts it; an error is the probe's reason why this mode is not possible here.
-    fn up(mode: &str, paths: &[&str]) -> Result<Self, String> {
-        programs();
-        let mesh = Self { name: format!("test-{mode}-{}", std::process::id()) };
-        let options = ["--detach", "--mode", mode, "--gateway-port", "80=0", "--gateway-port", "443=0", "--name"];
-        let output = meshctl(&[&["up"], paths, &options[..], &[mesh.name.as_str()]].concat());
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        if stderr.contains("explicit mode is used") {
-            return Err(stderr);
-        }
-        assert!(output.status.success(), "{}{stderr}", out(&output));
-        Ok(mesh)
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        // Before the verb, because what follows `--` belongs to a command.
-        good(&[&["--name", self.name.as_str()], args].concat())
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.run(args)).unwrap()
-    }
-
-    fn gateway(&self) -> SocketAddr {
-        let status = self.json(&["status", "-o", "json"]);
-        let url = status["urls"][0]["url"].as_str().unwrap_or_else(|| panic!("no URL: {status:#}"));
-        url.strip_prefix("http://").unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        meshctl(&["down", "--name", &self.name]);
-    }
 }
 
 /// Status and body of a GET.

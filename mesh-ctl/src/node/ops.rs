@@ -63,12 +63,13 @@ fn put_one(mesh: &Mesh, document: Document, now: &str) -> Change {
 /// Waits until every proxy has acknowledged what is published now.
 async fn in_force(mesh: &Arc<Mesh>, started: Instant, mut objects: Vec<Change>) -> Changes {
     publish::publish(mesh);
-    mesh.wait_for(IN_FORCE, |s| publish::behind(s).is_empty().then_some(())).await;
+    let everywhere = mesh.wait_for(IN_FORCE, |s| publish::behind(s).is_empty().then_some(())).await.is_some();
     let took = started.elapsed();
     explain_fields(mesh, &mut objects).await;
     let state = mesh.state();
     let proxies: Vec<_> = state.pods.values().filter_map(|p| p.proxy.as_ref()).filter(|p| p.connected).collect();
-    let late = publish::behind(&state);
+    // Once in force everywhere, what others change meanwhile is not ours to wait for.
+    let late = if everywhere { Vec::new() } else { publish::behind(&state) };
     let mut rejected = Vec::new();
     for proxy in &proxies {
         for r in &proxy.rejected {

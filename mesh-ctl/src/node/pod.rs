@@ -124,22 +124,27 @@ impl Life {
             Err(e) => return self.not_started(e).await,
         };
         self.mesh.pod(key, |p| p.id = Some(id));
-        // Raised when processes are to end: after the other proxies have stopped sending.
-        let end = watch::Sender::new(false);
+        // Raised when processes are to end: after the other proxies have stopped sending; the proxy's own after the
+        // application has gone, which may still want to reach others.
+        let (end, end_of_proxy) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut proxy = JoinSet::new();
         let mut containers = JoinSet::new();
         if self.plan.role != ProxyRole::None {
-            proxy.spawn(proxy::supervise(self.clone(), id, end.subscribe()));
+            proxy.spawn(proxy::supervise(self.clone(), id, end_of_proxy.subscribe()));
         }
         tokio::select! {
             () = self.bring_up(id, &end, &mut containers) => self.stopped().await,
             () = self.stopped() => {}
         }
         self.leave().await;
+        if self.plan.role != ProxyRole::None && !*self.mesh.ending.borrow() {
+            proxy::drained(self, id).await;
+        }
         end.send_replace(true);
         let grace = self.plan.object.spec.termination_grace_period_seconds.unwrap_or(GRACE);
         let gone = async {
             while containers.join_next().await.is_some() {}
+            end_of_proxy.send_replace(true);
             while proxy.join_next().await.is_some() {}
         };
         let _ = tokio::time::timeout(Duration::from_secs(grace), gone).await;

@@ -1,9 +1,10 @@
 //! A pod's proxy: started first, served its configuration, restarted at once when it ends.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mesh_proxy::discovery;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,6 +18,12 @@ const READY_PORT: u16 = 15021;
 /// A proxy that ran for less than this before it ended waits before the next start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Port of the proxy's admin endpoints.
+const ADMIN_PORT: u16 = 15000;
+/// Nothing was in flight for this long: what other proxies had sent before they heard of the end has arrived.
+const QUIET: Duration = Duration::from_millis(200);
+/// Longest wait for that; streams may stay open as long as they like.
+const LONGEST_DRAIN: Duration = Duration::from_secs(5);
 const SIGTERM: i32 = 15;
 
 /// Runs the proxy until the pod ends, and then until it has drained.
@@ -108,6 +115,40 @@ async fn become_ready(life: &Life, id: PodId) -> std::convert::Infallible {
         p.reason.clear();
     });
     std::future::pending().await
+}
+
+/// Lets the proxy announce the end of inbound connections, and waits until nothing is in flight in that direction: the
+/// application is told to end only when it has nothing to answer any more.
+pub(super) async fn drained(life: &Life, id: PodId) {
+    let idle = async {
+        admin(life, id, "POST", "/drain_listeners?inboundonly&graceful").await?;
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            tokio::time::sleep(QUIET / 10).await;
+            if !admin(life, id, "GET", "/stats").await?.contains("inbound.in_flight: 0\n") {
+                since = Instant::now();
+            }
+        }
+        Ok::<_, String>(())
+    };
+    match tokio::time::timeout(LONGEST_DRAIN, idle).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => tracing::debug!(pod = %life.plan.key, %why, "the proxy was not drained"),
+        Err(_) => tracing::info!(pod = %life.plan.key, "something stays in flight; ending it"),
+    }
+}
+
+/// Asks the pod's proxy; its whole answer.
+async fn admin(life: &Life, id: PodId, method: &str, path: &str) -> Result<String, String> {
+    let ip = if life.mesh.mode() == Mode::Namespaces { Ipv4Addr::LOCALHOST } else { life.ip };
+    let to = SocketAddr::new(ip.into(), ADMIN_PORT);
+    let stream = life.mesh.runtime.connect_in_pod(id, to, Some(MARK_TO_APP)).await.map_err(|e| e.to_string())?;
+    let mut stream = probe::IntoTokio::into_tokio(stream).map_err(|e| e.to_string())?;
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
+    Ok(answer)
 }
 
 impl Life {

@@ -1,0 +1,50 @@
+//! The tour of a newcomer: Istio's bookinfo manifests unchanged, the routing files of a tutorial applied one after the
+//! other to the running mesh, changes under load, and processes that are killed.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+#[path = "tour/client.rs"]
+mod client;
+#[path = "tour/deaths.rs"]
+mod deaths;
+#[path = "tour/load.rs"]
+mod load;
+#[path = "tour/mesh.rs"]
+mod mesh;
+#[path = "tour/seed.rs"]
+mod seed;
+
+use std::path::{Path, PathBuf};
+
+use mesh::Mesh;
+
+const IMAGES: &str = "examples/bookinfo/platform/images.yaml";
+
+/// A folder of the material that lies beside the repository; `None`, and a line that says so, where it is not there.
+fn shared(folder: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(folder);
+    if !path.is_dir() {
+        println!("skipped: {} is not there", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// A mesh in namespaces; `None`, and the probe's reason, where the kernel refuses them.
+fn namespaces(paths: &[&str]) -> Option<Mesh> {
+    Mesh::up("namespaces", paths).map_err(|reason| println!("skipped in namespaces: {reason}")).ok()
+}
+
+#[test]
+fn bookinfo() {
+    let Some(corpus) = shared("corpus") else { return };
+    let manifest = corpus.join("samples/bookinfo/platform/kube/bookinfo.yaml");
+    let Some(mesh) = namespaces(&[manifest.to_str().unwrap(), "--images", IMAGES]) else { return };
+    seed::in_order(&mesh, &corpus.join("seed"));
+    seed::mistakes_are_set_aside(&mesh);
+    load::applies(&mesh);
+    deaths::of_a_sidecar(&mesh);
+    deaths::of_a_service(&mesh);
+    drop(mesh);
+    deaths::of_everything();
+}
