@@ -18,6 +18,8 @@ mod paths;
 mod redirects;
 #[path = "http/row.rs"]
 mod row;
+#[path = "http/telemetry.rs"]
+mod telemetry;
 #[path = "http/timeouts.rs"]
 mod timeouts;
 #[path = "http/upgrades.rs"]

@@ -5,6 +5,7 @@
 //! inbound request is the workload that has its source address.
 
 mod labels;
+mod text;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -154,11 +155,11 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("invariant: writing to a String does not fail");
-        text
+        text::plain(&text)
     }
 
     /// Content type of [`Metrics::encode`].
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    pub const CONTENT_TYPE: &'static str = "text/plain; charset=UTF-8";
 
     fn handles(&self, record: &RequestRecord) -> Handles {
         let neighbours = self.neighbours.load();

@@ -72,9 +72,8 @@ impl<'a> Facts<'a> {
         };
         let mut labels = Labels::with_capacity(26);
         labels.push(("reporter", if inbound { "destination" } else { "source" }.into()));
-        side(&mut labels, &SOURCE, source);
-        side(&mut labels, &DESTINATION, destination);
-        self.service(&mut labels, destination);
+        source_labels(&mut labels, Side::of(source));
+        self.destination_labels(&mut labels, destination);
         labels.push((
             "request_protocol",
             match self.protocol {
@@ -93,7 +92,27 @@ impl<'a> Facts<'a> {
         labels
     }
 
-    fn service(&self, labels: &mut Labels, destination: Option<&Workload>) {
+    fn destination_labels(&self, labels: &mut Labels, destination: Option<&Workload>) {
+        let (service, service_name) = self.service(destination);
+        let side = Side::of(destination);
+        labels.extend([
+            ("destination_workload", side.workload),
+            ("destination_workload_namespace", side.namespace.clone()),
+            ("destination_principal", side.principal),
+            ("destination_app", side.app),
+            ("destination_version", side.version),
+            ("destination_service", service),
+            ("destination_canonical_service", side.canonical_service),
+            ("destination_canonical_revision", side.canonical_revision),
+            ("destination_service_name", service_name),
+            // The workload's, also where the service is of another namespace.
+            ("destination_service_namespace", side.namespace),
+            ("destination_cluster", side.cluster),
+        ]);
+    }
+
+    /// Host and short name of the service that was asked for.
+    fn service(&self, destination: Option<&Workload>) -> (String, String) {
         let cluster = self.cluster.filter(|c| !c.service.is_empty());
         let special = self
             .cluster
@@ -108,60 +127,53 @@ impl<'a> Facts<'a> {
             (None, Some(special)) => special.into(),
             (None, None) => fallback(),
         };
-        labels.push(("destination_service", service));
-        labels.push(("destination_service_name", name));
-        labels.push(("destination_service_namespace", text(destination.map(|w| &*w.namespace))));
+        (service, name)
     }
 }
 
-/// Label names of one side.
-struct Names {
-    workload: &'static str,
-    namespace: &'static str,
-    principal: &'static str,
-    app: &'static str,
-    version: &'static str,
-    canonical_service: &'static str,
-    canonical_revision: &'static str,
-    cluster: &'static str,
+fn source_labels(labels: &mut Labels, side: Side) {
+    labels.extend([
+        ("source_workload", side.workload),
+        ("source_canonical_service", side.canonical_service),
+        ("source_canonical_revision", side.canonical_revision),
+        ("source_workload_namespace", side.namespace),
+        ("source_principal", side.principal),
+        ("source_app", side.app),
+        ("source_version", side.version),
+        ("source_cluster", side.cluster),
+    ]);
 }
 
-const SOURCE: Names = Names {
-    workload: "source_workload",
-    namespace: "source_workload_namespace",
-    principal: "source_principal",
-    app: "source_app",
-    version: "source_version",
-    canonical_service: "source_canonical_service",
-    canonical_revision: "source_canonical_revision",
-    cluster: "source_cluster",
-};
+/// Values of one side.
+struct Side {
+    workload: String,
+    namespace: String,
+    principal: String,
+    app: String,
+    version: String,
+    canonical_service: String,
+    canonical_revision: String,
+    cluster: String,
+}
 
-const DESTINATION: Names = Names {
-    workload: "destination_workload",
-    namespace: "destination_workload_namespace",
-    principal: "destination_principal",
-    app: "destination_app",
-    version: "destination_version",
-    canonical_service: "destination_canonical_service",
-    canonical_revision: "destination_canonical_revision",
-    cluster: "destination_cluster",
-};
-
-fn side(labels: &mut Labels, names: &Names, workload: Option<&Workload>) {
-    // An absent app or version is empty on a known workload, `unknown` on an unknown one.
-    let label = |key: &str| match workload {
-        Some(w) => w.labels.get(key).cloned().unwrap_or_default(),
-        None => UNKNOWN.into(),
-    };
-    labels.push((names.workload, text(workload.map(|w| &*w.workload_name))));
-    labels.push((names.canonical_service, workload.map_or_else(|| UNKNOWN.into(), canonical_name)));
-    labels.push((names.canonical_revision, workload.map_or_else(|| "latest".into(), canonical_revision)));
-    labels.push((names.namespace, text(workload.map(|w| &*w.namespace))));
-    labels.push((names.principal, UNKNOWN.into()));
-    labels.push((names.app, label("app")));
-    labels.push((names.version, label("version")));
-    labels.push((names.cluster, text(workload.map(|w| &*w.cluster))));
+impl Side {
+    fn of(workload: Option<&Workload>) -> Self {
+        // An absent app or version is empty on a known workload, `unknown` on an unknown one.
+        let label = |key: &str| match workload {
+            Some(w) => w.labels.get(key).cloned().unwrap_or_default(),
+            None => UNKNOWN.into(),
+        };
+        Self {
+            workload: text(workload.map(|w| &*w.workload_name)),
+            namespace: text(workload.map(|w| &*w.namespace)),
+            principal: UNKNOWN.into(),
+            app: label("app"),
+            version: label("version"),
+            canonical_service: workload.map_or_else(|| UNKNOWN.into(), canonical_name),
+            canonical_revision: workload.map_or_else(|| "latest".into(), canonical_revision),
+            cluster: text(workload.map(|w| &*w.cluster)),
+        }
+    }
 }
 
 fn text(value: Option<&str>) -> String {
