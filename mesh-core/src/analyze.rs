@@ -3,12 +3,15 @@
 //!
 //! Analyzers look at every object that could be read, also at those that validation refuses, as Istio's do.
 
+mod annotations;
 mod destination_rule;
 mod fates;
 mod gateway;
 mod index;
 mod messages;
+mod networks;
 mod own;
+mod pods;
 mod selectors;
 mod service;
 mod virtual_service;
@@ -17,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use annotations::{ANNOTATIONS, Annotation};
 pub use fates::{account, not_in_force};
 pub use messages::{INERT, MERGED, NEVER, NOT_IN_FORCE, OVERRIDDEN, SHORT_HOST, WEIGHTS};
 
@@ -40,6 +44,8 @@ type Analyzer = fn(&Index<'_>) -> Vec<Report>;
 
 /// Istio's analyzers that are implemented, by Istio's names (`istioctl analyze -L`); ours begin with `mesh.`.
 pub const ANALYZERS: &[&str] = &[
+    "annotations.K8sAnalyzer",
+    "applicationUID.Analyzer",
     "deployment.MultiServiceAnalyzer",
     "deprecation.DeprecationAnalyzer",
     "destinationrule.CaCertificateAnalyzer",
@@ -49,6 +55,9 @@ pub const ANALYZERS: &[&str] = &[
     "gateway.IngressGatewayPortAnalyzer",
     "gateway.SecretAnalyzer",
     "injection.Analyzer",
+    "injection.ImageAnalyzer",
+    "injection.ImageAutoAnalyzer",
+    "meshnetworks.MeshNetworksAnalyzer",
     "schema.ValidationAnalyzer",
     "service.PortNameAnalyzer",
     "serviceentry.Analyzer",
@@ -58,12 +67,20 @@ pub const ANALYZERS: &[&str] = &[
     "virtualservice.DestinationHostAnalyzer",
     "virtualservice.DestinationRuleAnalyzer",
     "virtualservice.GatewayAnalyzer",
+    "virtualservice.JWTClaimRouteAnalyzer",
+    "webhook.Analyzer",
     "mesh.Account",
     "mesh.Own",
 ];
 
+/// Analyzers that run only if they are asked for, as in Istio.
+pub const ON_REQUEST: &[&str] = &["maturity.AlphaAnalyzer"];
+
 fn analyzers(name: &str) -> &'static [Analyzer] {
     match name {
+        "annotations.K8sAnalyzer" => &[annotations::annotations],
+        "applicationUID.Analyzer" => &[pods::user_ids],
+        "maturity.AlphaAnalyzer" => &[annotations::alpha],
         "deployment.MultiServiceAnalyzer" => &[service::deployments],
         "deprecation.DeprecationAnalyzer" => &[selectors::deprecated],
         "destinationrule.CaCertificateAnalyzer" => &[destination_rule::certificates],
@@ -73,14 +90,19 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "gateway.IngressGatewayPortAnalyzer" => &[gateway::ports],
         "gateway.SecretAnalyzer" => &[gateway::secrets],
         "injection.Analyzer" => &[selectors::injection],
+        "injection.ImageAnalyzer" => &[pods::proxy_images],
+        "injection.ImageAutoAnalyzer" => &[pods::auto_images],
+        "meshnetworks.MeshNetworksAnalyzer" => &[networks::registries],
         "service.PortNameAnalyzer" => &[service::port_names],
         "serviceentry.Analyzer" => &[service::entry_addresses],
         "serviceentry.ConflictingServiceEntryProtocolAnalyzer" => &[service::entry_protocols],
-        "sidecar.SelectorAnalyzer" => &[selectors::sidecars],
+        "sidecar.SelectorAnalyzer" => &[selectors::sidecars, networks::ambient],
         "virtualservice.ConflictingMeshGatewayHostsAnalyzer" => &[virtual_service::conflicting_hosts],
         "virtualservice.DestinationHostAnalyzer" => &[virtual_service::hosts, virtual_service::ingress],
         "virtualservice.DestinationRuleAnalyzer" => &[virtual_service::subsets],
         "virtualservice.GatewayAnalyzer" => &[virtual_service::gateways],
+        "virtualservice.JWTClaimRouteAnalyzer" => &[networks::claims],
+        "webhook.Analyzer" => &[pods::webhooks],
         "mesh.Own" => &[own::short_hosts, own::weights, own::faults, own::merged],
         _ => &[],
     }

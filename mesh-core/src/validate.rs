@@ -9,6 +9,7 @@ mod gateway;
 mod http_route;
 mod mesh_config;
 mod overlap;
+mod pod;
 mod service_entry;
 mod sidecar;
 mod string_match;
@@ -33,9 +34,9 @@ pub fn validate(resource: &Resource) -> Vec<Report> {
         Resource::ServiceEntry(o) => service_entry::check(&mut check, &o.spec, namespace),
         Resource::WorkloadEntry(o) => service_entry::workload(&mut check, &o.spec, "spec"),
         Resource::Sidecar(o) => sidecar::check(&mut check, &o.spec),
+        Resource::Deployment(o) => pod::check(&mut check, &o.spec.template.spec, "spec.template.spec"),
+        Resource::Pod(o) => pod::check(&mut check, &o.spec, "spec"),
         Resource::Service(_)
-        | Resource::Deployment(_)
-        | Resource::Pod(_)
         | Resource::ServiceAccount(_)
         | Resource::Namespace(_)
         | Resource::ConfigMap(_)

@@ -9,6 +9,7 @@ mod down;
 mod exec;
 mod explain;
 mod get;
+mod load;
 mod logs;
 mod offline;
 mod patch;
@@ -66,6 +67,8 @@ enum Verb {
     Analyze(analyze::Args),
     /// Show what decides a request, hop by hop; needs no running mesh.
     Explain(explain::Args),
+    /// Put load on a URL and show answers and latencies; needs no running mesh.
+    Load(load::Args),
     /// Print completions for a shell.
     Completion {
         /// Which shell.
@@ -84,7 +87,7 @@ const USAGE: u8 = 64;
 
 /// Runs `meshctl` with the arguments of this process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(load::dashes(std::env::args_os())) {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version come this way, too. Nothing is left to do if the terminal is gone.
@@ -104,7 +107,8 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Outcome {
     let mesh = &match (&cli.verb, cli.name) {
         (_, Some(name)) => name,
-        (Verb::Up(_), None) => DEFAULT_NAME.to_owned(),
+        // Load is sent as well where several meshes run: inside their pods.
+        (Verb::Up(_) | Verb::Load(_), None) => DEFAULT_NAME.to_owned(),
         (_, None) => client::the_one()?,
     };
     match cli.verb {
@@ -122,6 +126,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),
+        Verb::Load(args) => load::run(args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
             Ok(0)

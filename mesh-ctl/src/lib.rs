@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod control;
 pub mod kinds;
+pub mod load;
 pub mod localmesh;
 pub mod manifest;
 pub mod node;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Index, SYSTEM, full_name, go_list, selector_text};
-use super::messages::{CONFLICTING_GATEWAYS, DUPLICATE_CERTIFICATE, NOT_FOUND, PORT_NOT_ON_SERVICE};
+use super::messages::{
+    CONFLICTING_GATEWAYS, DUPLICATE_CERTIFICATE, INVALID_CREDENTIAL, NOT_FOUND, PORT_NOT_ON_SERVICE,
+};
 use crate::api::{Gateway, IntOrString, Object, Server};
 use crate::report::Report;
 use crate::world::covers;
@@ -145,12 +147,8 @@ fn certificate(s: &Server) -> Option<String> {
 
 /// Secrets that `credentialName` names, in the namespace of the gateway's pods.
 pub(super) fn secrets(index: &Index<'_>) -> Vec<Report> {
-    let secrets: BTreeSet<(&str, &str)> = index
-        .unread
-        .iter()
-        .filter(|u| &*u.key.kind.kind == "Secret")
-        .map(|u| (&*u.key.namespace, &*u.key.name))
-        .collect();
+    let secrets: BTreeMap<(&str, &str), &serde_json::Value> =
+        index.documents("Secret").map(|u| ((&*u.key.namespace, &*u.key.name), &u.spec)).collect();
     let mut found = Vec::new();
     for g in &index.gateways {
         let pods: BTreeSet<&str> = index.select(&g.spec.selector, None).map(|p| &*p.namespace).collect();
@@ -158,10 +156,20 @@ pub(super) fn secrets(index: &Index<'_>) -> Vec<Report> {
             let Some(name) = s.tls.as_ref().map(|t| t.credential_name.as_str()).filter(|n| !n.is_empty()) else {
                 continue;
             };
-            if name.contains("://") || pods.iter().any(|ns| secrets.contains(&(ns, name))) {
+            let field = format!("spec.servers[{i}].tls.credentialName");
+            if let Some(secret) = pods.iter().find_map(|ns| secrets.get(&(*ns, name))) {
+                if let Err(why) = usable(secret) {
+                    let text = format!(
+                        "The credential referenced by the Gateway {} in namespace {} is invalid, which can cause the traffic not to work as expected.",
+                        g.key.name, g.key.namespace
+                    );
+                    found.push(INVALID_CREDENTIAL.report((&g.key, &g.origin), &field, text).fix(why));
+                }
                 continue;
             }
-            let field = format!("spec.servers[{i}].tls.credentialName");
+            if name.contains("://") {
+                continue;
+            }
             let message = format!("Referenced credentialName not found: {name:?}");
             let place = pods.first().copied().unwrap_or(SYSTEM);
             let report = NOT_FOUND.report((&g.key, &g.origin), &field, message);
@@ -169,4 +177,16 @@ pub(super) fn secrets(index: &Index<'_>) -> Vec<Report> {
         }
     }
     found
+}
+
+/// A certificate and a key, in one of the two forms that Istio reads; whether they fit is seen where they are loaded.
+fn usable(secret: &serde_json::Value) -> Result<(), String> {
+    let has = |key: &str| {
+        let value = |f: &str| secret.get(f).and_then(|d| d.get(key)).and_then(|v| v.as_str());
+        value("data").or_else(|| value("stringData")).is_some_and(|v| !v.trim().is_empty())
+    };
+    if (has("cert") && has("key")) || (has("tls.crt") && has("tls.key")) {
+        return Ok(());
+    }
+    Err("write keys tls.crt and tls.key (or cert and key) in the Secret".to_owned())
 }

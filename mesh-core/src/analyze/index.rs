@@ -199,6 +199,11 @@ impl<'a> Index<'a> {
         self.host_network.contains(pod)
     }
 
+    /// Whole documents of a kind that nothing else reads.
+    pub(super) fn documents(&self, kind: &'static str) -> impl Iterator<Item = &'a Object<serde_json::Value>> {
+        self.unread.iter().copied().filter(move |u| &*u.key.kind.kind == kind)
+    }
+
     pub(super) fn namespace_labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
         self.namespaces.iter().find(|n| *n.key.name == *name).map(|n| &n.meta.labels)
     }
@@ -227,4 +232,25 @@ pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
 /// Name of an object as Istio's messages print it: `namespace/name`.
 pub(super) fn full_name<S>(o: &Object<S>) -> String {
     format!("{}/{}", o.key.namespace, o.key.name)
+}
+
+/// A Kubernetes label selector as JSON: `matchLabels` and `matchExpressions`; none selects everything.
+pub(super) fn selects(selector: Option<&serde_json::Value>, labels: &BTreeMap<String, String>) -> bool {
+    let Some(selector) = selector else { return true };
+    let wanted = selector.get("matchLabels").and_then(|m| m.as_object()).into_iter().flatten();
+    let mut expressions = selector.get("matchExpressions").and_then(|m| m.as_array()).into_iter().flatten();
+    wanted.into_iter().all(|(k, v)| labels.get(k).map(String::as_str) == v.as_str())
+        && expressions.all(|e| {
+            let key = e.get("key").and_then(|k| k.as_str()).unwrap_or_default();
+            let values = e.get("values").and_then(|v| v.as_array()).map_or(&[][..], Vec::as_slice);
+            let has = labels.get(key);
+            let listed = has.is_some_and(|h| values.iter().any(|v| v.as_str() == Some(h)));
+            match e.get("operator").and_then(|o| o.as_str()).unwrap_or_default() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => has.is_some(),
+                "DoesNotExist" => has.is_none(),
+                _ => false,
+            }
+        })
 }

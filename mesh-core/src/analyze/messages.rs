@@ -33,6 +33,20 @@ pub(super) const INTERNAL_GATEWAY: Code = code("IST0165", "ReferencedInternalGat
 pub(super) const EMPTY_SUBSET: Code = code("IST0173", "DestinationRuleSubsetNotSelectPods", Error);
 pub(super) const UNKNOWN_HOST: Code = code("IST0174", "UnknownDestinationRuleHost", Warning);
 pub(super) const CONFLICTING_PROTOCOLS: Code = code("IST0177", "ConflictingServiceEntryProtocol", Warning);
+pub(super) const MISPLACED: Code = code("IST0107", "MisplacedAnnotation", Warning);
+pub(super) const UNKNOWN_ANNOTATION: Code = code("IST0108", "UnknownAnnotation", Warning);
+pub(super) const INVALID_ANNOTATION: Code = code("IST0125", "InvalidAnnotation", Warning);
+pub(super) const UNKNOWN_REGISTRY: Code = code("IST0126", "UnknownMeshNetworksServiceRegistry", Error);
+pub(super) const DEPRECATED_ANNOTATION: Code = code("IST0135", "DeprecatedAnnotation", Info);
+pub(super) const ALPHA: Code = code("IST0136", "AlphaAnnotation", Info);
+pub(super) const INVALID_WEBHOOK: Code = code("IST0139", "InvalidWebhook", Error);
+pub(super) const RESERVED_UID: Code = code("IST0144", "InvalidApplicationUID", Warning);
+pub(super) const AUTO_IMAGE: Code = code("IST0146", "ImageAutoWithoutInjectionWarning", Warning);
+pub(super) const AUTO_IMAGE_POD: Code = code("IST0147", "ImageAutoWithoutInjectionError", Error);
+pub(super) const NO_CLAIMS: Code = code("IST0149", "JwtClaimBasedRoutingWithoutRequestAuthN", Error);
+pub(super) const OLD_PROXY: Code = code("IST0158", "PodsIstioProxyImageMismatchInNamespace", Warning);
+pub(super) const INVALID_CREDENTIAL: Code = code("IST0161", "InvalidGatewayCredential", Error);
+pub(super) const INEFFECTIVE_POLICY: Code = code("IST0167", "IneffectivePolicy", Warning);
 
 /// A field is read and validated, but this version does not act on it.
 pub const NOT_IN_FORCE: Code = code("MESH0101", "NotInForceYet", Warning);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mesh_core::analyze::{ANALYZERS, AnalyzeInput, analyze_with};
+use mesh_core::analyze::{ANALYZERS, ANNOTATIONS, AnalyzeInput, ON_REQUEST, analyze_with};
 use mesh_core::api::Resource;
 use mesh_core::convert::{Addresses, Options, inputs};
 use mesh_core::report::Report;
@@ -17,6 +17,13 @@ use crate::corpus;
 
 /// Istio's name of an analyzer in its tests, ours, and the codes that belong to it.
 const NAMES: &[(&str, &str, &[&str])] = &[
+    ("annotations.K8sAnalyzer", "annotations.K8sAnalyzer", &["IST0107", "IST0108", "IST0125", "IST0135"]),
+    ("maturity.AlphaAnalyzer", "maturity.AlphaAnalyzer", &["IST0136"]),
+    ("deployment.ApplicationUIDAnalyzer", "applicationUID.Analyzer", &["IST0144"]),
+    ("injection.ImageAnalyzer", "injection.ImageAnalyzer", &["IST0158"]),
+    ("injection.ImageAutoAnalyzer", "injection.ImageAutoAnalyzer", &["IST0146", "IST0147"]),
+    ("multicluster.MeshNetworksAnalyzer", "meshnetworks.MeshNetworksAnalyzer", &["IST0126"]),
+    ("webhook.Analyzer", "webhook.Analyzer", &["IST0139"]),
     ("deployment.ServiceAssociationAnalyzer", "deployment.MultiServiceAnalyzer", &["IST0116", "IST0137"]),
     ("deprecation.FieldAnalyzer", "deprecation.DeprecationAnalyzer", &["IST0002"]),
     ("destinationrule.CaCertificateAnalyzer", "destinationrule.CaCertificateAnalyzer", &["IST0128", "IST0129"]),
@@ -54,36 +61,73 @@ const NAMES: &[(&str, &str, &[&str])] = &[
     ("virtualservice.GatewayAnalyzer", "virtualservice.GatewayAnalyzer", &["IST0101", "IST0132", "IST0165"]),
 ];
 
+/// Analyzers of Istio that have no counterpart here, and why not.
+const NOT_YET: &[(&str, &str)] = &[
+    ("authn.BlockedCIDRsAnalyzer", "RequestAuthentication is not read yet"),
+    ("envoyfilter.EnvoyPatchAnalyzer", "EnvoyFilter is not read yet"),
+    ("externalcontrolplane.ExternalControlPlaneAnalyzer", "there is no external control plane"),
+    ("k8sgateway.CRDVersionAnalyzer", "Gateway API is not read yet"),
+    ("multicluster.ServiceAnalyzer", "one cluster is analyzed at a time"),
+    ("telemetry.DefaultSelectorAnalyzer", "Telemetry is not read yet"),
+    ("telemetry.ProviderAnalyzer", "Telemetry is not read yet"),
+    ("telemetry.SelectorAnalyzer", "Telemetry is not read yet"),
+];
+
+/// Cases whose messages differ from Istio's: the case and the reason. They count as misses.
+const MISSES: &[(&str, &str)] = &[];
+
 #[test]
 fn names_are_those_of_the_product() {
     for (_, ours, _) in NAMES {
-        assert!(ANALYZERS.contains(ours), "{ours}");
+        assert!(ANALYZERS.contains(ours) || ON_REQUEST.contains(ours), "{ours}");
+    }
+}
+
+#[test]
+fn annotations_are_istios() {
+    let Some(corpus) = corpus() else { return };
+    let text = std::fs::read_to_string(corpus.join("crds/istio/annotations.yaml")).unwrap();
+    let (documents, _) = yaml::documents(&text);
+    let all = documents[0].value["annotations"].as_array().unwrap();
+    assert_eq!(all.len(), ANNOTATIONS.len());
+    for (theirs, ours) in all.iter().zip(ANNOTATIONS) {
+        let kinds: Vec<&str> = theirs["resources"].as_array().unwrap().iter().map(|r| r.as_str().unwrap()).collect();
+        let alpha = theirs["featureStatus"].as_str().is_none_or(|s| s == "Alpha");
+        let deprecated = theirs["deprecated"] == true;
+        let name = theirs["name"].as_str().unwrap();
+        assert_eq!((name, &kinds[..], alpha, deprecated), (ours.name, ours.kinds, ours.alpha, ours.deprecated));
     }
 }
 
 #[test]
 fn same_messages_as_istio() {
     let Some(folder) = corpus().map(|c| c.join("analyze")) else { return };
-    let (mut run, mut wrong) = (0, Vec::new());
+    let (mut right, mut wrong, mut unread) = (0, Vec::new(), 0);
     let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     cases.sort();
     for case in cases.iter().filter(|c| c.join("expect.json").is_file()) {
         let expect: Value = serde_json::from_str(&std::fs::read_to_string(case.join("expect.json")).unwrap()).unwrap();
         let name = expect["analyzer"].as_str().unwrap();
+        let title = case.file_name().unwrap().to_string_lossy().into_owned();
         let Some((_, ours, codes)) = NAMES.iter().find(|(theirs, _, _)| *theirs == name) else {
-            println!("analyzer not implemented: {name} ({})", case.file_name().unwrap().display());
+            let reason = NOT_YET.iter().find(|(n, _)| *n == name).map(|(_, why)| *why);
+            println!("not scored: {title} ({name}): {}", reason.unwrap_or_else(|| panic!("{title}: what is {name}?")));
+            unread += 1;
             continue;
         };
-        run += 1;
         let wanted = counted(expect["expected"].as_array().unwrap().iter().map(wanted));
         let found = found(case, ours);
         let found = counted(found.iter().filter(|r| codes.contains(&&*r.code)).map(got));
-        if wanted != found {
-            wrong.push(format!("{}\n  wanted {wanted:#?}\n  got {found:#?}", case.display()));
+        let miss = MISSES.iter().find(|(c, _)| *c == title);
+        match (wanted == found, miss) {
+            (true, None) => right += 1,
+            (true, Some(_)) => wrong.push(format!("{title} is right now; take it off the list of misses")),
+            (false, Some((_, why))) => println!("missed: {title}: {why}"),
+            (false, None) => wrong.push(format!("{}\n  wanted {wanted:#?}\n  got {found:#?}", case.display())),
         }
     }
-    println!("{run} cases");
-    assert!(wrong.is_empty(), "{} of {run} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    println!("score: {right} right, {} missed, {unread} about kinds that are not read yet", MISSES.len());
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 fn found(case: &Path, analyzer: &str) -> Vec<Report> {
@@ -94,12 +138,8 @@ fn found(case: &Path, analyzer: &str) -> Vec<Report> {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&file).unwrap();
         let text = match name.as_str() {
-            "meshconfig.yaml" => {
-                let inner = text.lines().map(|l| format!("    {l}\n")).collect::<String>();
-                format!(
-                    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{inner}"
-                )
-            }
+            "meshconfig.yaml" => settings("mesh", &text),
+            "meshnetworks.yaml" => settings("meshNetworks", &text),
             n if n.starts_with("input") => text,
             _ => continue,
         };
@@ -112,13 +152,21 @@ fn found(case: &Path, analyzer: &str) -> Vec<Report> {
     analyze_with(&AnalyzeInput { resources: &resources, reports: &reports, world: Some(&world) }, &[analyzer])
 }
 
+/// The ConfigMap of the mesh's settings, with this text at a key.
+fn settings(key: &str, text: &str) -> String {
+    let inner = text.lines().map(|l| format!("    {l}\n")).collect::<String>();
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  {key}: |\n{inner}"
+    )
+}
+
 /// Code, level, kind and name; objects without a namespace are read into `default`.
 type Said = (String, String, String, String);
 
 fn wanted(v: &Value) -> Said {
     let text = |k: &str| v[k].as_str().unwrap().to_owned();
     let resource = text("resource");
-    let cluster_scoped = text("kind") == "Namespace";
+    let cluster_scoped = ["Namespace", "MutatingWebhookConfiguration"].contains(&&*text("kind"));
     let resource = if resource.contains('/') || cluster_scoped { resource } else { format!("default/{resource}") };
     (text("code"), text("level"), text("kind"), resource)
 }

@@ -21,7 +21,11 @@ pub(super) struct Args {
     command: Vec<String>,
 }
 
-pub(super) fn run(mesh: &str, args: Args) -> Outcome {
+pub(super) fn run(mesh: &str, mut args: Args) -> Outcome {
+    // `exec WORKLOAD -- meshctl load …` works without meshctl on the pod's PATH.
+    if let (Some(program), Ok(own)) = (args.command.first_mut().filter(|p| *p == "meshctl"), std::env::current_exe()) {
+        *program = own.to_string_lossy().into_owned();
+    }
     let names = ["TERM", "COLORTERM", "LANG"];
     let env = names.iter().filter_map(|n| Some(((*n).to_owned(), std::env::var(n).ok()?))).collect();
     let tty = io::stdin().is_terminal() && io::stdout().is_terminal();

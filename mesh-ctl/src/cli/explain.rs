@@ -46,7 +46,7 @@ struct RequestArgs {
     output: super::apply::Output,
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let wrong = || format!("{text:?} is not a header; write it as 'end-user: jason'");
     let (name, value) = text.split_once(':').ok_or_else(wrong)?;
     let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;

@@ -36,6 +36,19 @@ pub struct PodSpec {
     /// Seconds between SIGTERM and SIGKILL; default 30.
     #[serde(skip_serializing_if = "is_default")]
     pub termination_grace_period_seconds: Option<u64>,
+    /// User of all containers. Inert in the local mesh.
+    #[serde(skip_serializing_if = "is_default")]
+    pub security_context: Option<SecurityContext>,
+}
+
+/// As whom a process runs, as far as it matters to capture.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(any(test, feature = "schema"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecurityContext {
+    /// User id.
+    #[serde(skip_serializing_if = "is_default")]
+    pub run_as_user: Option<i64>,
 }
 
 /// A container.
@@ -85,6 +98,9 @@ pub struct Container {
     /// Hooks.
     #[serde(skip_serializing_if = "is_default")]
     pub lifecycle: Option<Lifecycle>,
+    /// User; beats the pod's. Inert in the local mesh.
+    #[serde(skip_serializing_if = "is_default")]
+    pub security_context: Option<SecurityContext>,
 }
 
 /// A port of a container.
