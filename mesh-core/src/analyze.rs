@@ -22,7 +22,9 @@ use serde::Serialize;
 
 pub use annotations::{ANNOTATIONS, Annotation};
 pub use fates::{account, not_in_force};
-pub use messages::{INERT, MERGED, NEVER, NOT_IN_FORCE, OVERRIDDEN, SHORT_HOST, WEIGHTS};
+pub use messages::{
+    INERT, MERGED, NEVER, NO_SERVICE, NOT_IN_FORCE, OVERRIDDEN, OWN, SHORT_HOST, SMALL_PERCENTAGE, WEIGHTS,
+};
 
 use crate::api::{Key, MeshConfig, Resource};
 use crate::report::{Level, Report};
@@ -103,7 +105,7 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "virtualservice.GatewayAnalyzer" => &[virtual_service::gateways],
         "virtualservice.JWTClaimRouteAnalyzer" => &[networks::claims],
         "webhook.Analyzer" => &[pods::webhooks],
-        "mesh.Own" => &[own::short_hosts, own::weights, own::faults, own::merged],
+        "mesh.Own" => &[own::short_hosts, own::weights, own::faults, own::merged, own::percentages, own::unknown_hosts],
         _ => &[],
     }
 }

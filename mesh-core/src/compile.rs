@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use account::{Account, Leaf, Merged};
 pub use memo::Notes;
+pub(crate) use mesh::outbound_policy;
 pub(crate) use visible::{exported_to, service_exported};
 
 use account::Ledger;

@@ -3,6 +3,8 @@
 //! There is no second matcher here: each hop is compiled by [`crate::compile`] and decided by [`crate::decide`], as in
 //! the proxy. What an application would answer is not known, so the trace ends where a proxy hands the request to one.
 
+pub mod cases;
+mod config;
 mod hop;
 mod miss;
 mod policies;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
 
+pub use config::{EffectiveConfig, Item, effective};
 pub use policies::Policy;
 
 use crate::compile::compile;

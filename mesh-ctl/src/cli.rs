@@ -17,6 +17,7 @@ mod port_forward;
 mod restart;
 mod status;
 mod table;
+mod test;
 mod up;
 mod validate;
 
@@ -69,6 +70,8 @@ enum Verb {
     Explain(explain::Args),
     /// Put load on a URL and show answers and latencies; needs no running mesh.
     Load(load::Args),
+    /// Run request cases against files; needs no running mesh.
+    Test(test::Args),
     /// Print completions for a shell.
     Completion {
         /// Which shell.
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),
         Verb::Load(args) => load::run(args),
+        Verb::Test(args) => test::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());
             Ok(0)

@@ -116,6 +116,100 @@ fn explain_follows_a_request_from_files() {
 }
 
 #[test]
+fn explain_config_names_the_origin_of_every_value() {
+    let paths =
+        ["examples/bookinfo/platform", "docs/examples/reviews-subsets.yaml", "docs/examples/reviews-quentin.yaml"];
+    let config = json(&[&["explain", "config", "productpage-v1", "-o", "json"], &paths[..]].concat());
+    let items = config["items"].as_array().unwrap();
+    for section in ["settings", "listener", "virtualHost", "route", "cluster"] {
+        assert!(items.iter().any(|i| i["section"] == section), "no {section} in {config:#}");
+    }
+    for value in items.iter().flat_map(|i| i["values"].as_array().unwrap()) {
+        assert!(value["value"].is_string() && value["field"].is_string(), "{value:#}");
+    }
+    let route = items.iter().find(|i| i["name"].as_str().unwrap().starts_with("quentin of reviews")).unwrap();
+    let matched = &route["values"].as_array().unwrap()[0];
+    assert_eq!((&matched["what"], &matched["value"]), (&"match".into(), &"header end-user exact \"quentin\"".into()));
+    assert!(matched["location"].as_str().unwrap().ends_with("reviews-quentin.yaml:9"), "{matched:#}");
+    let text = good(&[&["explain", "config", "productpage-v1", "--only", "settings"], &paths[..]].concat());
+    assert!(text.contains("outboundTrafficPolicy") && !text.contains("cluster outbound"), "{text}");
+}
+
+#[test]
+fn test_runs_the_documented_example() {
+    let cases = "docs/examples/reviews-cases.yaml";
+    let text = good(&["test", cases]);
+    let page = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    let documented: Vec<&str> =
+        page.lines().skip_while(|l| !l.contains("$ meshctl test")).skip(1).map(str::trim).collect();
+    for (line, documented) in text.lines().zip(documented) {
+        assert_eq!(line, documented);
+    }
+    let report = json(&["test", cases, "-o", "json", "--run", "quentin"]);
+    assert_eq!((&report["passed"], &report["coverage"]["reached"]), (&1.into(), &1.into()), "{report:#}");
+    assert_eq!(report["coverage"]["unreached"].as_array().unwrap().len(), 2, "{report:#}");
+    assert_eq!(meshctl(&["test", cases, "--run", "quentin", "--min-coverage", "90"]).status.code(), Some(1));
+}
+
+#[test]
+fn test_says_what_failed_and_where_it_is_decided() {
+    let text = fs::read_to_string(root().join("docs/examples/reviews-cases.yaml")).unwrap();
+    let text = text.replace("subset: v3", "subset: v<2>");
+    let here = |path: &str| root().join(path).canonicalize().unwrap().to_string_lossy().into_owned();
+    let text = text.replace("../../examples/bookinfo", &here("examples/bookinfo"));
+    let text = text.replace("- reviews-", &format!("- {}/reviews-", here("docs/examples")));
+    let files = Files::new("test", &[("cases.yaml", &text), ("bad.yaml", "cases: {}\n")]);
+    let failed = meshctl(&["test", &files.path("cases.yaml")]);
+    assert_eq!(failed.status.code(), Some(1));
+    let said = out(&failed);
+    assert!(
+        said.contains("subset: expected v<2>, got v3 (VirtualService default/reviews spec.http[0].route[0]"),
+        "{said}"
+    );
+    let junit = out(&meshctl(&["test", "-o", "junit", &files.path("cases.yaml")]));
+    assert!(junit.contains("tests=\"4\" failures=\"1\"") && junit.contains("expected v&lt;2&gt;, got v3"), "{junit}");
+    assert_eq!(meshctl(&["test", &files.path("bad.yaml")]).status.code(), Some(65));
+    assert_eq!(meshctl(&["test", "examples/bookinfo/routing"]).status.code(), Some(1));
+}
+
+/// A server that answers every request with this status, and with this header line; one connection for each.
+fn answering(head: &'static str) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap() == 0 {
+                    break;
+                }
+                request.push(byte[0]);
+            }
+            write!(stream, "{head}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").unwrap();
+        }
+    });
+    at
+}
+
+#[test]
+fn load_counts_answers_errors_and_sockets() {
+    let at = answering("HTTP/1.1 503 Service Unavailable\r\nx-envoy-overloaded: true");
+    let report = json(&["load", "-c", "2", "-qps", "0", "-n", "20", "-o", "json", &format!("http://{at}/x")]);
+    assert_eq!(report["codes"]["503"]["count"], 20, "{report:#}");
+    let numbers = (&report["overloaded"], &report["sockets"], &report["bodyBytes"], &report["requests"]);
+    assert_eq!(numbers, (&20.into(), &20.into(), &40.into(), &20.into()), "{report:#}");
+    assert!(report["latencySeconds"]["percentiles"].as_array().unwrap().len() == 5, "{report:#}");
+    // A port that was just free: nothing listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = meshctl(&["load", "-c", "1", "-n", "3", &format!("http://{free}/")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(out(&refused).contains("Error connectionRefused : 3 (100.0 %)"), "{}", out(&refused));
+    assert_eq!(meshctl(&["load", "ftp://x/"]).status.code(), Some(1));
+}
+
+#[test]
 fn without_a_mesh_the_error_says_how_to_start_one() {
     let output = meshctl(&["status", "--name", "no-such-mesh"]);
     assert_eq!(output.status.code(), Some(1));
@@ -181,6 +275,11 @@ fn whole_mesh(mode: &str) {
 
     assert!(mesh.run(&["exec", "ratings-v1", "--", "sh", "-c", "echo $HOSTNAME"]).starts_with("ratings-v1-"));
     assert!(mesh.run(&["get", "pods"]).contains("2/2"));
+    // The load generator runs inside a pod, and its requests go through the sidecar.
+    let load = ["exec", "ratings-v1", "--", "meshctl", "load", "-c", "2", "-n", "10", "-o", "json"];
+    let report = mesh.json(&[&load[..], &["http://productpage:9080/productpage"]].concat());
+    assert_eq!(report["codes"]["200"]["count"], 10, "{report:#}");
+    assert_eq!(report["sockets"], 2, "{report:#}");
     mesh.run(&["restart", "details-v1"]);
     assert_eq!(get(at, "/productpage").0, 200);
 

@@ -62,3 +62,21 @@ pub const WEIGHTS: Code = code("MESH0105", "WeightsNotPercent", Info);
 pub const NEVER: Code = code("MESH0107", "FaultNeverHappens", Warning);
 /// Several VirtualServices for a host at one gateway, whose rules are merged oldest first.
 pub const MERGED: Code = code("MESH0108", "MergedAtGateway", Info);
+/// A percentage below one, which is probably a share of one.
+pub const SMALL_PERCENTAGE: Code = code("MESH0110", "PercentageBelowOne", Info);
+/// A host of a VirtualService for the mesh that no service has.
+pub const NO_SERVICE: Code = code("MESH0111", "HostWithoutService", Info);
+
+/// All codes of our own that analysis and compilation give; those of reading are in [`crate::api::codes`].
+pub const OWN: &[Code] = &[
+    NOT_IN_FORCE,
+    INERT,
+    OVERRIDDEN,
+    SHORT_HOST,
+    WEIGHTS,
+    NEVER,
+    MERGED,
+    code("MESH0109", "ConflictingInboundPort", Warning),
+    SMALL_PERCENTAGE,
+    NO_SERVICE,
+];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{DOMAIN, Index, full_name, go_list};
-use super::messages::{MERGED, NEVER, SHORT_HOST, WEIGHTS};
+use super::messages::{MERGED, NEVER, NO_SERVICE, SHORT_HOST, SMALL_PERCENTAGE, WEIGHTS};
 use crate::api::{Object, VirtualService};
 use crate::matching::HostPattern;
 use crate::report::Report;
@@ -96,6 +96,61 @@ pub(super) fn merged(index: &Index<'_>) -> Vec<Report> {
                 go_list(&names)
             );
             found.push(MERGED.report((&o.key, &o.origin), "spec.hosts", text));
+        }
+    }
+    found
+}
+
+/// `percentage: {value: 0.5}` is half a percent.
+pub(super) fn percentages(index: &Index<'_>) -> Vec<Report> {
+    let mut found = Vec::new();
+    for o in &index.virtual_services {
+        for (i, rule) in o.spec.http.iter().enumerate() {
+            let delay = rule.fault.as_ref().and_then(|f| f.delay.as_ref()?.percentage.as_ref());
+            let abort = rule.fault.as_ref().and_then(|f| f.abort.as_ref()?.percentage.as_ref());
+            let mut all = vec![
+                ("fault.delay.percentage".to_owned(), delay),
+                ("fault.abort.percentage".to_owned(), abort),
+                ("mirrorPercentage".to_owned(), rule.mirror_percentage.as_ref()),
+            ];
+            let mirrors = rule.mirrors.iter().enumerate();
+            all.extend(mirrors.map(|(m, x)| (format!("mirrors[{m}].percentage"), x.percentage.as_ref())));
+            for (field, value) in all.into_iter().filter_map(|(f, p)| Some((f, p?.value))) {
+                if value > 0.0 && value < 1.0 {
+                    let text = format!(
+                        "{field}.value {value} is {value} percent of the requests, not {} percent",
+                        value * 100.0
+                    );
+                    let field = format!("spec.http[{i}].{field}.value");
+                    let report = SMALL_PERCENTAGE.report((&o.key, &o.origin), &field, text);
+                    found.push(report.fix(format!("write {} if that is what is meant", value * 100.0)));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Hosts of the mesh that no Service and no ServiceEntry has: they are served on port 80 only.
+pub(super) fn unknown_hosts(index: &Index<'_>) -> Vec<Report> {
+    let mut found = Vec::new();
+    let in_mesh =
+        |o: &Object<VirtualService>| o.spec.gateways.is_empty() || o.spec.gateways.iter().any(|g| g == "mesh");
+    for o in index.virtual_services.iter().filter(|o| in_mesh(o)) {
+        for (i, host) in o.spec.hosts.iter().enumerate() {
+            let known = || index.host(host, &o.key.namespace, &[&o.key.namespace]).is_some();
+            if host.contains('*') || host.parse::<std::net::IpAddr>().is_ok() || known() {
+                continue;
+            }
+            let full = full_host(host, &o.key.namespace, DOMAIN);
+            let text =
+                format!("no Service or ServiceEntry has the host {full}; in the mesh its rules hold on port 80 only");
+            let report = NO_SERVICE.report((&o.key, &o.origin), &format!("spec.hosts[{i}]"), text);
+            let short = *full != *host.to_ascii_lowercase();
+            found.push(report.fix(match short {
+                true => format!("{host} stands for {full}; write the full name if the service is in another namespace"),
+                false => "write a ServiceEntry for it, or gateways: if it is meant for one only".to_owned(),
+            }));
         }
     }
     found

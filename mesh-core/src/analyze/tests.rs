@@ -107,6 +107,48 @@ spec:
 }
 
 #[test]
+fn traps_of_the_tour() {
+    let text = r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+  hosts: [nobody]
+  options: {timeout: 3s}
+  http:
+  - fault: {abort: {httpStatus: 500, percent: 30, percentage: {value: 0.5}}}
+    redirect: {uri: /}
+"#;
+    let all = said(text);
+    let has = |part: &str| assert!(all.iter().any(|l| l.contains(part)), "{part} is missing in {all:#?}");
+    has(
+        "a.yaml:7:3: Warning [MESH0004] (VirtualService default/a) unknown field spec.options is ignored by Istio (this is a field of Gloo's kinds",
+    );
+    has("spec.http[0].fault.abort.percent is ignored by Istio (write percentage: {value: N}");
+    has("fault.abort.percentage.value 0.5 is 0.5 percent of the requests, not 50 percent");
+    has(
+        "a.yaml:6:11: Info [MESH0111] (VirtualService default/a) no Service or ServiceEntry has the host nobody.default.svc.cluster.local",
+    );
+}
+
+#[test]
+fn every_code_is_documented() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/analyze.md")).unwrap();
+    for code in OWN {
+        let row = format!("| {} | {} | {:?} |", code.code, code.name, code.level);
+        assert!(page.contains(&row), "docs/analyze.md has no row {row}");
+    }
+    let source = include_str!("../api/codes.rs");
+    let codes = source.split(['"', ' ']).filter(|w| w.starts_with("MESH0") && w.len() == 8);
+    for code in codes {
+        assert!(page.contains(&format!("| {code} |")), "docs/analyze.md has no row for {code}");
+    }
+    for analyzer in ANALYZERS.iter().chain(ON_REQUEST) {
+        assert!(page.contains(&format!("`{analyzer}`")), "docs/analyze.md does not name {analyzer}");
+    }
+}
+
+#[test]
 fn a_thousand_of_each_is_linear() {
     let mut text = String::new();
     for i in 0..1000 {

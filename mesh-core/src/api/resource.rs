@@ -12,6 +12,7 @@ use super::{VirtualService, WorkloadEntry, codes, kube};
 use crate::report::Report;
 use crate::yaml::child;
 
+mod foreign;
 mod kinds;
 
 pub use kinds::{ServedKind, served_kinds};
@@ -303,7 +304,10 @@ impl<'a> Reader<'a> {
             } else {
                 codes::INERT.report(self.subject(), &path, format!("{path} is inert in the local mesh"))
             };
-            if let Some(near) = near {
+            let foreign = foreign::instead(&path).filter(|_| self.is_istio());
+            if let Some(instead) = foreign {
+                report = report.fix(instead);
+            } else if let Some(near) = near {
                 report = report.fix(format!("did you mean {near}?"));
             }
             self.reports.push(report);

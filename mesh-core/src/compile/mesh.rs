@@ -58,7 +58,7 @@ pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Work
 const ALLOW_ANY: &str = "outboundTrafficPolicy is ALLOW_ANY by default";
 
 /// Whether traffic to unknown destinations is let through, who says so, and the service that takes it, if any.
-pub(super) fn outbound_policy(
+pub(crate) fn outbound_policy(
     world: &World,
     id: &ProxyId,
     workload: Option<&Arc<Workload>>,

@@ -14,7 +14,8 @@ use crate::matching::{HeaderValueTemplate, RequestFacts};
 use crate::model::Health;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
-    Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RoutePlan, Snapshot, WeightedCluster,
+    Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
+    WeightedCluster,
 };
 use crate::world::World;
 
@@ -134,13 +135,8 @@ impl Proxy<'_> {
         hop.policies = policies::of_route(route);
         match &route.action {
             Action::Forward(clusters) => {
-                let timeout = route.timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
-                hop.timeout = Some(Decided::new(timeout, &route.timeout_origin));
-                let retries = route.retry.as_ref().map_or("none".to_owned(), |r| {
-                    let per_try = r.per_try_timeout.map_or(String::new(), |t| format!(", {t:?} for each try"));
-                    format!("{} on {}{per_try}", r.attempts, r.on)
-                });
-                hop.retries = Some(Decided::new(retries, &route.retry_origin));
+                hop.timeout = Some(timeout(route));
+                hop.retries = Some(retries(route));
                 let next = self.targets(&mut hop, clusters);
                 (hop, next)
             }
@@ -237,7 +233,56 @@ fn reply(kind: ErrorKind, text: &str) -> Outcome {
     Outcome { status: Some(row.status.as_u16()), flag, body, text: text.to_owned() }
 }
 
-fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<String> {
+/// Timeout of a route that forwards.
+pub(super) fn timeout(route: &RoutePlan) -> Decided {
+    let timeout = route.timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
+    Decided::new(timeout, &route.timeout_origin)
+}
+
+/// Retries of a route that forwards.
+pub(super) fn retries(route: &RoutePlan) -> Decided {
+    let retries = route.retry.as_ref().map_or("none".to_owned(), |r| {
+        let per_try = r.per_try_timeout.map_or(String::new(), |t| format!(", {t:?} for each try"));
+        format!("{} on {}{per_try}", r.attempts, r.on)
+    });
+    Decided::new(retries, &route.retry_origin)
+}
+
+/// Where a cluster's endpoints come from, in words.
+pub(super) fn source(source: &EndpointSource) -> String {
+    match source {
+        EndpointSource::Service { namespace: _, hostname, port, labels } if labels.is_empty() => {
+            format!("instances of {hostname}, port {port}")
+        }
+        EndpointSource::Service { namespace: _, hostname, port, labels } => {
+            let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            format!("instances of {hostname} with {}, port {port}", labels.join(","))
+        }
+        EndpointSource::Dns { names, first_only } => {
+            let names: Vec<String> = names.iter().map(|(n, p)| format!("{n}:{p}")).collect();
+            format!("DNS {}{}", names.join(", "), if *first_only { ", first address" } else { "" })
+        }
+        EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => "the address that the client dialled".into(),
+        EndpointSource::LocalApp { port } => format!("the application, port {port}"),
+        EndpointSource::BlackHole => "nothing".into(),
+    }
+}
+
+/// Header operations and rewrites that do not depend on a request.
+pub(super) fn static_changes(route: &RoutePlan) -> Vec<String> {
+    let mut out = operations(route);
+    if let Some(rewrite) = &route.rewrite {
+        out.extend(rewrite.path.as_ref().map(|p| match p {
+            RewritePath::Prefix(_, to) => format!("the matched prefix of the path becomes {to}"),
+            RewritePath::Full(to) => format!("path becomes {to}"),
+            RewritePath::Regex(from, to) => format!("in the path, {} becomes {to}", from.as_str()),
+        }));
+        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {}", value(a))));
+    }
+    out
+}
+
+fn operations(route: &RoutePlan) -> Vec<String> {
     let mut out = Vec::new();
     ops("request", &route.request_headers, &mut out);
     ops("response", &route.response_headers, &mut out);
@@ -247,6 +292,11 @@ fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<Strin
             ops(&format!("{} response", c.cluster), &c.response_headers, &mut out);
         }
     }
+    out
+}
+
+fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<String> {
+    let mut out = operations(route);
     if let Some(rewrite) = &route.rewrite {
         if let Some(p) = &rewrite.path {
             out.push(format!("path becomes {}", rewrite_path(p, path, query)));

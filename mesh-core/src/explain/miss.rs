@@ -98,3 +98,21 @@ fn matcher(m: &StringMatcher) -> String {
         StringMatcher::Present => "any value".to_owned(),
     }
 }
+
+/// The conditions of a rule.
+pub(super) fn words_of(m: &RequestMatch) -> String {
+    let mut out = Vec::new();
+    if let Some(uri) = &m.uri {
+        let case = if m.ignore_uri_case { ", case ignored" } else { "" };
+        let segments = if m.segment_prefix { ", by segments" } else { "" };
+        out.push(format!("path {}{case}{segments}", matcher(uri)));
+    }
+    let named = [("scheme", &m.scheme), ("method", &m.method), ("authority", &m.authority)];
+    out.extend(named.into_iter().filter_map(|(n, v)| Some(format!("{n} {}", matcher(v.as_ref()?)))));
+    out.extend(m.headers.iter().map(|h| {
+        let name = h.name.as_ref().map_or(h.pseudo.as_deref().unwrap_or_default(), |n| n.as_str());
+        format!("header {name} {}{}", if h.invert { "not " } else { "" }, matcher(&h.value))
+    }));
+    out.extend(m.query.iter().map(|q| format!("query {} {}", q.name, matcher(&q.value))));
+    if out.is_empty() { "every request".into() } else { out.join(", ") }
+}

@@ -6,7 +6,9 @@
 use serde::Serialize;
 
 use super::Decided;
-use crate::snapshot::{ClusterPlan, Provenance, RoutePlan};
+use super::config::setting;
+use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan};
+use crate::world::World;
 
 /// One feature of a route or cluster.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -20,7 +22,7 @@ pub struct Policy {
 }
 
 /// A line.
-fn line(what: &'static str, value: impl Into<String>, from: &Provenance) -> Policy {
+pub(super) fn line(what: &'static str, value: impl Into<String>, from: &Provenance) -> Policy {
     Policy { what, decided: Decided::new(value, from) }
 }
 
@@ -72,4 +74,71 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         tunnel.as_ref().map(|t| line("tunnel", t.to_string(), policy_origin)),
     ];
     lines.into_iter().flatten().collect()
+}
+
+/// Settings of the whole proxy.
+pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
+    let ProxyPlan {
+        id,
+        access_log,
+        access_log_json,
+        access_log_format,
+        allow_any,
+        detection_timeout,
+        drain_duration,
+        termination_drain_duration,
+        workload,
+        hash: _,
+    } = plan;
+    let set = |what, field: &str, value: String| setting(world, what, field, value);
+    let file = if *access_log { "/dev/stdout" } else { "none" };
+    let encoding = if *access_log_json { "JSON" } else { "TEXT" };
+    let format = access_log_format.as_ref().map_or("Istio's default".to_owned(), |f| format!("{f:?}"));
+    let detection = detection_timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
+    let policy = if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" };
+    let (_, by, _) = crate::compile::outbound_policy(world, id, workload.as_ref());
+    vec![
+        set("accessLogFile", "spec.accessLogFile", file.into()),
+        set("accessLogEncoding", "spec.accessLogEncoding", encoding.into()),
+        set("accessLogFormat", "spec.accessLogFormat", format),
+        line("outboundTrafficPolicy", policy, &by),
+        set("protocolDetectionTimeout", "spec.protocolDetectionTimeout", detection),
+        set("drainDuration", "spec.defaultConfig.drainDuration", format!("{drain_duration:?}")),
+        set(
+            "terminationDrainDuration",
+            "spec.defaultConfig.terminationDrainDuration",
+            format!("{termination_drain_duration:?}"),
+        ),
+    ]
+}
+
+/// A listener: everything but its routes and L4 rules.
+pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
+    let ListenerPlan { name: _, key: _, detect, http, l4: _, fallback: _, origin, hash: _ } = plan;
+    let protocol = match (detect, http) {
+        (true, Some(_)) => "HTTP or bytes, as the first bytes say",
+        (false, Some(_)) => "HTTP",
+        (_, None) => "bytes",
+    };
+    let mut lines = vec![line("protocol", protocol, origin)];
+    lines.extend(http.iter().flat_map(|h| of_http(h, origin)));
+    lines
+}
+
+fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
+    let HttpPlan { routes: _, server, use_remote_address, trusted_hops, path_normalization, hash: _ } = plan;
+    let edge = || line("numTrustedProxies", trusted_hops.to_string(), origin);
+    let lines = [
+        Some(line("server", format!("{server:?}"), origin)),
+        use_remote_address.then(edge),
+        Some(line("pathNormalization", format!("{path_normalization:?}"), origin)),
+    ];
+    lines.into_iter().flatten().collect()
+}
+
+/// Where bytes go: everything but the clusters.
+pub(super) fn of_tcp(plan: &TcpPlan) -> Vec<Policy> {
+    let TcpPlan { route_name: _, clusters: _, idle_timeout, origin, hash: _ } = plan;
+    let idle = idle_timeout.map(|t| line("idleTimeout", format!("{t:?}"), origin));
+    idle.into_iter().collect()
 }

@@ -1,6 +1,6 @@
 //! `meshctl analyze`: files together, with istioctl's codes, output and exit codes.
 
-use mesh_core::analyze::{AnalyzeInput, Message, analyze};
+use mesh_core::analyze::{ANALYZERS, AnalyzeInput, Message, ON_REQUEST, analyze_with};
 use mesh_core::report::{Level, Report};
 
 use super::{Outcome, offline};
@@ -15,7 +15,7 @@ const FOUND: u8 = 79;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Files, directories, - for standard input.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "list_analyzers")]
     paths: Vec<String>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
@@ -35,6 +35,12 @@ pub(super) struct Args {
     /// Documents that are no YAML don't make the exit code 65.
     #[arg(long)]
     ignore_unknown: bool,
+    /// Run only this analyzer; can be given again.
+    #[arg(long, value_name = "NAME")]
+    analyzer: Vec<String>,
+    /// Print the analyzers' names.
+    #[arg(short = 'L', long)]
+    list_analyzers: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -70,11 +76,27 @@ fn suppression(text: &str) -> Result<(String, String), String> {
     pair.map(|(c, r)| (c.to_owned(), r.to_owned())).ok_or_else(|| format!("{text:?} is not CODE=Kind name.namespace"))
 }
 
+/// The analyzers to run: all of the default set, unless some are asked for.
+fn analyzers(args: &Args) -> Vec<&str> {
+    let known = |n: &&str| ANALYZERS.contains(n) || ON_REQUEST.contains(n);
+    let (some, unknown): (Vec<&str>, Vec<&str>) = args.analyzer.iter().map(String::as_str).partition(known);
+    if !unknown.is_empty() {
+        eprintln!("there is no analyzer {}; meshctl analyze -L lists them", unknown.join(", "));
+    }
+    // As istioctl: with no known name, all run.
+    if some.is_empty() { ANALYZERS.to_vec() } else { some }
+}
+
 pub(super) fn run(args: &Args) -> Outcome {
+    if args.list_analyzers {
+        let names = ANALYZERS.iter().chain(ON_REQUEST).map(|n| format!("{n}\n"));
+        super::print(&names.collect::<String>());
+        return Ok(0);
+    }
     let offline = offline::read(&manifest::load(&args.paths)?, &args.namespace);
     let written = offline.written();
     let input = AnalyzeInput { resources: &written, reports: &offline.reports, world: Some(&offline.inputs.world) };
-    let mut found = analyze(&input);
+    let mut found = analyze_with(&input, &analyzers(args));
     found.retain(|r| !args.suppress.iter().any(|s| suppressed(r, s)));
     let shown: Vec<&Report> = found.iter().filter(|r| r.level >= args.output_threshold.into()).collect();
     let failed = found.iter().any(|r| r.level >= args.failure_threshold.into());

@@ -1,7 +1,7 @@
-//! `meshctl explain request`: what decides a request, hop by hop.
+//! `meshctl explain request`: what decides a request, hop by hop. `meshctl explain config`: what is in force at a proxy.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mesh_core::explain::{ExplainRequest, From, explain};
+use mesh_core::explain::{ExplainRequest, From, effective, explain};
 use serde_json::Value;
 
 use super::client::ask;
@@ -20,6 +20,25 @@ pub(super) struct Args {
 enum What {
     /// A request: every hop with the object, field, file and line that decides.
     Request(RequestArgs),
+    /// The effective configuration of a workload's proxy: every value with who decided it, defaults included.
+    Config(ConfigArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// `NAME[.NAMESPACE]` of a Deployment or Pod; of a gateway with --gateway.
+    workload: String,
+    /// Manifests; without any, the running mesh is asked.
+    paths: Vec<String>,
+    /// The workload is a gateway, or this is the name of a Gateway object.
+    #[arg(long)]
+    gateway: bool,
+    /// Only these parts: settings, listener, virtualHost, route, cluster; can be given again.
+    #[arg(long, value_name = "PART", value_parser = ["settings", "listener", "virtualHost", "route", "cluster"])]
+    only: Vec<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: super::apply::Output,
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,12 +74,38 @@ pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
-    let What::Request(args) = &args.what;
-    let offline =
-        if args.paths.is_empty() { running(mesh)? } else { offline::read(&manifest::load(&args.paths)?, "default") };
+    match &args.what {
+        What::Request(args) => request(mesh, args),
+        What::Config(args) => config(mesh, args),
+    }
+}
+
+/// The files, or what a running mesh has in force.
+fn world(mesh: &str, paths: &[String]) -> Result<offline::Offline, String> {
+    let offline = if paths.is_empty() { running(mesh)? } else { offline::read(&manifest::load(paths)?, "default") };
     for report in offline.reports.iter().filter(|r| r.level == mesh_core::report::Level::Error) {
         eprintln!("left out: {report}");
     }
+    Ok(offline)
+}
+
+fn config(mesh: &str, args: &ConfigArgs) -> Outcome {
+    let of = if args.gateway { From::Gateway(args.workload.clone()) } else { From::Workload(args.workload.clone()) };
+    let mut effective = effective(&world(mesh, &args.paths)?.inputs.world, &of)?;
+    if !args.only.is_empty() {
+        effective.items.retain(|i| args.only.iter().any(|o| o == i.section));
+    }
+    match args.output {
+        super::apply::Output::Json => super::print_json(&effective),
+        super::apply::Output::Text => {
+            super::print(&effective.to_string());
+            Ok(0)
+        }
+    }
+}
+
+fn request(mesh: &str, args: &RequestArgs) -> Outcome {
+    let offline = world(mesh, &args.paths)?;
     let method = Method::try_from(args.method.as_str()).map_err(|_| format!("{:?} is no HTTP method", args.method))?;
     let from = match (&args.from, &args.gateway) {
         (Some(workload), _) => From::Workload(workload.clone()),
