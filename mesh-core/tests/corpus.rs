@@ -5,6 +5,8 @@
 
 #[path = "corpus/analyze.rs"]
 mod analyze;
+#[path = "corpus/mutate.rs"]
+mod mutate;
 #[path = "corpus/seed.rs"]
 mod seed;
 

@@ -14,6 +14,7 @@ mod logs;
 mod offline;
 mod patch;
 mod port_forward;
+mod proxy_config;
 mod restart;
 mod status;
 mod table;
@@ -61,6 +62,9 @@ enum Verb {
     Restart(restart::Args),
     /// Open a port on this machine that leads to a service or workload.
     PortForward(port_forward::Args),
+    /// Show what a running proxy has in force, out of its own config dump.
+    #[command(alias = "pc")]
+    ProxyConfig(proxy_config::Args),
     /// Check files one by one; needs no running mesh.
     #[command(alias = "v")]
     Validate(validate::Args),
@@ -126,6 +130,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Logs(args) => logs::run(mesh, args),
         Verb::Restart(args) => restart::run(mesh, args),
         Verb::PortForward(args) => port_forward::run(mesh, &args),
+        Verb::ProxyConfig(args) => proxy_config::run(mesh, &args),
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),

@@ -267,6 +267,12 @@ fn whole_mesh(mode: &str) {
     assert_eq!(cluster["cluster"]["value"], "outbound|9080|v1|reviews.default.svc.cluster.local", "{running:#}");
     assert_eq!(cluster["share"], 100.0);
 
+    let routes = mesh.run(&["pc", "routes", "productpage-v1", "--grep", "reviews.default"]);
+    assert!(routes.contains("VirtualService default/reviews (docs/examples/reviews-v1.yaml:"), "{routes}");
+    let endpoints = mesh.json(&["proxy-config", "endpoints", "productpage-v1", "-o", "json"]);
+    let v1 = &endpoints["outbound|9080|v1|reviews.default.svc.cluster.local"];
+    assert_eq!(v1.as_array().map(Vec::len), Some(1), "{endpoints:#}");
+
     let patch = r#"[{"op": "replace", "path": "/spec/http/0/route/0/destination/subset", "value": "v3"}]"#;
     mesh.run(&["patch", "vs", "reviews", "--type", "json", "-p", patch]);
     assert!(get(at, "/productpage").1.contains("reviews-v3-"));

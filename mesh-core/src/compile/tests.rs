@@ -1,6 +1,7 @@
 //! Which object decides a request of a sidecar: hosts, names, ages, exportTo, Sidecar.
 
 mod accounted;
+mod fields;
 mod incremental;
 mod scale;
 

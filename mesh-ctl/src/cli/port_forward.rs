@@ -55,7 +55,8 @@ async fn serve(mesh: &str, args: &Args) -> Outcome {
     }
 }
 
-async fn dial(mesh: &str, target: &str, port: u16) -> Result<TcpStream, String> {
+/// A connection into a pod, past its capture.
+pub(super) async fn dial(mesh: &str, target: &str, port: u16) -> Result<TcpStream, String> {
     let request = Request::Dial { target: target.to_owned(), port };
     let (_, fds) = Call::start(mesh, &request, &[]).await?.finish().await?;
     let fd = fds.into_iter().next().ok_or("the mesh's answer has no connection")?;

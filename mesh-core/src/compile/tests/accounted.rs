@@ -13,7 +13,7 @@ use crate::report::Outcome;
 use crate::world::Change;
 
 /// A value with every field of a schema present, and not at its default.
-fn populate(schema: &Value, defs: &Value, field: &str) -> Value {
+pub(super) fn populate(schema: &Value, defs: &Value, field: &str) -> Value {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         let name = name.rsplit('/').next().unwrap();
         return populate(&defs[name], defs, field);
@@ -175,7 +175,7 @@ fn every_field_of_a_gateway_sidecar_and_the_mesh_has_a_fate() {
 }
 
 /// Another value of the same type, and of the same form where the form matters.
-fn flip(path: &str, value: &Value) -> Value {
+pub(super) fn flip(path: &str, value: &Value) -> Value {
     let other = |pairs: &[(&str, &str)], text: &str| {
         pairs
             .iter()
