@@ -264,7 +264,9 @@ impl Expect {
                     && d.share.is_none_or(|s| (s - c.share).abs() < 0.06)
             };
             match left.iter().position(|c| is(&c)) {
-                Some(i) => drop(left.remove(i)),
+                Some(i) => {
+                    left.remove(i);
+                }
                 None => found.0.push(format!("destinations: there is none with {d}")),
             }
         }

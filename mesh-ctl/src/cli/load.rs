@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
     /// Use a connection for more than one request.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     keepalive: bool,
     /// HTTP/2 with prior knowledge.
     #[arg(long, conflicts_with_all = ["http10", "grpc", "ping"])]
@@ -102,7 +102,7 @@ pub(super) fn dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let is_load = |i: &usize| args.get(*i).is_some_and(|a| a == "load");
     let Some(at) = verb.into_iter().flat_map(|i| [i, i + 1]).find(is_load) else { return args };
     for arg in &mut args[at + 1..] {
-        let text = arg.to_string_lossy();
+        let text = arg.to_string_lossy().into_owned();
         let name = text.strip_prefix('-').map(|t| t.split('=').next().unwrap_or(t));
         if name.is_some_and(|n| LONG.contains(&n)) {
             *arg = format!("-{text}").into();
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn flags_of_fortio_are_understood() {
-        let words = |line: &str| dashes(line.split(' ').map(OsString::from)).join(&OsString::from(" "));
+        let words = |line: &str| dashes(line.split(' ').map(OsString::from)).join(std::ffi::OsStr::new(" "));
         assert_eq!(
             words("meshctl load -c 3 -qps 0 -n 30 -keepalive=false -loglevel Warning http://x"),
             "meshctl load -c 3 --qps 0 -n 30 --keepalive=false --loglevel Warning http://x"

@@ -92,7 +92,9 @@ pub(super) fn run(args: &Args) -> Outcome {
     let failed = tested.iter().filter(|t| !t.passed).count();
     let report = Report { passed: tested.len() - failed, failed, cases: tested, coverage };
     match args.output {
-        Output::Json => drop(super::print_json(&report)?),
+        Output::Json => {
+            super::print_json(&report)?;
+        }
         Output::Junit => super::print(&junit(&report)),
         Output::Text => super::print(&text(&report)),
     }

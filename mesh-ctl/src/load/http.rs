@@ -82,7 +82,7 @@ impl Sockets {
 ///
 /// # Errors
 /// The URL makes no sense; the text says what to write.
-pub fn callers(settings: Settings, count: usize, sockets: &Sockets) -> Result<Vec<impl Caller>, String> {
+pub fn callers(settings: Settings, count: usize, sockets: &Sockets) -> Result<Vec<impl Caller + use<>>, String> {
     let url = &settings.uri;
     let example = "write for example http://productpage:9080/productpage";
     if url.scheme_str() == Some("https") {
