@@ -136,3 +136,5 @@ async fn worker<C: Caller>(schedule: &Schedule<'_>, mut caller: C, figures: &Ref
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wire_tests;
