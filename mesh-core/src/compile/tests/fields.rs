@@ -10,9 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::accounted::{flip, populate};
-use crate::api::{
-    DestinationRule, Gateway, MeshConfig, Object, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
-};
+use crate::api::{Object, ProxyConfig, ServiceEntry, WorkloadEntry};
 use crate::compile::compile;
 use crate::compile::sim::Sim;
 use crate::endpoints::endpoints;
@@ -120,6 +118,22 @@ fn general(field: &str) -> String {
     out.replace(".x-key", ".*")
 }
 
+/// The field of the table that a field of an object is: itself, an entry of a map, or inside of something opaque.
+fn name_of(fields: &Fields, field: &str) -> String {
+    let mut name = general(field);
+    loop {
+        if fields.contains_key(&name) {
+            return name;
+        }
+        let Some((parent, _)) = name.rsplit_once('.') else { return general(field) };
+        let entry = format!("{parent}.*");
+        if fields.contains_key(&entry) {
+            return entry;
+        }
+        name = parent.to_owned();
+    }
+}
+
 /// One kind: how its objects get into a world, and where.
 struct Subject<'a, S> {
     kind: &'static str,
@@ -168,12 +182,13 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
                 Outcome::Overridden { .. } => Shown::Fate("can be overridden".into()),
                 Outcome::Inert { because } => Shown::Fate(format!("without effect: {because}")),
             };
-            say(fields, &general(&field), shown);
+            say(fields, &name_of(fields, &field), shown);
         }
         for pointer in pointers(spec) {
             let field = format!("spec{}", pointer_field(&pointer));
-            let name = general(&field);
-            if fields.get(&name).is_none_or(|s| *s == Shown::ByMutation) {
+            let name = name_of(fields, &field);
+            // Fields that nothing acts on are left alone: they are many, and make no difference.
+            if !matches!(fields.get(&name), Some(Shown::ByAccount | Shown::Nothing)) {
                 continue;
             }
             let old = &spec.pointer(&pointer).unwrap();
@@ -312,6 +327,7 @@ fn service_entry() -> Fields {
     let subject = Subject { kind: "ServiceEntry", namespace: "ns", beside: "", make };
     kind(&subject, |full| {
         let full = with(full, "/hosts", json!(["x.example.com"]));
+        let full = with(&full, "/ports/0/name", json!("x-key"));
         let full = with(&full, "/addresses", json!(["10.9.9.9"]));
         let full = with(&full, "/endpoints/0/address", json!("10.8.8.8"));
         let fixed = with(&without(&full, &["workloadSelector"]), "/resolution", json!("STATIC"));
