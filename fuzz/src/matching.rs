@@ -15,7 +15,7 @@ use mesh_core::matching::{
 };
 use mesh_core::snapshot::{
     Action, DirectResponse, HeaderOps, Map, PathNormalization, Provenance, RedirectPath, RedirectPlan, RewritePath,
-    RoutePlan, RouteTable, VirtualHostPlan,
+    RouteFilters, RoutePlan, RouteTable, VirtualHostPlan,
 };
 
 /// Builds a route table from the input and asks it.
@@ -90,8 +90,15 @@ impl State {
             let Ok(normal) = normalize_target(target, mode) else { continue };
             assert!(!target.starts_with('/') || normal.starts_with('/'), "{target} became {normal}");
             let (path, query) = normal.split_once('?').map_or((&*normal, None), |(p, q)| (p, Some(q)));
-            let facts =
-                RequestFacts { method: &method, scheme: "http", authority, path, query, headers: &self.headers };
+            let facts = RequestFacts {
+                method: &method,
+                scheme: "http",
+                authority,
+                path,
+                query,
+                headers: &self.headers,
+                claims: None,
+            };
             self.check(&facts);
         }
     }
@@ -170,6 +177,7 @@ impl State {
             request_headers: HeaderOps::default(),
             response_headers: HeaderOps::default(),
             rewrite: None,
+            filters: RouteFilters::default(),
             timeout: None,
             retry: None,
             origin: origin.clone(),

@@ -329,13 +329,14 @@ fn keep_equal<K: Eq + std::hash::Hash, V: PartialEq>(
     }
 }
 
-/// Every destination that a route names.
+/// Every destination that a route names, mirrors included.
 fn backends(route: &Route) -> impl Iterator<Item = &crate::model::Backend> {
     let http = route.http.iter().filter_map(|r| match &r.action {
         crate::model::RuleAction::Forward(b) => Some(b),
         _ => None,
     });
-    http.chain(route.tls.iter().chain(&route.tcp).map(|r| &r.backends)).flatten()
+    let mirrors = route.http.iter().flat_map(|r| r.filters.all_mirrors().map(|(backend, _)| backend));
+    http.chain(route.tls.iter().chain(&route.tcp).map(|r| &r.backends)).flatten().chain(mirrors)
 }
 
 #[cfg(test)]

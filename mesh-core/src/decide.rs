@@ -1,12 +1,16 @@
 //! Decisions: what a listener does with a connection and which route takes a request. Pure functions of the plan; the
 //! proxy acts on what they say, `explain` prints it.
 
+mod cors;
+mod fault;
 mod path;
 mod redirect;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use cors::{CorsDecision, decide_cors};
+pub use fault::{FaultDecision, decide_fault};
 pub use path::{BadPath, normalize_target, rewrite_path};
 pub use redirect::apply_redirect;
 

@@ -5,6 +5,7 @@
 
 pub mod cases;
 mod config;
+mod filters;
 mod hop;
 mod miss;
 mod policies;
@@ -21,6 +22,7 @@ pub use policies::Policy;
 
 use crate::compile::compile;
 use crate::decide::Detected;
+use crate::matching::Claims;
 use crate::model::Workload;
 use crate::snapshot::{Provenance, ProxyId, ProxyKind, Snapshot};
 use crate::world::{World, covers};
@@ -45,6 +47,8 @@ pub struct ExplainRequest {
     pub url: String,
     /// Headers; `host` replaces the URL's host for routing.
     pub headers: HeaderMap,
+    /// Claims of the user's token, for rules of gateways that ask for them.
+    pub claims: Option<Claims>,
 }
 
 /// The way of a request.
@@ -217,7 +221,9 @@ fn outcome(hop: &Hop) -> Outcome {
         (None, Some(reply)) if reached <= 0.0 => reply.clone(),
         (None, failed) => {
             let but = failed.map_or(String::new(), |f| format!("; {:.1}% fail: {}", 100.0 - reached, f.text));
-            let text = format!("forwarded{but}");
+            let fault = hop.policies.iter().find(|p| p.what == "fault");
+            let fault = fault.map_or(String::new(), |f| format!("; fault injection: {}", f.decided.value));
+            let text = format!("forwarded{but}{fault}");
             Outcome { status: None, flag: String::new(), body: String::new(), text }
         }
     }

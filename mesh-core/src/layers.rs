@@ -8,8 +8,11 @@
 
 pub mod body;
 pub mod boxed;
+pub mod cors;
+pub mod fault;
 pub mod limits;
 pub mod meter;
+pub mod mirror;
 pub mod modify;
 pub mod respond;
 pub mod retry;
@@ -24,8 +27,11 @@ use std::pin::Pin;
 
 pub use body::{Body, BoxBody};
 pub use boxed::{BoxFuture, BoxService, HttpService};
+pub use cors::{Cors, CorsConfig, CorsLayer};
+pub use fault::{Fault, FaultConfig, FaultLayer};
 pub use limits::{Limits, LimitsLayer};
 pub use meter::{Meter, MeterBody, MeterConfig, MeterLayer};
+pub use mirror::{Mirror, MirrorConfig, MirrorLayer, MirrorTarget};
 pub use modify::{Modify, ModifyConfig, ModifyLayer};
 pub use respond::{LocalReply, Respond, RespondLayer};
 pub use retry::{Retry, RetryConfig, RetryLayer};

@@ -1,9 +1,11 @@
 //! The one model that all front ends convert to and that alone is compiled: services and workloads, listeners and
 //! routes.
 
+mod filters;
 mod route;
 mod workload;
 
+pub use filters::RuleFilters;
 pub use route::{
     Backend, L4Match, L4Route, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect,
     Sourced, StaticMatch,

@@ -234,8 +234,24 @@ pub struct RequestRecord {
     pub termination: Arc<str>,
 }
 
+/// What became of a mirrored copy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CopyOutcome {
+    /// Sent; the mirror answered, no matter what.
+    Sent,
+    /// The mirror could not be reached, broke off, or took longer than the route's timeout.
+    Failed,
+    /// Given up here: the mirror was too slow, too many copies were under way, or the request itself broke off.
+    Lost,
+}
+
 /// A reader of records. Called on the worker that served the request: it must not block.
 pub trait Sink: Send + Sync + 'static {
     /// Takes one record.
     fn record(&self, record: &RequestRecord);
+
+    /// Takes the end of a mirrored copy. Copies are no requests of the client and have no record.
+    fn copied(&self, cluster: &str, outcome: CopyOutcome) {
+        let _ = (cluster, outcome);
+    }
 }

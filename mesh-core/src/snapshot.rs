@@ -9,6 +9,7 @@
 mod cluster;
 mod dump;
 mod endpoints;
+mod filters;
 mod listener;
 mod route;
 mod tls;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{Balancer, ClusterPlan, EndpointSource, UpstreamProtocol};
 pub use endpoints::{Endpoint, EndpointSet};
+pub use filters::{AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RouteFilters, Share, StatsPlan};
 pub use listener::{Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan};
 pub use route::{
     Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::mirror::Budget;
 use mesh_core::model::{Health, Workload};
 use mesh_core::record::{ConnInfo, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map};
@@ -44,6 +45,8 @@ pub struct Runtime<N: Net> {
     pub node_address: Option<IpAddr>,
     /// How the own application is reached.
     pub app: AppAddress,
+    /// Mirrored requests have `-shadow` after their host (istiod's `DISABLE_SHADOW_HOST_SUFFIX=false`). Default: no.
+    pub shadow_suffix: bool,
     workers: usize,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
     nobody: Arc<Workload>,
@@ -58,6 +61,7 @@ impl<N: Net> Runtime<N> {
             sinks: sinks.into(),
             node_address: None,
             app: AppAddress::default(),
+            shadow_suffix: false,
             workers: workers.max(1),
             clusters: ArcSwap::default(),
             nobody: Arc::new(Workload::default()),
@@ -172,6 +176,7 @@ pub struct Cluster<N: Net> {
     dialled: ArcSwap<Map<SocketAddr, Arc<Member<N>>>>,
     turn: balance::Turn,
     dns: dns::Names,
+    copies: Arc<Budget>,
 }
 
 impl<N: Net> Default for Cluster<N> {
@@ -181,11 +186,17 @@ impl<N: Net> Default for Cluster<N> {
             dialled: ArcSwap::default(),
             turn: balance::Turn::default(),
             dns: dns::Names::default(),
+            copies: Arc::default(),
         }
     }
 }
 
 impl<N: Net> Cluster<N> {
+    /// Bounds of the copies that are mirrored here.
+    pub(crate) fn copies(&self) -> Arc<Budget> {
+        Arc::clone(&self.copies)
+    }
+
     fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize) -> bool {
         let old = self.members.load();
         let member = |endpoint: Arc<Endpoint>| {

@@ -76,6 +76,7 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let sinks = vec![log.clone() as _, metrics.clone() as _];
     let mut stack = Runtime::new(net.clone(), env.clone(), sinks.clone(), workers);
     stack.app = place.app();
+    stack.shadow_suffix = args.shadow_host_suffix;
     let shared: Process = Arc::new(Shared {
         http: Proxy::new(Arc::new(stack)),
         net,

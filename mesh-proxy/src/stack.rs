@@ -15,11 +15,12 @@ use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
-    BoxService, Meter, MeterConfig, MeterLayer, ModifyConfig, ModifyLayer, PerTryLayer, Request, Respond, RespondLayer,
-    RetryConfig, RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
+    BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig, MeterLayer, MirrorConfig,
+    MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, PerTryLayer, Request, Respond, RespondLayer, RetryConfig,
+    RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
 };
 use mesh_core::record::Sink;
-use mesh_core::snapshot::{Direction, HttpPlan, RoutePlan, ServerHeader};
+use mesh_core::snapshot::{Direction, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
 use tower::ServiceBuilder;
 
 pub use activate::{Active, HttpStack, activate};
@@ -39,11 +40,24 @@ pub struct Common {
     pub sinks: Arc<[Arc<dyn Sink>]>,
     /// What a loopback client is called in `x-forwarded-for`.
     pub node_address: Option<IpAddr>,
+    /// Mirrored requests have `-shadow` after their host.
+    pub shadow_suffix: bool,
 }
 
 impl Common {
     fn meter(&self) -> MeterLayer {
         MeterLayer::new(MeterConfig { sinks: Arc::clone(&self.sinks), env: Arc::clone(&self.env) })
+    }
+
+    fn mirror(&self, targets: Vec<MirrorTarget>) -> Option<MirrorLayer> {
+        let config = MirrorConfig {
+            targets,
+            node_address: self.node_address,
+            shadow_suffix: self.shadow_suffix,
+            sinks: Arc::clone(&self.sinks),
+            env: Arc::clone(&self.env),
+        };
+        (!config.targets.is_empty()).then(|| MirrorLayer::new(config))
     }
 
     fn sanitize(&self, plan: &HttpPlan, direction: Direction) -> SanitizeLayer {
@@ -109,22 +123,43 @@ pub fn outbound(common: &Common, plan: &HttpPlan, direction: Direction, router: 
 }
 
 /// One route towards one of its destinations.
-pub fn route(env: &Arc<dyn Env>, plan: &Arc<RoutePlan>, at: Place, cluster: BoxService) -> impl Upstream + use<> {
+pub fn route(
+    common: &Common,
+    plan: &Arc<RoutePlan>,
+    at: Place,
+    cluster: BoxService,
+    mirrors: Vec<MirrorTarget>,
+) -> impl Upstream + use<> {
+    let RouteFilters { fault, cors, mirrors: _, stats: _ } = &plan.filters;
     let retry = plan.retry.clone();
     let per_try = retry.as_ref().and_then(|r| r.per_try_timeout);
     let outwards = at.direction != Direction::Inbound;
     ServiceBuilder::new()
         .option_layer(empty::<RateLimit>()) // cheapest refusal first
-        .option_layer(empty::<Fault>())
-        .option_layer(empty::<Cors>()) // answers preflights before anything is changed
+        .option_layer(fault.as_ref().map(|f| FaultLayer::new(FaultConfig::of(f, Arc::clone(&common.env)))))
+        .option_layer(cors.as_ref().map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
         .layer(ModifyLayer::new(ModifyConfig { route: Arc::clone(plan), destination: at.destination }))
-        .option_layer(empty::<Mirror>()) // a copy sees the changed request, once, not once a try
+        .option_layer(common.mirror(mirrors)) // a copy sees the changed request, once, not once a try
         .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try, announce: outwards }))
         .layer(RetryLayer::new(RetryConfig {
             policy: retry,
             attempt_count: outwards,
             buffer: DEFAULT_CAP,
-            env: Arc::clone(env),
+            env: Arc::clone(&common.env),
+        }))
+        .service(cluster)
+}
+
+/// What sends the copies of a route to a mirror: as the route sends to its cluster, but once.
+pub fn copy(common: &Common, plan: &RoutePlan, direction: Direction, cluster: BoxService) -> impl Upstream + use<> {
+    let outwards = direction != Direction::Inbound;
+    ServiceBuilder::new()
+        .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try: None, announce: outwards }))
+        .layer(RetryLayer::new(RetryConfig {
+            policy: None,
+            attempt_count: outwards,
+            buffer: 0,
+            env: Arc::clone(&common.env),
         }))
         .service(cluster)
 }

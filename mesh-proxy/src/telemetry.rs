@@ -9,7 +9,7 @@ pub mod metrics;
 
 use std::sync::Arc;
 
-use mesh_core::record::{RequestRecord, Sink};
+use mesh_core::record::{CopyOutcome, RequestRecord, Sink};
 
 /// Several sinks in order.
 #[derive(Clone, Default)]
@@ -26,6 +26,12 @@ impl Sink for Sinks {
     fn record(&self, record: &RequestRecord) {
         for sink in &self.0 {
             sink.record(record);
+        }
+    }
+
+    fn copied(&self, cluster: &str, outcome: CopyOutcome) {
+        for sink in &self.0 {
+            sink.copied(cluster, outcome);
         }
     }
 }

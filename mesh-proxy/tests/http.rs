@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "http/filters.rs"]
+mod filters;
 #[path = "http/headers.rs"]
 mod headers;
 #[path = "http/http2.rs"]
@@ -10,6 +12,8 @@ mod http2;
 mod local_replies;
 #[path = "http/mesh.rs"]
 mod mesh;
+#[path = "http/mirrors.rs"]
+mod mirrors;
 #[path = "http/parsing.rs"]
 mod parsing;
 #[path = "http/paths.rs"]

@@ -455,3 +455,28 @@ pub enum UnmatchedPreflights {
     #[serde(rename = "IGNORE")]
     Ignore,
 }
+
+const GRPC_STATUS: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The number of a gRPC status by its upper-case name.
+pub fn grpc_status(name: &str) -> Option<u8> {
+    GRPC_STATUS.iter().position(|n| *n == name).and_then(|n| u8::try_from(n).ok())
+}

@@ -18,12 +18,14 @@ use crate::yaml::child;
 pub(super) struct Ledger<'a> {
     pub(super) key: &'a Key,
     pub(super) origin: &'a crate::api::Origin,
+    /// The object is a VirtualService that another one includes.
+    pub(super) is_delegate: bool,
     pub(super) notes: Notes,
 }
 
 impl<'a> Ledger<'a> {
     pub(super) fn new<S>(object: &'a Object<S>) -> Self {
-        Self { key: &object.key, origin: &object.origin, notes: Notes::default() }
+        Self { key: &object.key, origin: &object.origin, is_delegate: false, notes: Notes::default() }
     }
 
     fn fate(&mut self, field: &str, outcome: Outcome) {

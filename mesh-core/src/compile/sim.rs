@@ -61,7 +61,7 @@ pub(crate) struct Request {
     pub(crate) authority: String,
     path: String,
     query: Option<String>,
-    headers: http::HeaderMap,
+    pub(crate) headers: http::HeaderMap,
 }
 
 impl Request {
@@ -97,6 +97,7 @@ impl Request {
             path: &self.path,
             query: self.query.as_deref(),
             headers: &self.headers,
+            claims: None,
         }
     }
 

@@ -12,12 +12,13 @@ use super::virtual_service::Wrong;
 use crate::api::{ContentHash, MeshConfig, Object};
 use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
 use crate::model::{
-    Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect, StaticMatch,
+    Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleFilters, RuleMatch, RuleRedirect,
+    StaticMatch,
 };
 use crate::report::{Fate, Outcome};
 use crate::snapshot::{
-    Action, DirectResponse, HeaderOps, Provenance, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath,
-    RoutePlan, VirtualHostPlan, WeightedCluster,
+    Action, CorsPlan, DirectResponse, FaultPlan, HeaderOps, MirrorPlan, Provenance, RedirectPath, RedirectPlan,
+    RetryPlan, Rewrite, RewritePath, RouteFilters, RoutePlan, Share, StatsPlan, VirtualHostPlan, WeightedCluster,
 };
 use crate::world::covers;
 
@@ -263,6 +264,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         (PathRewrite::Regex(regex, to), _) => RewritePath::Regex(regex.clone(), to.clone()),
     });
     let rewrite = (path.is_some() || authority.is_some()).then_some(Rewrite { path, authority });
+    let filters = filters(input, rule, m);
     with_hash(RoutePlan {
         name: match m.map(|m| &*m.name) {
             Some(name) if !name.is_empty() => format!("{}.{name}", rule.name).into(),
@@ -273,6 +275,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         request_headers,
         response_headers,
         rewrite,
+        filters,
         timeout,
         retry,
         origin: m.map_or(&rule.origin, |m| &m.origin).clone(),
@@ -280,6 +283,22 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         retry_origin,
         hash: ContentHash::default(),
     })
+}
+
+fn filters(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> RouteFilters {
+    let RuleFilters { fault, cors, .. } = &rule.filters;
+    let mirror = |(backend, share): (&Backend, Share)| MirrorPlan {
+        cluster: weighted(backend, input.destinations.get(&backend.host), input.port).cluster,
+        share,
+        origin: backend.origin.clone(),
+    };
+    let prefix = m.map(|m| &m.stat_prefix).filter(|p| !p.is_empty());
+    RouteFilters {
+        fault: fault.clone(),
+        cors: cors.clone(),
+        mirrors: rule.filters.all_mirrors().map(mirror).collect(),
+        stats: prefix.map(|p| StatsPlan { virtual_host: input.name.clone(), prefix: p.clone() }),
+    }
 }
 
 const NO_TIMEOUT: &str = "no timeout, by default";
@@ -388,6 +407,7 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         rewrite: None,
+        filters: RouteFilters::default(),
         timeout: None,
         retry,
         origin: input.origin.clone(),
@@ -419,6 +439,7 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         request_headers,
         response_headers,
         rewrite,
+        filters,
         timeout,
         retry,
         origin: _,
@@ -426,7 +447,7 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         retry_origin: _,
         hash: _,
     } = &plan;
-    let rest = (name, matches, request_headers, response_headers, rewrite, timeout, retry);
+    let rest = (name, matches, request_headers, response_headers, rewrite, hash_filters(filters), timeout, retry);
     let action = match action {
         Action::Forward(clusters) => clusters.iter().map(hash_weighted).fold(ContentHash(1), ContentHash::with),
         Action::Redirect(r) => hash_debug(r),
@@ -434,6 +455,28 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
     };
     plan.hash = hash_debug(&rest).with(action);
     plan
+}
+
+/// Hash over all of a route's filters but where they were written.
+fn hash_filters(filters: &RouteFilters) -> ContentHash {
+    let RouteFilters { fault, cors, mirrors, stats } = filters;
+    let fault = fault.as_deref().map(|FaultPlan { delay, abort, origin: _ }| (delay, abort));
+    let cors = cors.as_deref().map(|cors| {
+        let CorsPlan {
+            allow_origins,
+            allow_methods,
+            allow_headers,
+            expose_headers,
+            max_age,
+            allow_credentials,
+            forward_unmatched,
+            origin: _,
+        } = cors;
+        let values = (allow_methods, allow_headers, expose_headers);
+        (allow_origins, values, max_age, allow_credentials, forward_unmatched)
+    });
+    let mirrors: Vec<_> = mirrors.iter().map(|MirrorPlan { cluster, share, origin: _ }| (cluster, share)).collect();
+    hash_debug(&(fault, cors, mirrors, stats))
 }
 
 pub(super) fn hash_weighted(cluster: &WeightedCluster) -> ContentHash {

@@ -2,6 +2,7 @@
 
 mod action;
 mod delegate;
+mod filters;
 mod l4;
 mod matches;
 
@@ -46,6 +47,7 @@ struct Names<'a> {
 /// Converts a VirtualService. One that is wrong anywhere is quarantined as a whole: it has no hosts and no rules.
 pub(super) fn convert(object: &Object<VirtualService>, domain: &str) -> Planned<Arc<Route>> {
     let mut ledger = Ledger::new(object);
+    ledger.is_delegate = object.spec.hosts.is_empty();
     let route = read(object, domain, &mut ledger).unwrap_or_else(|Wrong(field, why)| {
         ledger.notes = super::memo::Notes::default();
         ledger.inert("spec", &format!("the object is quarantined: {field}: {why}"));
@@ -149,26 +151,21 @@ fn http_rule(ledger: &mut Ledger<'_>, at: &str, rule: &HttpRoute, names: Names<'
         rewrite,
         timeout,
         retries,
-        fault,
-        mirror,
-        mirrors,
-        mirror_percent,
-        mirror_percentage,
-        cors_policy,
+        fault: _,
+        mirror: _,
+        mirrors: _,
+        mirror_percent: _,
+        mirror_percentage: _,
+        cors_policy: _,
         headers,
     } = rule;
-    ledger.later(at, "fault", fault);
-    ledger.later(at, "mirror", mirror);
-    ledger.later(at, "mirrors", mirrors);
-    ledger.later(at, "mirrorPercent", mirror_percent);
-    ledger.later(at, "mirrorPercentage", mirror_percentage);
-    ledger.later(at, "corsPolicy", cors_policy);
     let mut matches = Vec::with_capacity(r#match.len());
     for (i, m) in r#match.iter().enumerate() {
         matches.push(matches::request(ledger, &format!("{at}.match[{i}]"), m, names)?);
     }
     let forwards = redirect.is_none() && direct_response.is_none();
     let action = rule_action(ledger, at, rule, names)?;
+    let filters = filters::filters(ledger, at, rule, names, forwards)?;
     let mut only_forward = |field, present: bool| {
         if present && !forwards {
             ledger.inert(&format!("{at}.{field}"), "nothing is forwarded by this rule");
@@ -208,6 +205,7 @@ fn http_rule(ledger: &mut Ledger<'_>, at: &str, rule: &HttpRoute, names: Names<'
         action,
         rewrite: path,
         authority,
+        filters,
         timeout,
         retries,
         request_headers,
@@ -241,7 +239,7 @@ fn backend(
     (weight, of): (i32, usize),
     names: Names<'_>,
 ) -> Result<Backend, Wrong> {
-    let Some(Destination { host, subset, port }) = destination else {
+    let Some(destination) = destination else {
         return Err(Wrong(at.into(), "destination is required".into()));
     };
     if of == 1 {
@@ -249,7 +247,20 @@ fn backend(
     } else {
         ledger.take(at, "weight", &weight);
     }
-    let inner = format!("{at}.destination");
+    let mut backend = to(ledger, at, &format!("{at}.destination"), destination, names)?;
+    backend.weight = if of == 1 { 1 } else { u32::try_from(weight).unwrap_or(0) };
+    Ok(backend)
+}
+
+/// Reads a destination at `inner`; `at` is what names it.
+fn to(
+    ledger: &mut Ledger<'_>,
+    at: &str,
+    inner: &str,
+    destination: &Destination,
+    names: Names<'_>,
+) -> Result<Backend, Wrong> {
+    let Destination { host, subset, port } = destination;
     let port = match port {
         Some(PortSelector { number }) => {
             let field = format!("{inner}.port");
@@ -261,10 +272,10 @@ fn backend(
     };
     Ok(Backend {
         origin: ledger.origin(at),
-        host: full_host(ledger.take::<String>(&inner, "host", host), names.namespace, names.domain),
-        subset: ledger.take(&inner, "subset", subset).as_str().into(),
+        host: full_host(ledger.take::<String>(inner, "host", host), names.namespace, names.domain),
+        subset: ledger.take(inner, "subset", subset).as_str().into(),
         port,
-        weight: if of == 1 { 1 } else { u32::try_from(weight).unwrap_or(0) },
+        weight: 1,
         missing_status: StatusCode::SERVICE_UNAVAILABLE,
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),

@@ -72,8 +72,15 @@ spec: {hosts: [b], gateways: [gw], http: [{route: [{destination: {host: b}}]}]}"
     let snapshot = Sim::of(yaml).compile("gw-1").snapshot;
     let table = &snapshot.gateway(8080).unwrap().http.as_ref().unwrap().routes;
     let (method, headers) = (Method::GET, HeaderMap::new());
-    let facts =
-        RequestFacts { method: &method, scheme: "http", authority: "b", path: "/", query: None, headers: &headers };
+    let facts = RequestFacts {
+        method: &method,
+        scheme: "http",
+        authority: "b",
+        path: "/",
+        query: None,
+        headers: &headers,
+        claims: None,
+    };
     let Some(NearestMiss::Host { domain: Some(domain), .. }) = nearest_miss(table, &facts) else {
         panic!("a near miss")
     };

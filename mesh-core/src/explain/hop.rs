@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, miss, policies};
+use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, filters, miss, policies};
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, nearest_miss, normalize_target,
     rewrite_path,
@@ -120,6 +120,7 @@ impl Proxy<'_> {
             path,
             query,
             headers: &request.headers,
+            claims: request.claims.as_ref(),
         };
         let decision = decide_route(&http.routes, &facts);
         hop.virtual_host = decision.virtual_host.map(|v| Decided::new(&*v.name, &v.origin));
@@ -133,11 +134,14 @@ impl Proxy<'_> {
         hop.route = Some(Decided::new(&*route.name, &route.origin));
         hop.changes = changes(route, path, query);
         hop.policies = policies::of_route(route);
+        hop.reply = filters::reply(route);
         match &route.action {
             Action::Forward(clusters) => {
                 hop.timeout = Some(timeout(route));
                 hop.retries = Some(retries(route));
                 let next = self.targets(&mut hop, clusters);
+                // What is always aborted reaches nobody.
+                let next = if hop.reply.is_some() { Vec::new() } else { next };
                 (hop, next)
             }
             Action::Redirect(plan) => {

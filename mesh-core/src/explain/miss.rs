@@ -2,7 +2,7 @@
 
 use super::{Decided, NearMiss};
 use crate::decide::NearestMiss;
-use crate::matching::{HeaderMatch, Miss, RequestFacts, RequestMatch, StringMatcher};
+use crate::matching::{ClaimMatch, HeaderMatch, Miss, RequestFacts, RequestMatch, StringMatcher};
 use crate::snapshot::{ProxyId, RouteTable, VirtualHostPlan};
 use crate::world::{World, full_host};
 
@@ -71,6 +71,7 @@ fn condition(m: &RequestMatch, miss: Miss, facts: &RequestFacts<'_>) -> String {
         format!("{what} is {got:?}, wanted is {}", wanted.map_or(String::new(), matcher))
     };
     match miss {
+        Miss::Claim(i) => m.claims.get(i).map_or(String::new(), |c| claim(c, facts)),
         Miss::Uri => said("path", facts.path, m.uri.as_ref()),
         Miss::Scheme => said("scheme", facts.scheme, m.scheme.as_ref()),
         Miss::Method => said("method", facts.method.as_str(), m.method.as_ref()),
@@ -90,7 +91,13 @@ fn header(h: &HeaderMatch, facts: &RequestFacts<'_>) -> String {
     format!("header {name} is {got}, wanted is {wanted}{}", matcher(&h.value))
 }
 
-fn matcher(m: &StringMatcher) -> String {
+fn claim(c: &ClaimMatch, facts: &RequestFacts<'_>) -> String {
+    let got = if facts.claims.is_some() { "does not hold" } else { "is not there: no token was given" };
+    let wanted = if c.invert { "not " } else { "" };
+    format!("claim {} {got}, wanted is {wanted}{}", c.path.join("."), matcher(&c.value))
+}
+
+pub(super) fn matcher(m: &StringMatcher) -> String {
     match m {
         StringMatcher::Exact(v) => format!("exact {v:?}"),
         StringMatcher::Prefix(v) => format!("prefix {v:?}"),

@@ -35,15 +35,15 @@ pub(super) fn of_route(plan: &RoutePlan) -> Vec<Policy> {
         request_headers: _,
         response_headers: _,
         rewrite: _,
+        filters,
         timeout: _,
         retry: _,
-        origin: _,
+        origin,
         timeout_origin: _,
         retry_origin: _,
         hash: _,
     } = plan;
-    let lines: [Option<Policy>; 0] = [];
-    lines.into_iter().flatten().collect()
+    super::filters::lines(filters, origin)
 }
 
 /// A cluster: everything but the balancer.

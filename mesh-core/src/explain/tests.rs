@@ -45,7 +45,7 @@ fn world(policy: &str) -> World {
 fn of(world: &World, url: &str, headers: &[(&'static str, &str)]) -> Explanation {
     let headers = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
     let from = From::Workload("one-1.a".into());
-    explain(world, &ExplainRequest { from, method: Method::GET, url: url.into(), headers }).unwrap()
+    explain(world, &ExplainRequest { from, method: Method::GET, url: url.into(), headers, claims: None }).unwrap()
 }
 
 #[test]
@@ -88,7 +88,8 @@ fn no_endpoints_and_unknown_hosts() {
 fn wrong_questions_say_what_to_write() {
     let ask = |url: &str| {
         let from = From::Workload("one-1".into());
-        let request = ExplainRequest { from, method: Method::GET, url: url.into(), headers: HeaderMap::new() };
+        let request =
+            ExplainRequest { from, method: Method::GET, url: url.into(), headers: HeaderMap::new(), claims: None };
         explain(&world("ALLOW_ANY"), &request).unwrap_err()
     };
     assert!(ask("/x").contains("write for example http://"));

@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 use super::{LocalReply, Request, Response, Upstream};
 use crate::decide::{apply_redirect, rewrite_path};
 use crate::error::Error;
-use crate::matching::{HeaderValueTemplate, RequestFacts};
+use crate::matching::{Claims, HeaderValueTemplate, RequestFacts};
 use crate::record::Cx;
 use crate::snapshot::{Action, HeaderOps, RoutePlan, WeightedCluster};
 use template::Scope;
@@ -150,6 +150,7 @@ pub fn with_facts<T>(request: &Request, f: impl FnOnce(&RequestFacts<'_>) -> T) 
         path: request.uri().path(),
         query: request.uri().query(),
         headers,
+        claims: request.extensions().get::<Claims>(),
     })
 }
 

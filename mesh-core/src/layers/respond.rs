@@ -37,12 +37,14 @@ pub struct LocalReply {
     pub flag: Option<Flag>,
     /// Close the connection afterwards.
     pub close: bool,
+    /// Status for a gRPC client; unset: the one that [`LocalReply::status`] is mapped to.
+    pub grpc: Option<u8>,
 }
 
 impl LocalReply {
     /// A reply without a flag, on a connection that stays.
     pub fn new(status: StatusCode, body: &'static str, details: &'static str) -> Self {
-        Self { status, body: Bytes::from_static(body.as_bytes()), details, flag: None, close: false }
+        Self { status, body: Bytes::from_static(body.as_bytes()), details, flag: None, close: false, grpc: None }
     }
 
     /// The same, closing the connection.
@@ -56,6 +58,13 @@ impl LocalReply {
     #[must_use]
     pub fn flagged(mut self, flag: Flag) -> Self {
         self.flag = Some(flag);
+        self
+    }
+
+    /// The same with a gRPC status of its own.
+    #[must_use]
+    pub fn with_grpc(mut self, status: u8) -> Self {
+        self.grpc = Some(status);
         self
     }
 
@@ -77,7 +86,7 @@ impl LocalReply {
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response.extensions_mut().insert(IsLocal);
+        response.extensions_mut().insert(IsLocal { grpc: self.grpc });
         response
     }
 }
@@ -89,7 +98,9 @@ pub(super) fn is_local(response: &Response) -> bool {
 
 /// Marks a response that was made by [`LocalReply`].
 #[derive(Clone, Copy)]
-struct IsLocal;
+struct IsLocal {
+    grpc: Option<u8>,
+}
 
 /// Turns errors into replies.
 ///
@@ -175,7 +186,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for RespondFuture<F> {
             // The common case: an upstream answered, nothing to do here.
             Ok(response) if response.extensions().is_empty() => response,
             Ok(mut response) => match response.extensions_mut().remove::<IsLocal>() {
-                Some(IsLocal) => this.asked.finish(response),
+                Some(IsLocal { grpc }) => this.asked.finish(response, grpc),
                 None => response,
             },
             Err(error) => this.asked.answer(&error),
@@ -203,19 +214,19 @@ impl Asked {
         }
         // Malformed input ends the connection: where the next request begins is not known.
         let close = error.kind() == ErrorKind::DownstreamProtocol;
-        let reply = LocalReply { status: error.status(), body, details: row.details, flag: None, close };
+        let reply = LocalReply { status: error.status(), body, details: row.details, flag: None, close, grpc: None };
         let mut response = reply.into_response(None);
         if error.kind() == ErrorKind::Overflow {
             response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
         }
         response.extensions_mut().remove::<IsLocal>();
-        self.finish(response)
+        self.finish(response, None)
     }
 
     /// Gives a reply of ours the form that the client understands.
-    fn finish(&self, mut response: Response) -> Response {
+    fn finish(&self, mut response: Response, grpc: Option<u8>) -> Response {
         if self.grpc {
-            response = into_grpc(response);
+            response = into_grpc(response, grpc);
         }
         let headers = response.headers_mut();
         if !headers.contains_key(SERVER) {
@@ -255,7 +266,7 @@ fn note(cx: &Cx, error: &Error, reason: &str) {
 }
 
 /// HTTP 200 with the status in the header: a trailers-only gRPC response.
-fn into_grpc(response: Response) -> Response {
+fn into_grpc(response: Response, status: Option<u8>) -> Response {
     let (parts, body) = response.into_parts();
     let mut out = http::Response::new(Body::Empty);
     let headers = out.headers_mut();
@@ -265,7 +276,8 @@ fn into_grpc(response: Response) -> Response {
         }
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(grpc_status_of_http(parts.status))));
+    let status = status.unwrap_or_else(|| grpc_status_of_http(parts.status));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status)));
     if let Body::Full(text) = &body {
         headers.insert(GRPC_MESSAGE, grpc_message(text));
     }

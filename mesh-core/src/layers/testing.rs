@@ -18,7 +18,7 @@ use crate::env::Env;
 use crate::error::Error;
 use crate::matching::RequestMatch;
 use crate::record::{ConnInfo, Cx};
-use crate::snapshot::{Action, Direction, HeaderOps, Provenance, RoutePlan, WeightedCluster};
+use crate::snapshot::{Action, Direction, HeaderOps, Provenance, RouteFilters, RoutePlan, WeightedCluster};
 
 /// The same random number each time, and no time passes.
 pub(super) struct Fixed(pub(super) u64);
@@ -218,6 +218,7 @@ pub(super) fn route() -> RoutePlan {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         rewrite: None,
+        filters: RouteFilters::default(),
         timeout: None,
         retry: None,
         origin: origin.clone(),

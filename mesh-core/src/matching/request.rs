@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 
+use super::{ClaimMatch, Claims};
+
 /// What a request is matched on, after path normalization.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
@@ -20,6 +22,8 @@ pub struct RequestFacts<'a> {
     pub query: Option<&'a str>,
     /// Headers.
     pub headers: &'a HeaderMap,
+    /// Claims of the user's token, if one was validated.
+    pub claims: Option<&'a Claims>,
 }
 
 /// A condition on a string.
@@ -148,6 +152,8 @@ pub struct RequestMatch {
     pub headers: Vec<HeaderMatch>,
     /// Query parameters.
     pub query: Vec<QueryMatch>,
+    /// Claims of the user's token.
+    pub claims: Vec<ClaimMatch>,
 }
 
 /// Which condition a request missed.
@@ -165,6 +171,8 @@ pub enum Miss {
     Header(usize),
     /// `queryParams`: index in [`RequestMatch::query`].
     Query(usize),
+    /// A claim: index in [`RequestMatch::claims`].
+    Claim(usize),
 }
 
 impl HeaderMatch {
@@ -238,7 +246,8 @@ impl RequestMatch {
             Some(StringMatcher::Exact(_)) => false,
         };
         let conditions = [&self.scheme, &self.method, &self.authority];
-        every_path && conditions.iter().all(|c| c.is_none()) && self.headers.is_empty() && self.query.is_empty()
+        let others = self.headers.is_empty() && self.query.is_empty() && self.claims.is_empty();
+        every_path && others && conditions.iter().all(|c| c.is_none())
     }
 
     /// Bytes of the path that a `prefix` condition matches, which a prefix rewrite replaces.
@@ -260,7 +269,9 @@ impl RequestMatch {
         ];
         let headers = self.headers.iter().enumerate().filter(|(_, h)| !h.holds(facts)).map(|(i, _)| Miss::Header(i));
         let query = self.query.iter().enumerate().filter(|(_, q)| !q.holds(facts.query)).map(|(i, _)| Miss::Query(i));
-        fixed.into_iter().filter(|(_, holds)| !holds).map(|(m, _)| m).chain(headers).chain(query)
+        let claims = self.claims.iter().enumerate();
+        let claims = claims.filter(|(_, c)| !c.holds(facts.claims)).map(|(i, _)| Miss::Claim(i));
+        fixed.into_iter().filter(|(_, holds)| !holds).map(|(m, _)| m).chain(headers).chain(query).chain(claims)
     }
 
     fn uri_holds(&self, path: &str) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::RuleFilters;
 use crate::api::{ContentHash, Key, Origin};
 use crate::matching::{Cidr, HeaderValueTemplate, HostPattern, RequestMatch};
 use crate::snapshot::{DirectResponse, HeaderOps, Provenance, RetryPlan};
@@ -63,6 +64,8 @@ pub struct Rule {
     pub rewrite: Option<PathRewrite>,
     /// Authority rewrite.
     pub authority: Option<HeaderValueTemplate>,
+    /// Fault, CORS, mirrors.
+    pub filters: RuleFilters,
     /// Timeout; the inner `None` is "no timeout", said explicitly.
     pub timeout: Option<Sourced<Option<Duration>>>,
     /// Retries; the inner `None` is "no retries", said explicitly.
@@ -84,6 +87,8 @@ pub struct RuleMatch {
     pub request: RequestMatch,
     /// Conditions that are decided when the plan is made.
     pub only: StaticMatch,
+    /// Prefix of own counters (`statPrefix`); empty: none.
+    pub stat_prefix: Arc<str>,
 }
 
 /// Conditions on the client and the listener.

@@ -1,6 +1,7 @@
 //! A snapshot as JSON, for the config dump. Each struct is taken apart completely, so that a new field of a plan does
 //! not compile until it has its place here.
 
+mod filters;
 mod tls;
 
 use std::time::Duration;
@@ -12,7 +13,9 @@ use super::{
     ProxyPlan, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan,
     VirtualHostPlan, WeightedCluster,
 };
-use crate::matching::{HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher};
+use crate::matching::{
+    ClaimMatch, HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher,
+};
 
 impl Snapshot {
     /// The whole plan as JSON, in a stable order, with where each part comes from.
@@ -155,6 +158,7 @@ fn route(plan: &RoutePlan) -> Value {
         request_headers,
         response_headers,
         rewrite,
+        filters,
         timeout,
         retry,
         origin,
@@ -169,6 +173,7 @@ fn route(plan: &RoutePlan) -> Value {
         "requestHeaders": header_ops(request_headers),
         "responseHeaders": header_ops(response_headers),
         "rewrite": rewrite.as_ref().map(rewrite_json),
+        "filters": filters::json(filters),
         "timeout": duration(*timeout),
         "retries": retry.as_ref().map(retry_json),
         "origin": provenance(origin),
@@ -188,7 +193,8 @@ fn string_matcher(matcher: &StringMatcher) -> Value {
 }
 
 fn request_match(matches: &RequestMatch) -> Value {
-    let RequestMatch { uri, ignore_uri_case, segment_prefix, scheme, method, authority, headers, query } = matches;
+    let RequestMatch { uri, ignore_uri_case, segment_prefix, scheme, method, authority, headers, query, claims } =
+        matches;
     let mut out = Object::new();
     for (key, matcher) in [("uri", uri), ("scheme", scheme), ("method", method), ("authority", authority)] {
         if let Some(matcher) = matcher {
@@ -207,6 +213,12 @@ fn request_match(matches: &RequestMatch) -> Value {
         let query =
             query.iter().map(|QueryMatch { name, value }| json!({ "name": name, "value": string_matcher(value) }));
         out.insert("queryParams".into(), query.collect());
+    }
+    if !claims.is_empty() {
+        let claims = claims.iter().map(|ClaimMatch { path, value, invert }| {
+            json!({ "path": path.to_vec(), "value": string_matcher(value), "invert": invert })
+        });
+        out.insert("claims".into(), claims.collect());
     }
     Value::Object(out)
 }

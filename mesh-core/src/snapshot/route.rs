@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use super::{Map, Provenance};
+use super::{Map, Provenance, RouteFilters};
 use crate::api::ContentHash;
 use crate::matching::{HeaderValueTemplate, RequestMatch};
 
@@ -58,6 +58,8 @@ pub struct RoutePlan {
     pub response_headers: HeaderOps,
     /// Path and authority rewrite.
     pub rewrite: Option<Rewrite>,
+    /// Fault, CORS, mirrors and what else most routes don't have.
+    pub filters: RouteFilters,
     /// Whole-request timeout; `None`: none.
     pub timeout: Option<Duration>,
     /// `None`: no retries.

@@ -6,7 +6,7 @@ use super::string_match::{set_request_header, string_match};
 use super::{Check, virtual_service};
 use crate::api::{CorsPolicy, FaultAbort, FaultDelay, HeaderOperations, Headers, HttpDirectResponse};
 use crate::api::{HttpFaultInjection, HttpMatchRequest, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, StringMatch};
-use crate::matching::compile_rewrite_regex;
+use crate::matching::{ClaimMatch, compile_rewrite_regex};
 use crate::yaml::{child, item};
 
 /// What kind of VirtualService the rule is in.
@@ -100,7 +100,7 @@ fn matches(check: &mut Check<'_>, path: &str, m: &HttpMatchRequest, on_gateway: 
     for (field, map) in [("headers", &m.headers), ("withoutHeaders", &m.without_headers)] {
         for (name, value) in map {
             let at = child(&child(path, field), name);
-            if name.starts_with("@request.auth.claims") {
+            if ClaimMatch::path(name).is_some() {
                 if !on_gateway {
                     let message = format!("JWT claim based routing (key: {name}) is only supported for gateway");
                     check.error(&at, message);
@@ -291,26 +291,6 @@ fn direct_response(check: &mut Check<'_>, path: &str, response: &HttpDirectRespo
     }
 }
 
-const GRPC_STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 fn fault(check: &mut Check<'_>, path: &str, fault: &HttpFaultInjection) {
     let HttpFaultInjection { delay, abort } = fault;
     if delay.is_none() && abort.is_none() {
@@ -349,7 +329,7 @@ fn fault_abort(check: &mut Check<'_>, at: &str, abort: &FaultAbort) {
         check.error(&child(at, "httpStatus"), format!("HTTP status {status} is not in range 200-599"));
     }
     if let Some(status) = grpc_status
-        && !GRPC_STATUS.contains(&status.as_str())
+        && crate::api::grpc_status(status).is_none()
     {
         check.error(&child(at, "grpcStatus"), format!("gRPC status {status:?} is not supported"));
     }

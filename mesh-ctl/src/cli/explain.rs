@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::explain::{ExplainRequest, From, effective, explain};
+use mesh_core::matching::Claims;
 use serde_json::Value;
 
 use super::client::ask;
@@ -60,9 +61,17 @@ struct RequestArgs {
     /// A header, as `end-user: jason`; can be given again.
     #[arg(short = 'H', long = "header", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Claims of the user's token, as JSON: '{"groups": ["admin"]}'.
+    #[arg(long, value_parser = claims)]
+    claims: Option<Claims>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: super::apply::Output,
+}
+
+fn claims(text: &str) -> Result<Claims, String> {
+    let wrong = |e| format!("{text:?} is no JSON object ({e}); write it as '{{\"groups\": [\"admin\"]}}'");
+    serde_json::from_str(text).map(Claims::new).map_err(wrong)
 }
 
 pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -116,7 +125,7 @@ fn request(mesh: &str, args: &RequestArgs) -> Outcome {
     for (name, value) in &args.headers {
         headers.append(name, value.clone());
     }
-    let request = ExplainRequest { from, method, url: args.url.clone(), headers };
+    let request = ExplainRequest { from, method, url: args.url.clone(), headers, claims: args.claims.clone() };
     let explanation = explain(&offline.inputs.world, &request)?;
     match args.output {
         super::apply::Output::Json => super::print_json(&explanation),

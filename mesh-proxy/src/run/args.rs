@@ -52,6 +52,9 @@ pub struct Args {
     /// Port of the metrics.
     #[arg(long, default_value = "15090")]
     pub metrics_port: OwnPort,
+    /// Mirrored requests have `-shadow` after their host, as with istiod's DISABLE_SHADOW_HOST_SUFFIX=false.
+    #[arg(long, env = "MESH_SHADOW_HOST_SUFFIX")]
+    pub shadow_host_suffix: bool,
     /// Seconds that inbound ports accept after SIGTERM, unless the mesh no longer sends traffic here; by default
     /// `terminationDrainDuration`.
     #[arg(long, env = "MESH_MINIMUM_DRAIN", value_name = "SECONDS")]

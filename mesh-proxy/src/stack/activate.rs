@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use mesh_core::layers::BoxService;
-use mesh_core::snapshot::{Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, RoutePlan, Snapshot};
+use mesh_core::layers::{BoxService, MirrorTarget};
+use mesh_core::snapshot::{
+    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RoutePlan, Snapshot,
+};
 
-use super::router::{RouteId, RouteServices, Router, Routes};
+use super::router::{RouteId, RouteServices, RouteTarget, Router, Routes};
 use super::{Common, Inbound, Outbound, Place};
 use crate::cluster::Runtime;
 use crate::net::Net;
@@ -28,7 +30,7 @@ pub struct Active {
     pub snapshot: Arc<Snapshot>,
     http: Map<ListenerKey, Arc<Built>>,
     clusters: Map<ClusterId, BoxService>,
-    routes: Map<(RouteId, Place), (BoxService, BoxService)>,
+    routes: Map<(RouteId, Place), (BoxService, Vec<BoxService>)>,
 }
 
 /// Identity of a cluster's stack: the plan, and what routes ask of it.
@@ -73,6 +75,7 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
         env: Arc::clone(&runtime.env),
         sinks: Arc::clone(&runtime.sinks),
         node_address: snapshot.proxy.id.addresses.first().copied().or(runtime.node_address),
+        shadow_suffix: runtime.shadow_suffix,
     };
     let mut building =
         Building { runtime, common, snapshot: &snapshot, previous, clusters: Map::default(), routes: Map::default() };
@@ -92,7 +95,7 @@ struct Building<'a, N: Net> {
     snapshot: &'a Snapshot,
     previous: Option<&'a Active>,
     clusters: Map<ClusterId, BoxService>,
-    routes: Map<(RouteId, Place), (BoxService, BoxService)>,
+    routes: Map<(RouteId, Place), (BoxService, Vec<BoxService>)>,
 }
 
 impl<N: Net> Building<'_, N> {
@@ -124,36 +127,63 @@ impl<N: Net> Building<'_, N> {
 
     fn route(&mut self, plan: &Arc<RoutePlan>, direction: Direction) -> RouteServices {
         let per_try = plan.retry.as_ref().and_then(|r| r.per_try_timeout);
+        let mirrors = &plan.filters.mirrors;
+        let unknown = StatusCode::SERVICE_UNAVAILABLE;
+        let mirrors: Vec<_> = mirrors.iter().map(|m| self.cluster(&m.cluster, None, unknown)).collect();
         match &plan.action {
             Action::Forward(targets) => {
                 let all = targets.iter().enumerate();
                 all.map(|(destination, target)| {
                     let cluster = self.cluster(&target.cluster, per_try, target.missing_status);
-                    self.destination(plan, Place { direction, destination }, cluster)
+                    let service = self.destination(plan, Place { direction, destination }, cluster, &mirrors);
+                    RouteTarget { service, cluster: self.snapshot.clusters.get(&target.cluster).cloned() }
                 })
                 .collect()
             }
             Action::Redirect(_) | Action::Direct(_) => {
                 // Its stack answers before it gets to a cluster.
                 let nowhere = BoxService::new(super::no_cluster(StatusCode::SERVICE_UNAVAILABLE));
-                vec![self.destination(plan, Place { direction, destination: 0 }, nowhere)]
+                let service = self.destination(plan, Place { direction, destination: 0 }, nowhere, &[]);
+                vec![RouteTarget { service, cluster: None }]
             }
         }
     }
 
-    fn destination(&mut self, plan: &Arc<RoutePlan>, place: Place, cluster: BoxService) -> BoxService {
+    fn destination(
+        &mut self,
+        plan: &Arc<RoutePlan>,
+        place: Place,
+        cluster: BoxService,
+        mirrors: &[BoxService],
+    ) -> BoxService {
         let key = (RouteId(Arc::clone(plan)), place);
         if let Some((known, _)) = self.routes.get(&key) {
             return known.clone();
         }
         let old = self.previous.and_then(|p| p.routes.get(&key));
         let answers = !matches!(plan.action, Action::Forward(_));
+        let below: Vec<_> = std::iter::once(&cluster).chain(mirrors).cloned().collect();
+        let same = |old: &[BoxService]| old.len() == below.len() && old.iter().zip(&below).all(|(a, b)| a.same(b));
         let service = match old {
-            Some((service, below)) if answers || below.same(&cluster) => service.clone(),
-            _ => BoxService::new(super::route(&self.common.env, plan, place, cluster.clone())),
+            Some((service, old)) if answers || same(old) => service.clone(),
+            _ => {
+                let mirrors = self.targets(plan, place.direction, mirrors);
+                BoxService::new(super::route(&self.common, plan, place, cluster, mirrors))
+            }
         };
-        self.routes.insert(key, (service.clone(), cluster));
+        self.routes.insert(key, (service.clone(), below));
         service
+    }
+
+    /// The mirrors of a route with what sends to them.
+    fn targets(&self, plan: &RoutePlan, direction: Direction, clusters: &[BoxService]) -> Vec<MirrorTarget> {
+        let target = |(mirror, cluster): (&MirrorPlan, &BoxService)| MirrorTarget {
+            name: Arc::clone(&mirror.cluster),
+            service: BoxService::new(super::copy(&self.common, plan, direction, cluster.clone())),
+            share: mirror.share,
+            budget: self.runtime.cluster(&mirror.cluster).copies(),
+        };
+        plan.filters.mirrors.iter().zip(clusters).map(target).collect()
     }
 
     fn cluster(&mut self, name: &Arc<str>, per_try: Option<Duration>, missing: StatusCode) -> BoxService {

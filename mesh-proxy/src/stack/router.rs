@@ -11,7 +11,7 @@ use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::modify::with_facts;
 use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{Action, Map, RoutePlan, RouteTable};
+use mesh_core::snapshot::{Action, ClusterPlan, Map, RoutePlan, RouteTable};
 use tower::Service;
 
 /// Decides the route and the destination, then calls their stack. Only acts on what `mesh_core::decide` says.
@@ -42,8 +42,27 @@ impl std::hash::Hash for RouteId {
     }
 }
 
-/// The stack of each destination, in the plan's order; redirects and direct responses have one.
-pub(super) type RouteServices = Vec<BoxService>;
+/// Each destination, in the plan's order; redirects and direct responses have one.
+pub(super) type RouteServices = Vec<RouteTarget>;
+
+/// The stack of a destination, and what it leads to.
+#[derive(Clone)]
+pub(super) struct RouteTarget {
+    pub(super) service: BoxService,
+    /// What the log names, also if the stack answers itself.
+    pub(super) cluster: Option<Arc<ClusterPlan>>,
+}
+
+impl RouteTarget {
+    /// Whether both are the same, not equal.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let cluster = match (&self.cluster, &other.cluster) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        cluster && self.service.same(&other.service)
+    }
+}
 
 impl Router {
     pub(super) fn new(routes: Routes) -> Self {
@@ -66,10 +85,14 @@ impl Router {
             }
             Action::Forward(_) | Action::Redirect(_) | Action::Direct(_) => 0,
         };
+        let target = services.get(index)?;
         if let Some(cx) = request.extensions().get::<Arc<Cx>>() {
             let _ = cx.route.set(id.0);
+            if let Some(cluster) = &target.cluster {
+                let _ = cx.cluster.set(Arc::clone(cluster));
+            }
         }
-        services.get(index).cloned()
+        Some(target.service.clone())
     }
 }
 

@@ -28,12 +28,6 @@ pub struct Authz;
 pub struct BeforeStats;
 /// Local and global rate limits.
 pub struct RateLimit;
-/// Delays and aborts.
-pub struct Fault;
-/// CORS.
-pub struct Cors;
-/// Copies of requests.
-pub struct Mirror;
 /// Limits of a cluster (`http2MaxRequests`).
 pub struct ClusterLimits;
 /// Outlier detection and cluster statistics.

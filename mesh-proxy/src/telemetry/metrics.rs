@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use mesh_core::api::ContentHash;
 use mesh_core::model::Workload;
-use mesh_core::record::{RequestRecord, Sink};
+use mesh_core::record::{CopyOutcome, RequestRecord, Sink};
 use mesh_core::snapshot::{Direction, Map};
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
@@ -67,6 +67,8 @@ struct LabelKey {
     grpc_status: Option<u16>,
     flags: u32,
     protocol: Protocol,
+    /// The route, if it has counters of its own.
+    route: ContentHash,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,12 +87,25 @@ struct Families {
     tcp_closed: Family<Labels, Counter>,
     tcp_sent: Family<Labels, Counter>,
     tcp_received: Family<Labels, Counter>,
+    route_requests: Family<Labels, Counter>,
+    copies: Family<Labels, Counter>,
 }
 
 #[derive(Clone)]
 enum Handles {
-    Http { requests: Counter, duration: Histogram, request_bytes: Histogram, response_bytes: Histogram },
-    Tcp { opened: Counter, closed: Counter, sent: Counter, received: Counter },
+    Http {
+        requests: Counter,
+        duration: Histogram,
+        request_bytes: Histogram,
+        response_bytes: Histogram,
+        route: Option<Counter>,
+    },
+    Tcp {
+        opened: Counter,
+        closed: Counter,
+        sent: Counter,
+        received: Counter,
+    },
 }
 
 fn histogram() -> Histogram {
@@ -115,6 +130,8 @@ impl Metrics {
             tcp_closed: Family::default(),
             tcp_sent: Family::default(),
             tcp_received: Family::default(),
+            route_requests: Family::default(),
+            copies: Family::default(),
         };
         let mut registry = Registry::default();
         // The encoder adds `_total` to counters.
@@ -133,6 +150,16 @@ impl Metrics {
             "istio_tcp_received_bytes",
             "Bytes received from the downstream",
             families.tcp_received.clone(),
+        );
+        registry.register(
+            "envoy_vhost_route_upstream_rq",
+            "Requests of routes with a statPrefix, by what the client was answered",
+            families.route_requests.clone(),
+        );
+        registry.register(
+            "mesh_mirrored_requests",
+            "Copies of requests, by mirror and what became of them",
+            families.copies.clone(),
         );
         let build: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
         build.get_or_create(&vec![("component", "proxy"), ("tag", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -175,6 +202,7 @@ impl Metrics {
                 duration: self.families.duration.get_or_create(&labels).clone(),
                 request_bytes: self.families.request_bytes.get_or_create(&labels).clone(),
                 response_bytes: self.families.response_bytes.get_or_create(&labels).clone(),
+                route: facts.route_labels().map(|l| self.families.route_requests.get_or_create(&l).clone()),
             },
             Protocol::Tcp => Handles::Tcp {
                 opened: self.families.tcp_opened.get_or_create(&labels).clone(),
@@ -192,13 +220,26 @@ impl Metrics {
 }
 
 impl Sink for Metrics {
+    fn copied(&self, cluster: &str, outcome: CopyOutcome) {
+        let outcome = match outcome {
+            CopyOutcome::Sent => "sent",
+            CopyOutcome::Failed => "failed",
+            CopyOutcome::Lost => "lost",
+        };
+        let labels = vec![("destination_cluster", cluster.to_owned()), ("outcome", outcome.to_owned())];
+        self.families.copies.get_or_create(&labels).inc();
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "histograms are of f64; sizes above 2^53 bytes don't occur")]
     fn record(&self, record: &RequestRecord) {
         let sent = record.cx.response_bytes.load(Ordering::Relaxed);
         let received = record.cx.request_bytes.load(Ordering::Relaxed);
         match self.handles(record) {
-            Handles::Http { requests, duration, request_bytes, response_bytes } => {
+            Handles::Http { requests, duration, request_bytes, response_bytes, route } => {
                 requests.inc();
+                if let Some(route) = route {
+                    route.inc();
+                }
                 duration.observe(record.duration.as_secs_f64() * 1000.);
                 request_bytes.observe(received as f64);
                 response_bytes.observe(sent as f64);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mesh_core::convert::{Addresses, BUILTIN_GATEWAY, Options, inputs};
-use mesh_core::record::{ConnInfo, Flag, RequestRecord, Sink};
+use mesh_core::record::{ConnInfo, CopyOutcome, Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{Direction, ProxyId, ProxyKind};
 use mesh_core::world::World;
 use mesh_proxy::cluster::Runtime;
@@ -111,11 +111,15 @@ spec:
     }
 }
 
-struct Records(UnboundedSender<RequestRecord>);
+struct Records(UnboundedSender<RequestRecord>, UnboundedSender<(String, CopyOutcome)>);
 
 impl Sink for Records {
     fn record(&self, record: &RequestRecord) {
         let _ = self.0.send(record.clone());
+    }
+
+    fn copied(&self, cluster: &str, outcome: CopyOutcome) {
+        let _ = self.1.send((cluster.to_owned(), outcome));
     }
 }
 
@@ -125,6 +129,7 @@ pub(crate) struct Mesh {
     pub(crate) drain: Drain,
     pub(crate) node: String,
     records: UnboundedReceiver<RequestRecord>,
+    copies: UnboundedReceiver<(String, CopyOutcome)>,
 }
 
 impl Mesh {
@@ -136,7 +141,13 @@ impl Mesh {
         let node = id.addresses[0].to_string();
         let compiled = mesh_core::compile::compile(&world, &id, None);
         let (tell, records) = unbounded_channel();
-        let proxy = Runtime::new(HostNet::new(), Arc::new(HostEnv), vec![Arc::new(Records(tell)) as Arc<dyn Sink>], 1);
+        let (tell_copy, copies) = unbounded_channel();
+        let proxy = Runtime::new(
+            HostNet::new(),
+            Arc::new(HostEnv),
+            vec![Arc::new(Records(tell, tell_copy)) as Arc<dyn Sink>],
+            1,
+        );
         let proxy = Arc::new(Proxy::new(Arc::new(proxy)));
         for (name, cluster) in &compiled.snapshot.clusters {
             let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
@@ -167,11 +178,16 @@ impl Mesh {
                 }
             }
         });
-        Self { at, drain, node, records }
+        Self { at, drain, node, records, copies }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.at).await.unwrap()
+    }
+
+    /// The next copy that has ended, with its cluster.
+    pub(crate) async fn copy(&mut self) -> (String, CopyOutcome) {
+        self.copies.recv().await.expect("a copy")
     }
 
     /// The next finished request.

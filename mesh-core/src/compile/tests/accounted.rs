@@ -55,6 +55,8 @@ pub(super) fn populate(schema: &Value, defs: &Value, field: &str) -> Value {
         "integer" => json!(match field {
             "redirectCode" => 302,
             "status" => 200,
+            "httpStatus" => 418,
+            "percent" | "mirrorPercent" => 8,
             _ => 8080,
         }),
         "number" => json!(1.5),
@@ -74,6 +76,8 @@ fn text(field: &str) -> Value {
         "host" | "hosts" => "b.ns.svc.cluster.local",
         "gateways" => "mesh",
         "retryOn" => "5xx",
+        "grpcStatus" => "UNAVAILABLE",
+        "allowMethods" => "GET",
         "destinationSubnets" => "10.0.0.0/8",
         "bytes" => "eHg=",
         "protocol" => "HTTP",
@@ -203,6 +207,8 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
                 ("FROM_REQUEST_PORT", "FROM_PROTOCOL_DEFAULT"),
                 ("REGISTRY_ONLY", "ALLOW_ANY"),
                 ("HTTP", "TCP"),
+                ("UNAVAILABLE", "INTERNAL"),
+                ("IGNORE", "FORWARD"),
                 ("JSON", "TEXT"),
                 ("MERGE_SLASHES", "NONE"),
                 ("5xx", "reset"),
@@ -291,6 +297,23 @@ fn consumed_fields_of_a_virtual_service_make_a_difference() {
         json!({"match": [{"uri": {"prefix": "/x"}}], "redirect": {"uri": "/u", "authority": "h", "port": 81, "scheme": "http", "redirectCode": 302}}),
         json!({"match": [{"uri": {"prefix": "/x"}}], "redirect": {"prefixRewrite": "/u", "derivePort": "FROM_REQUEST_PORT"}}),
         json!({"directResponse": {"status": 503, "body": {"string": "x"}}}),
+        json!({
+            "match": [{"uri": {"prefix": "/p"}, "statPrefix": "s"}], "route": [{"destination": {"host": "b"}}],
+            "fault": {"delay": {"fixedDelay": "3s", "percentage": {"value": 30}},
+                      "abort": {"httpStatus": 418, "percentage": {"value": 40}}},
+            "corsPolicy": {"allowOrigins": [{"exact": "http://x"}], "allowMethods": ["GET"], "allowHeaders": ["x-a"],
+                           "exposeHeaders": ["x-b"], "maxAge": "3s", "allowCredentials": true,
+                           "unmatchedPreflights": "IGNORE"},
+            "mirror": {"host": "b", "subset": "v1", "port": {"number": 8080}}, "mirrorPercentage": {"value": 20}
+        }),
+        json!({
+            "route": [{"destination": {"host": "b"}}], "mirror": {"host": "a"}, "mirrorPercent": 20,
+            "fault": {"delay": {"fixedDelay": "3s", "percent": 30},
+                      "abort": {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 40}}},
+            "corsPolicy": {"allowOrigin": ["http://x"]}
+        }),
+        json!({"route": [{"destination": {"host": "b"}}],
+               "mirrors": [{"destination": {"host": "b", "subset": "v1"}, "percentage": {"value": 20}}]}),
         json!({"directResponse": {"status": 503, "body": {"bytes": "eHg="}}}),
     ];
     for rule in rules {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::compile::account::fate;
 use crate::compile::memo::{Notes, Planned};
-use crate::matching::{HeaderMatch, QueryMatch, RequestMatch, StringMatcher};
+use crate::matching::{ClaimMatch, HeaderMatch, QueryMatch, RequestMatch, StringMatcher};
 use crate::model::{Route, Rule, RuleAction, RuleMatch, StaticMatch};
 use crate::report::Outcome;
 use crate::snapshot::HeaderOps;
@@ -63,6 +63,7 @@ fn merge(root: &Rule, leaf: &Rule) -> Option<Rule> {
         action,
         rewrite,
         authority,
+        filters,
         timeout,
         retries,
         request_headers,
@@ -84,6 +85,7 @@ fn merge(root: &Rule, leaf: &Rule) -> Option<Rule> {
         action,
         rewrite: if no_rewrite { root.rewrite.clone() } else { rewrite },
         authority: if no_rewrite { root.authority.clone() } else { authority },
+        filters: filters.inside(&root.filters),
         timeout: timeout.or_else(|| root.timeout.clone()),
         retries: retries.or_else(|| root.retries.clone()),
         request_headers: headers(request_headers, &root.request_headers),
@@ -120,6 +122,7 @@ fn conflict(root: &RuleMatch, leaf: &RuleMatch) -> bool {
         || r.ignore_uri_case != l.ignore_uri_case
         || r.headers.iter().any(|a| l.headers.iter().any(|b| same_header(a, b) && text_conflict(&a.value, &b.value)))
         || r.query.iter().any(|a| l.query.iter().any(|b| a.name == b.name && text_conflict(&a.value, &b.value)))
+        || r.claims.iter().any(|a| l.claims.iter().any(|b| same_claim(a, b) && text_conflict(&a.value, &b.value)))
         || static_conflict(&root.only, &leaf.only)
 }
 
@@ -145,6 +148,10 @@ fn same_header(a: &HeaderMatch, b: &HeaderMatch) -> bool {
     a.name == b.name && a.pseudo == b.pseudo && a.invert == b.invert
 }
 
+fn same_claim(a: &ClaimMatch, b: &ClaimMatch) -> bool {
+    a.path == b.path && a.invert == b.invert
+}
+
 fn merge_match(root: &RuleMatch, leaf: &RuleMatch) -> RuleMatch {
     let (r, l) = (&root.request, &leaf.request);
     let mut headers: Vec<_> =
@@ -153,6 +160,9 @@ fn merge_match(root: &RuleMatch, leaf: &RuleMatch) -> RuleMatch {
     let unset = |a: &&QueryMatch| !l.query.iter().any(|b| b.name == a.name);
     let mut query: Vec<_> = r.query.iter().filter(unset).cloned().collect();
     query.extend(l.query.iter().cloned());
+    let unsaid = |a: &&ClaimMatch| !l.claims.iter().any(|b| same_claim(a, b));
+    let mut claims: Vec<_> = r.claims.iter().filter(unsaid).cloned().collect();
+    claims.extend(l.claims.iter().cloned());
     let mut source_labels = root.only.source_labels.clone();
     source_labels.extend(leaf.only.source_labels.clone());
     let or = |a: &Option<StringMatcher>, b: &Option<StringMatcher>| a.clone().or_else(|| b.clone());
@@ -169,6 +179,7 @@ fn merge_match(root: &RuleMatch, leaf: &RuleMatch) -> RuleMatch {
             authority: or(&l.authority, &r.authority),
             headers,
             query,
+            claims,
         },
         only: StaticMatch {
             port: leaf.only.port.or(root.only.port),
@@ -179,5 +190,6 @@ fn merge_match(root: &RuleMatch, leaf: &RuleMatch) -> RuleMatch {
             },
             gateways: if empty { root.only.gateways.clone() } else { leaf.only.gateways.clone() },
         },
+        stat_prefix: if leaf.stat_prefix.is_empty() { root.stat_prefix.clone() } else { leaf.stat_prefix.clone() },
     }
 }

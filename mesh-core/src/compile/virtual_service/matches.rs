@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::{Names, Wrong, gateway_name};
 use crate::api::{HttpMatchRequest, StringMatch};
 use crate::compile::account::Ledger;
-use crate::matching::{HeaderMatch, QueryMatch, RequestMatch, StringMatcher, compile_regex};
+use crate::matching::{ClaimMatch, HeaderMatch, QueryMatch, RequestMatch, StringMatcher, compile_regex};
 use crate::model::{RuleMatch, StaticMatch};
 use crate::yaml::child;
 
@@ -34,7 +34,6 @@ pub(super) fn request(
         gateways,
         stat_prefix,
     } = from;
-    ledger.later(at, "statPrefix", stat_prefix);
     if *ignore_uri_case {
         match uri {
             Some(StringMatch::Exact(_) | StringMatch::Prefix(_)) => ledger.consumed(&format!("{at}.ignoreUriCase")),
@@ -49,8 +48,10 @@ pub(super) fn request(
     };
     let (uri, scheme) = (text("uri", uri)?, text("scheme", scheme)?);
     let (method, authority) = (text("method", method)?, text("authority", authority)?);
-    let mut header_matches = header_conditions(ledger, &format!("{at}.headers"), headers, false)?;
-    header_matches.extend(header_conditions(ledger, &format!("{at}.withoutHeaders"), without_headers, true)?);
+    let mut claims = Vec::new();
+    let mut header_matches = header_conditions(ledger, &format!("{at}.headers"), headers, false, &mut claims)?;
+    let without = header_conditions(ledger, &format!("{at}.withoutHeaders"), without_headers, true, &mut claims)?;
+    header_matches.extend(without);
     let mut query = Vec::with_capacity(query_params.len());
     for (name, m) in query_params {
         let value = string(ledger, &child(&format!("{at}.queryParams"), name), m)?;
@@ -69,8 +70,10 @@ pub(super) fn request(
             authority,
             headers: header_matches,
             query,
+            claims,
         },
         only,
+        stat_prefix: ledger.take(at, "statPrefix", stat_prefix).as_str().into(),
     })
 }
 
@@ -109,7 +112,7 @@ pub(super) fn only(
 }
 
 /// Reads a string match; its one leaf, or its `{}`, is consumed.
-fn string(ledger: &mut Ledger<'_>, at: &str, from: &StringMatch) -> Result<StringMatcher, Wrong> {
+pub(super) fn string(ledger: &mut Ledger<'_>, at: &str, from: &StringMatch) -> Result<StringMatcher, Wrong> {
     let leaf = match from {
         StringMatch::Exact(_) => format!("{at}.exact"),
         StringMatch::Prefix(_) => format!("{at}.prefix"),
@@ -133,6 +136,7 @@ fn header_conditions(
     at: &str,
     from: &BTreeMap<String, StringMatch>,
     invert: bool,
+    claims: &mut Vec<ClaimMatch>,
 ) -> Result<Vec<HeaderMatch>, Wrong> {
     let mut out = Vec::with_capacity(from.len());
     for (name, m) in from {
@@ -142,19 +146,13 @@ fn header_conditions(
                 ledger.inert(&field, "the key is ignored among headers; write the condition of that name instead");
                 continue;
             }
-            claim if claim.starts_with("@request.auth.claims") => {
-                // A claim never matches while tokens are not read; ignoring it would open the route to everyone.
-                ledger.notes.fates.push(crate::report::Fate {
-                    object: ledger.key.clone(),
-                    field: field.as_str().into(),
-                    outcome: crate::report::Outcome::NotInForceYet,
-                });
-                out.push(HeaderMatch { name: None, pseudo: None, value: StringMatcher::Present, invert: false });
-                continue;
-            }
             _ => {}
         }
         let value = string(ledger, &field, m)?;
+        if let Some(path) = ClaimMatch::path(name) {
+            claims.push(ClaimMatch { path, value, invert });
+            continue;
+        }
         // Envoy reads `host` as another name of `:authority`.
         let pseudo: Option<Arc<str>> = match name.as_str() {
             "host" => Some(":authority".into()),

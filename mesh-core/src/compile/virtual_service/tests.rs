@@ -282,3 +282,62 @@ fn what_is_wrong_is_quarantined_with_its_line_and_the_rest_goes_on() {
     assert!(report.span.line > 0 && report.message.contains("not a regular expression"), "{report}");
     assert_eq!(&*route(&compiled.snapshot, "GET http://b:8080/").name, "default");
 }
+
+#[test]
+fn shares_of_faults_and_mirrors() {
+    let filters = |http: &str| {
+        let sim = Sim::of(&vs(&format!("  - {http}\n    {TO}")));
+        route(&sim.compile("a-1").snapshot, "GET http://b:8080/").filters.clone()
+    };
+    let shares = |http: &str| {
+        let f = filters(http);
+        let fault =
+            f.fault.as_deref().map(|f| (f.delay.map(|d| d.share.as_percent()), f.abort.map(|a| a.share.as_percent())));
+        (fault, f.mirrors.iter().map(|m| m.share.as_percent()).collect::<Vec<_>>())
+    };
+    for (http, fault, mirrors) in [
+        // F8: without a percentage nothing happens.
+        ("fault: {delay: {fixedDelay: 7s}}", None, &[] as &[f64]),
+        ("fault: {abort: {httpStatus: 418}}", None, &[]),
+        ("fault: {abort: {httpStatus: 418, percentage: {value: 0}}}", None, &[]),
+        ("fault: {abort: {percentage: {value: 100}}}", None, &[]),
+        ("fault: {delay: {fixedDelay: 7s, percent: 50}}", Some((Some(50.), None)), &[]),
+        ("fault: {delay: {fixedDelay: 7s, percent: 50, percentage: {value: 0.5}}}", Some((Some(0.5), None)), &[]),
+        ("fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 30}}}", Some((None, Some(30.))), &[]),
+        ("mirror: {host: a}", None, &[100.]),
+        ("mirror: {host: a}\n    mirrorPercentage: {value: 0}", None, &[]),
+        ("mirror: {host: a}\n    mirrorPercent: 25", None, &[25.]),
+        ("mirror: {host: a}\n    mirrorPercent: 25\n    mirrorPercentage: {value: 0.0001}", None, &[0.0001]),
+        ("mirrors: [{destination: {host: a}}, {destination: {host: b}, percentage: {value: 1}}]", None, &[100., 1.]),
+    ] {
+        assert_eq!(shares(http), (fault, mirrors.to_vec()), "{http}");
+    }
+}
+
+#[test]
+fn claims_are_matched_and_headers_of_their_names_are_not() {
+    use crate::matching::{Claims, RequestFacts};
+    let yaml = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: ns}\nspec:\n  \
+                hosts: [b]\n  gateways: [gw, mesh]\n  http:\n  - match: [{headers: {'@request.auth.claims.groups': {exact: admin}, x: \
+                {exact: y}}, withoutHeaders: {'@request.auth.claims[iss]': {exact: evil}}}]\n    directResponse: {status: \
+                200}\n  - directResponse: {status: 403}\n";
+    let snapshot = Sim::of(yaml).compile("a-1").snapshot;
+    let listener = snapshot.outbound(None, 8080);
+    let table = &listener.http.as_ref().unwrap().routes;
+    let status = |claims: Option<&str>, headers: &[(&'static str, &str)]| {
+        let claims = claims.map(|c| Claims::new(serde_json::from_str(c).unwrap()));
+        let mut request = crate::compile::sim::Request::parse("GET http://b:8080/ [x: y]");
+        for (name, value) in headers {
+            request.headers.insert(*name, value.parse().unwrap());
+        }
+        let facts = RequestFacts { claims: claims.as_ref(), ..request.facts() };
+        let route = crate::decide::decide_route(table, &facts).route().unwrap();
+        let crate::snapshot::Action::Direct(d) = &route.action else { panic!() };
+        d.status.as_u16()
+    };
+    assert_eq!(status(Some(r#"{"groups": ["dev", "admin"]}"#), &[]), 200);
+    assert_eq!(status(Some(r#"{"groups": "admin", "iss": "evil"}"#), &[]), 403);
+    assert_eq!(status(Some(r#"{"groups": ["dev"]}"#), &[]), 403);
+    assert_eq!(status(Some(r#"{"groups": ["admin"]}"#), &[("x", "z")]), 403, "all conditions of a match must hold");
+    assert_eq!(status(None, &[("groups", "admin")]), 403);
+}

@@ -4,7 +4,8 @@ use super::*;
 
 fn to(scheme: &str, authority: &str, plan: RedirectPlan) -> String {
     let (method, headers) = (Method::GET, HeaderMap::new());
-    let request = RequestFacts { method: &method, scheme, authority, path: "/r", query: None, headers: &headers };
+    let request =
+        RequestFacts { method: &method, scheme, authority, path: "/r", query: None, headers: &headers, claims: None };
     apply_redirect(&plan, &request)
 }
 

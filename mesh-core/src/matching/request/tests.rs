@@ -3,7 +3,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::*;
 
 fn facts<'a>(path: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> RequestFacts<'a> {
-    RequestFacts { method: &Method::GET, scheme: "http", authority: "a:80", path, query, headers }
+    RequestFacts { method: &Method::GET, scheme: "http", authority: "a:80", path, query, headers, claims: None }
 }
 
 fn headers(lines: &[&str]) -> HeaderMap {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use mesh_core::api::ContentHash;
 use mesh_core::model::Workload;
 use mesh_core::record::{Flag, RequestRecord};
-use mesh_core::snapshot::{ClusterPlan, Direction};
+use mesh_core::snapshot::{ClusterPlan, Direction, RoutePlan, StatsPlan};
 
 use super::{LabelKey, Neighbours, Protocol};
 
@@ -52,7 +52,26 @@ impl<'a> Facts<'a> {
             grpc_status: http.and_then(|h| h.grpc_status),
             flags: self.record.cx.flags.load(Ordering::Relaxed),
             protocol: self.protocol,
+            route: self.stats().map_or_else(ContentHash::default, |(route, _)| route.hash),
         }
+    }
+
+    /// The route, if it has counters of its own.
+    fn stats(&self) -> Option<(&RoutePlan, &StatsPlan)> {
+        let route = self.record.cx.route.get()?;
+        route.filters.stats.as_ref().map(|stats| (&**route, stats))
+    }
+
+    /// Labels of a route's own counters, as Envoy's Prometheus output names them; `None`: it has none, or nothing was
+    /// answered.
+    pub(super) fn route_labels(&self) -> Option<Labels> {
+        let (_, StatsPlan { virtual_host, prefix }) = self.stats()?;
+        let status = self.record.http.as_ref()?.status?;
+        Some(vec![
+            ("envoy_virtual_host", virtual_host.to_string()),
+            ("envoy_route", prefix.to_string()),
+            ("envoy_response_code", status.as_str().to_owned()),
+        ])
     }
 
     /// The Host header, where it stands in for an unknown destination: only on sidecar outbound, because elsewhere a

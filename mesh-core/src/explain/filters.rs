@@ -1,0 +1,44 @@
+//! Fault, CORS, mirrors and counters of a route, in words.
+
+use super::policies::line;
+use super::{Outcome, Policy};
+use crate::snapshot::{AbortStatus, CorsPlan, FaultPlan, Provenance, RouteFilters, RoutePlan, Share};
+
+/// A line for each filter that a route has.
+pub(super) fn lines(filters: &RouteFilters, route: &Provenance) -> Vec<Policy> {
+    let RouteFilters { fault, cors, mirrors, stats } = filters;
+    let fault = fault.iter().map(|plan| line("fault", words(plan), &plan.origin));
+    let cors = cors.iter().map(|plan| line("cors", cors_words(plan), &plan.origin));
+    let mirrors = mirrors.iter().map(|m| line("mirror", format!("{} to {}", m.share, m.cluster), &m.origin));
+    let stats = stats.iter().map(|s| line("statPrefix", format!("{} of {}", s.prefix, s.virtual_host), route));
+    fault.chain(cors).chain(mirrors).chain(stats).collect()
+}
+
+/// The answer to a request that is aborted in any case.
+pub(super) fn reply(route: &RoutePlan) -> Option<Outcome> {
+    let abort = route.filters.fault.as_ref()?.abort?;
+    (abort.share == Share::ALL).then(|| aborted(abort.status))
+}
+
+fn words(plan: &FaultPlan) -> String {
+    let FaultPlan { delay, abort, origin: _ } = plan;
+    let delay = delay.map(|d| format!("{} delayed by {:?}", d.share, d.fixed));
+    let abort = abort.map(|a| format!("{} answered with {}", a.share, a.status));
+    delay.into_iter().chain(abort).collect::<Vec<_>>().join(", ")
+}
+
+fn aborted(status: AbortStatus) -> Outcome {
+    let code = match status {
+        AbortStatus::Http(status) => status.as_u16(),
+        AbortStatus::Grpc(_) => 200,
+    };
+    let text = "injected: the destination is not called".to_owned();
+    Outcome { status: Some(code), flag: "FI".to_owned(), body: "fault filter abort".to_owned(), text }
+}
+
+fn cors_words(plan: &CorsPlan) -> String {
+    let origins: Vec<String> = plan.allow_origins.iter().map(super::miss::matcher).collect();
+    let rest = if plan.forward_unmatched { "forwarded" } else { "answered without it" };
+    let origins = if origins.is_empty() { "no origin".to_owned() } else { format!("origins {}", origins.join(", ")) };
+    format!("allows {origins}; preflights of others are {rest}")
+}
