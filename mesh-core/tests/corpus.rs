@@ -5,6 +5,8 @@
 
 #[path = "corpus/analyze.rs"]
 mod analyze;
+#[path = "corpus/faults.rs"]
+mod faults;
 #[path = "corpus/mutate.rs"]
 mod mutate;
 #[path = "corpus/seed.rs"]

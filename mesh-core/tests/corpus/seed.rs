@@ -38,7 +38,7 @@ pub(crate) fn bookinfo(numbers: &[u32]) -> Option<(Vec<Resource>, World)> {
     Some((resources, made.world))
 }
 
-fn proxies(world: &World) -> Vec<ProxyId> {
+pub(crate) fn proxies(world: &World) -> Vec<ProxyId> {
     let id = |w: &std::sync::Arc<mesh_core::model::Workload>| ProxyId {
         kind: match w.labels.get("istio").map(String::as_str) {
             Some("ingressgateway") => ProxyKind::Gateway,

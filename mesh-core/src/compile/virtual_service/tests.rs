@@ -319,14 +319,14 @@ fn claims_are_matched_and_headers_of_their_names_are_not() {
     use crate::matching::{Claims, RequestFacts};
     let yaml = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: ns}\nspec:\n  \
                 hosts: [b]\n  gateways: [gw, mesh]\n  http:\n  - match: [{headers: {'@request.auth.claims.groups': {exact: admin}, x: \
-                {exact: y}}, withoutHeaders: {'@request.auth.claims[iss]': {exact: evil}}}]\n    directResponse: {status: \
+                {exact: why}}, withoutHeaders: {'@request.auth.claims[iss]': {exact: evil}}}]\n    directResponse: {status: \
                 200}\n  - directResponse: {status: 403}\n";
     let snapshot = Sim::of(yaml).compile("a-1").snapshot;
     let listener = snapshot.outbound(None, 8080);
     let table = &listener.http.as_ref().unwrap().routes;
     let status = |claims: Option<&str>, headers: &[(&'static str, &str)]| {
         let claims = claims.map(|c| Claims::new(serde_json::from_str(c).unwrap()));
-        let mut request = crate::compile::sim::Request::parse("GET http://b:8080/ [x: y]");
+        let mut request = crate::compile::sim::Request::parse("GET http://b:8080/ [x: why]");
         for (name, value) in headers {
             request.headers.insert(*name, value.parse().unwrap());
         }

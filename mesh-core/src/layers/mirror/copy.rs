@@ -1,6 +1,6 @@
 //! One copy on its way, and how many there may be.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,12 +109,10 @@ fn outcome(result: &Result<(), Error>) -> CopyOutcome {
 }
 
 /// Sends a copy and reads the answer to its end, so that its connection can be used again.
-fn exchange(mut service: BoxService, request: Request) -> impl Future<Output = Result<(), Error>> {
-    async move {
-        let mut body = service.call(request).await?.into_body();
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            frame?;
-        }
-        Ok(())
+async fn exchange(mut service: BoxService, request: Request) -> Result<(), Error> {
+    let mut body = service.call(request).await?.into_body();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        frame?;
     }
+    Ok(())
 }

@@ -4,7 +4,8 @@ use super::*;
 fn a_share_takes_its_part_of_evenly_spaced_randomness() {
     for (percent, wanted) in [(0.0, 0), (0.01, 1), (30.0, 3_000), (33.33, 3_333), (99.99, 9_999), (100.0, 10_000)] {
         let share = Share::percent(percent);
-        let taken = (0..10_000_u64).filter(|i| share.takes(u64::MAX / 10_000 * i + 1)).count();
+        let taken =
+            (0..10_000_u128).filter(|i| share.takes(u64::try_from((i << 64).div_ceil(10_000)).unwrap())).count();
         assert_eq!(taken, wanted, "{percent}");
         assert_eq!(share.to_string(), format!("{percent}%"));
     }
