@@ -79,6 +79,7 @@ fn contents(world: &World) -> Vec<ContentHash> {
     all.extend(world.destination_rules().iter().map(|o| o.hash));
     all.extend(world.gateways().iter().map(|o| o.hash));
     all.extend(world.sidecars().iter().map(|o| o.hash));
+    all.extend(world.rate_limits().iter().map(|o| o.hash));
     all.extend(world.services().iter().map(|s| s.hash));
     all.extend(world.workloads().iter().map(|w| w.hash));
     all.push(world.mesh().hash);

@@ -8,6 +8,7 @@ pub(crate) mod decode;
 mod destination_rule;
 mod gateway;
 pub mod kube;
+mod local_rate_limit;
 mod mesh_config;
 mod meta;
 mod proxy_config;
@@ -19,6 +20,7 @@ mod virtual_service;
 
 pub use destination_rule::*;
 pub use gateway::*;
+pub use local_rate_limit::*;
 pub use mesh_config::*;
 pub use meta::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
 pub use proxy_config::*;

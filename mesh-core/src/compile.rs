@@ -13,6 +13,7 @@ mod memo;
 mod mesh;
 mod names;
 mod outbound;
+mod rate_limit;
 #[cfg(test)]
 pub(crate) mod sim;
 mod table;
@@ -75,6 +76,7 @@ struct Cache {
 pub fn compile(world: &World, id: &ProxyId, previous: Option<&Compiled>) -> Compiled {
     let mut run = Run::new(world, id, previous);
     run.routes();
+    run.rate_limits();
     match id.kind {
         ProxyKind::Sidecar => {
             outbound::compile(&mut run);
@@ -105,6 +107,8 @@ struct Run<'a> {
     listener_memo: Memo<Arc<ListenerPlan>>,
     domain_memo: Memo<Arc<[Arc<str>]>>,
 
+    /// Limits of rules and of the whole proxy.
+    rate_limits: rate_limit::RateLimits,
     /// Routes of all visible objects with hosts, oldest first, delegates merged.
     routes: Vec<Arc<Route>>,
     /// Services by host that the proxy uses; each gets its clusters.
@@ -140,6 +144,7 @@ impl<'a> Run<'a> {
             cluster_memo: Memo::after(old.map(|c| &c.clusters)),
             listener_memo: Memo::after(old.map(|c| &c.listeners)),
             domain_memo: Memo::after(old.map(|c| &c.domains)),
+            rate_limits: rate_limit::RateLimits::default(),
             routes: Vec::new(),
             used_services: BTreeMap::new(),
             used: HashSet::new(),
@@ -186,6 +191,13 @@ impl<'a> Run<'a> {
             self.parts.push(planned.notes);
             self.routes.push(planned.plan);
         }
+    }
+
+    /// Reads the LocalRateLimits, once all routes are known.
+    fn rate_limits(&mut self) {
+        let (limits, notes) = rate_limit::RateLimits::of(self.world, self.id, self.workload, &self.routes);
+        self.rate_limits = limits;
+        self.parts.push(Arc::new(notes));
     }
 
     /// Plans a virtual host, remembered.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub use imports::{Imports, exported, selected_sidecar};
 
-use crate::api::{Destination, Gateway, HttpRoute, Object, ServerTlsMode, VirtualService};
+use crate::api::{Destination, Gateway, HttpRoute, LocalRateLimit, Object, ServerTlsMode, VirtualService};
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
 use crate::snapshot::{ProxyId, ProxyKind};
@@ -178,6 +178,21 @@ impl<'a> Seen<'a> {
         hosts
     }
 
+    /// Limits of the own workload, and of the VirtualServices in scope.
+    fn rate_limits(&self, world: &'a World, id: &ProxyId) -> impl Iterator<Item = &'a Object<LocalRateLimit>> {
+        let own = own_workload(world, id);
+        world.rate_limits().iter().map(|l| &**l).filter(move |l| {
+            let namespace = &l.key.namespace;
+            let labels = l.spec.selector.as_ref().map(|s| &s.match_labels).filter(|s| !s.is_empty());
+            let near = **namespace == *id.namespace || **namespace == *world.root_namespace();
+            let selects = near && labels.is_none_or(|s| own.is_some_and(|w| covers(s, &w.labels)));
+            let used = |name: &str| {
+                self.virtual_services.iter().any(|v| v.key.namespace == *namespace && *v.key.name == *name)
+            };
+            if l.spec.target_refs.is_empty() { selects } else { l.spec.target_refs.iter().any(|t| used(&t.name)) }
+        })
+    }
+
     /// Names of everything that goes with these: rules for the services, and their workloads.
     fn names(&self, world: &World, id: &ProxyId) -> BTreeSet<ResourceName> {
         let mut names = BTreeSet::from([object_name(kind::MESH_CONFIG, &world.mesh().key)]);
@@ -191,6 +206,7 @@ impl<'a> Seen<'a> {
             let all = world.sidecars().iter().filter(|s| near(&s.key.namespace));
             names.extend(all.map(|s| object_name(kind::SIDECAR, &s.key)));
         }
+        names.extend(self.rate_limits(world, id).map(|l| object_name(kind::LOCAL_RATE_LIMIT, &l.key)));
         let default = &world.mesh().spec.default_destination_rule_export_to;
         let hosts: BTreeSet<&str> = self.services.iter().map(|s| &*s.hostname).collect();
         for r in world.destination_rules().iter() {

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cluster::{Balancer, ClusterPlan, EndpointSource, UpstreamProtocol};
 pub use endpoints::{Endpoint, EndpointSet};
-pub use filters::{AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RouteFilters, Share, StatsPlan};
+pub use filters::{
+    AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
+};
 pub use listener::{Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan};
 pub use route::{
     Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,

@@ -7,6 +7,7 @@ mod common;
 mod destination_rule;
 mod gateway;
 mod http_route;
+mod local_rate_limit;
 mod mesh_config;
 mod overlap;
 mod pod;
@@ -36,6 +37,7 @@ pub fn validate(resource: &Resource) -> Vec<Report> {
         Resource::Sidecar(o) => sidecar::check(&mut check, &o.spec),
         Resource::Deployment(o) => pod::check(&mut check, &o.spec.template.spec, "spec.template.spec"),
         Resource::Pod(o) => pod::check(&mut check, &o.spec, "spec"),
+        Resource::LocalRateLimit(o) => local_rate_limit::check(&mut check, &o.spec),
         Resource::Service(_)
         | Resource::ServiceAccount(_)
         | Resource::Namespace(_)

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::api::{DestinationRule, Gateway, Key, Kind, MeshConfig, Meta, Object, Origin, Sidecar, VirtualService};
+use crate::api::{
+    DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, Sidecar, VirtualService,
+};
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
 use crate::snapshot::Map;
@@ -23,6 +25,7 @@ pub struct World {
     destination_rules: Arc<List<Object<DestinationRule>>>,
     gateways: Arc<List<Object<Gateway>>>,
     sidecars: Arc<List<Object<Sidecar>>>,
+    rate_limits: Arc<List<Object<LocalRateLimit>>>,
     services: Arc<List<Service>>,
     workloads: Arc<List<Workload>>,
     mesh: Arc<Object<MeshConfig>>,
@@ -44,6 +47,8 @@ pub enum Change {
     Gateway(Arc<Object<Gateway>>),
     /// Sets a Sidecar.
     Sidecar(Arc<Object<Sidecar>>),
+    /// Sets a LocalRateLimit.
+    LocalRateLimit(Arc<Object<LocalRateLimit>>),
     /// Sets a service, by namespace and host name.
     Service(Arc<Service>),
     /// Sets a workload, by uid.
@@ -52,7 +57,7 @@ pub enum Change {
     Mesh(Option<Arc<Object<MeshConfig>>>),
     /// Sets a namespace's labels.
     Namespace(Arc<str>, BTreeMap<String, String>),
-    /// Removes a VirtualService, DestinationRule, Gateway, Sidecar or (core) Namespace.
+    /// Removes a VirtualService, DestinationRule, Gateway, Sidecar, LocalRateLimit or (core) Namespace.
     Remove(Key),
     /// Removes a service: namespace, host name.
     RemoveService(Arc<str>, Arc<str>),
@@ -67,6 +72,7 @@ impl Default for World {
             destination_rules: Arc::default(),
             gateways: Arc::default(),
             sidecars: Arc::default(),
+            rate_limits: Arc::default(),
             services: Arc::default(),
             workloads: Arc::default(),
             mesh: Arc::new(default_mesh()),
@@ -111,6 +117,7 @@ impl World {
                 Change::DestinationRule(o) => edits.destination_rules.set(o),
                 Change::Gateway(o) => edits.gateways.set(o),
                 Change::Sidecar(o) => edits.sidecars.set(o),
+                Change::LocalRateLimit(o) => edits.rate_limits.set(o),
                 Change::Service(s) => edits.services.set(s),
                 Change::Workload(w) => edits.workloads.set(w),
                 Change::Mesh(m) => next.mesh = m.unwrap_or_else(|| Arc::new(default_mesh())),
@@ -122,6 +129,7 @@ impl World {
                     "DestinationRule" => edits.destination_rules.remove(key),
                     "Gateway" => edits.gateways.remove(key),
                     "Sidecar" => edits.sidecars.remove(key),
+                    "LocalRateLimit" => edits.rate_limits.remove(key),
                     "Namespace" => {
                         Arc::make_mut(&mut next.namespaces).remove(&key.name);
                     }
@@ -139,6 +147,7 @@ impl World {
         edits.virtual_services.apply(&mut self.virtual_services);
         edits.gateways.apply(&mut self.gateways);
         edits.sidecars.apply(&mut self.sidecars);
+        edits.rate_limits.apply(&mut self.rate_limits);
         if edits.destination_rules.apply(&mut self.destination_rules) {
             let mut index: Map<HostPattern, Vec<_>> = Map::default();
             for rule in self.destination_rules.iter() {
@@ -191,6 +200,11 @@ impl World {
     /// Sidecars, oldest first.
     pub fn sidecars(&self) -> &List<Object<Sidecar>> {
         &self.sidecars
+    }
+
+    /// LocalRateLimits, oldest first.
+    pub fn rate_limits(&self) -> &List<Object<LocalRateLimit>> {
+        &self.rate_limits
     }
 
     /// Services, oldest first.
@@ -259,6 +273,7 @@ struct Edits {
     destination_rules: list::Edit<Object<DestinationRule>>,
     gateways: list::Edit<Object<Gateway>>,
     sidecars: list::Edit<Object<Sidecar>>,
+    rate_limits: list::Edit<Object<LocalRateLimit>>,
     services: list::Edit<Service>,
     workloads: list::Edit<Workload>,
 }

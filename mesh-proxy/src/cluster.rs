@@ -4,6 +4,7 @@
 //! and balancers go on where they were. Everything on the request path is atomics and one pool shard for each worker.
 
 mod balance;
+mod buckets;
 mod dns;
 mod member;
 
@@ -15,9 +16,10 @@ use arc_swap::ArcSwap;
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::mirror::Budget;
+use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map};
+use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map, RateLimitPlan};
 
 use crate::admin::ClusterEndpoints;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
@@ -49,6 +51,7 @@ pub struct Runtime<N: Net> {
     pub shadow_suffix: bool,
     workers: usize,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
+    buckets: buckets::Buckets,
     nobody: Arc<Workload>,
 }
 
@@ -64,6 +67,7 @@ impl<N: Net> Runtime<N> {
             shadow_suffix: false,
             workers: workers.max(1),
             clusters: ArcSwap::default(),
+            buckets: buckets::Buckets::default(),
             nobody: Arc::new(Workload::default()),
         }
     }
@@ -81,6 +85,11 @@ impl<N: Net> Runtime<N> {
             all
         });
         Arc::clone(self.clusters.load().get(name).expect("invariant: just added, and only `retain` removes"))
+    }
+
+    /// The bucket of a rate limit: one in the process for as long as any stack uses it and its rates stay.
+    pub fn bucket(&self, plan: &RateLimitPlan) -> Arc<TokenBucket> {
+        self.buckets.of(plan)
     }
 
     /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.

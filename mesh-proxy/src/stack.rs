@@ -13,11 +13,13 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
     BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig, MeterLayer, MirrorConfig,
-    MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, PerTryLayer, Request, Respond, RespondLayer, RetryConfig,
-    RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
+    MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, PerTryLayer, RateLimitConfig, RateLimitLayer, Request,
+    Respond, RespondLayer, RetryConfig, RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig,
+    TimeoutLayer, Upstream,
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Direction, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
@@ -128,14 +130,15 @@ pub fn route(
     plan: &Arc<RoutePlan>,
     at: Place,
     cluster: BoxService,
-    mirrors: Vec<MirrorTarget>,
+    (limits, mirrors): (Vec<Limit>, Vec<MirrorTarget>),
 ) -> impl Upstream + use<> {
-    let RouteFilters { fault, cors, mirrors: _, stats: _ } = &plan.filters;
+    let RouteFilters { rate_limits: _, fault, cors, mirrors: _, stats: _ } = &plan.filters;
+    let limits = (!limits.is_empty()).then(|| RateLimitLayer::new(RateLimitConfig { limits }));
     let retry = plan.retry.clone();
     let per_try = retry.as_ref().and_then(|r| r.per_try_timeout);
     let outwards = at.direction != Direction::Inbound;
     ServiceBuilder::new()
-        .option_layer(empty::<RateLimit>()) // cheapest refusal first
+        .option_layer(limits) // cheapest refusal first
         .option_layer(fault.as_ref().map(|f| FaultLayer::new(FaultConfig::of(f, Arc::clone(&common.env)))))
         .option_layer(cors.as_ref().map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
         .layer(ModifyLayer::new(ModifyConfig { route: Arc::clone(plan), destination: at.destination }))

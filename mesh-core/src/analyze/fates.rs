@@ -144,6 +144,7 @@ fn origins(world: &World) -> BTreeMap<Key, &Origin> {
     all.extend(world.destination_rules().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.gateways().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.sidecars().iter().map(|o| (o.key.clone(), &o.origin)));
+    all.extend(world.rate_limits().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.services().iter().map(|s| (s.key.clone(), &s.origin)));
     all
 }
@@ -174,6 +175,7 @@ fn proxies(world: &World) -> (World, Vec<ProxyId>) {
     namespaces.extend(world.virtual_services().iter().map(|o| &*o.key.namespace));
     namespaces.extend(world.destination_rules().iter().map(|o| &*o.key.namespace));
     namespaces.extend(world.sidecars().iter().map(|o| &*o.key.namespace));
+    namespaces.extend(world.rate_limits().iter().map(|o| &*o.key.namespace));
     for namespace in namespaces {
         let pods = world.workloads_in(namespace).iter().filter(|w| !gateway_pods.contains(&w.uid));
         let mut any = false;
@@ -201,7 +203,8 @@ fn selectors(world: &World) -> Vec<&BTreeMap<String, String>> {
     let rules = world.destination_rules().iter().filter_map(|r| Some(&r.spec.workload_selector.as_ref()?.match_labels));
     let http = world.virtual_services().iter().flat_map(|v| v.spec.http.iter().flat_map(|r| &r.r#match));
     let sources = http.map(|m| &m.source_labels);
-    let all: BTreeSet<_> = sidecars.chain(rules).chain(sources).filter(|l| !l.is_empty()).collect();
+    let limits = world.rate_limits().iter().filter_map(|l| Some(&l.spec.selector.as_ref()?.match_labels));
+    let all: BTreeSet<_> = sidecars.chain(rules).chain(sources).chain(limits).filter(|l| !l.is_empty()).collect();
     all.into_iter().collect()
 }
 

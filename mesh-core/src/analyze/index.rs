@@ -113,7 +113,7 @@ impl<'a> Index<'a> {
                 let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
                 self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone() });
             }
-            Resource::ServiceAccount(_) => {}
+            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::decode::{DecodeError, Unknown, decode};
 use super::{ContentHash, DestinationRule, Gateway, Key, Kind, Meta, Object, Origin, ServiceEntry, Sidecar};
-use super::{VirtualService, WorkloadEntry, codes, kube};
+use super::{LocalRateLimit, VirtualService, WorkloadEntry, codes, kube};
 use crate::report::Report;
 use crate::yaml::child;
 
@@ -32,6 +32,8 @@ pub enum Resource {
     WorkloadEntry(Arc<Object<WorkloadEntry>>),
     /// `networking.istio.io` Sidecar.
     Sidecar(Arc<Object<Sidecar>>),
+    /// `policy.mesh.local` LocalRateLimit.
+    LocalRateLimit(Arc<Object<LocalRateLimit>>),
     /// Kubernetes Service.
     Service(Arc<Object<kube::ServiceSpec>>),
     /// Kubernetes Deployment.
@@ -70,6 +72,7 @@ impl Resource {
             Self::ServiceEntry(o) => head(o),
             Self::WorkloadEntry(o) => head(o),
             Self::Sidecar(o) => head(o),
+            Self::LocalRateLimit(o) => head(o),
             Self::Service(o) => head(o),
             Self::Deployment(o) => head(o),
             Self::Pod(o) => head(o),
@@ -109,6 +112,7 @@ impl Resource {
             Self::ServiceEntry(o) => spec_value(&o.spec),
             Self::WorkloadEntry(o) => spec_value(&o.spec),
             Self::Sidecar(o) => spec_value(&o.spec),
+            Self::LocalRateLimit(o) => spec_value(&o.spec),
             Self::Service(o) => spec_value(&o.spec),
             Self::Deployment(o) => spec_value(&o.spec),
             Self::Pod(o) => spec_value(&o.spec),
@@ -147,6 +151,7 @@ impl Resource {
             ("networking.istio.io", "ServiceEntry") => Self::ServiceEntry(reader.spec()?),
             ("networking.istio.io", "WorkloadEntry") => Self::WorkloadEntry(reader.spec()?),
             ("networking.istio.io", _) => Self::Sidecar(reader.spec()?),
+            ("policy.mesh.local", _) => Self::LocalRateLimit(reader.spec()?),
             (_, "Service") => Self::Service(reader.spec()?),
             (_, "Deployment") => Self::Deployment(reader.spec()?),
             (_, "Pod") => Self::Pod(reader.spec()?),

@@ -248,6 +248,7 @@ fn virtual_host(
     let routes: Vec<&Arc<Route>> = routes.iter().collect();
     let destinations = run.destinations(&routes);
     let defaults = run.route_defaults.clone();
+    let limits = run.rate_limits.of_routes(&routes, true);
     let input = VirtualHostInput {
         name: format!("{host}:{port}").into(),
         domains: vec![host.to_string().into()],
@@ -258,6 +259,7 @@ fn virtual_host(
         catch_all_last: true,
         destinations,
         fallback: if redirect { Fallback::Https } else { Fallback::Nothing },
+        limits,
         defaults: &defaults,
         origin,
     };

@@ -147,7 +147,8 @@ fn inbound_retry() -> RetryPlan {
 }
 
 fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origin: &Provenance) -> Arc<HttpPlan> {
-    let host = run.simple_host((name, port), &["*"], fallback, origin.clone());
+    let limits = run.rate_limits.inbound();
+    let host = run.limited_host((name, port), &["*"], fallback, limits, origin.clone());
     let table = run.table(name, &[host]);
     let mesh = run.world.mesh();
     let defaults = HttpDefaults {

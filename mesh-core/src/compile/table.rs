@@ -10,6 +10,7 @@ use crate::api::ContentHash;
 use crate::model::{Route, Service};
 use crate::snapshot::{HttpPlan, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan};
 
+use super::rate_limit::RouteLimit;
 use super::virtual_host::Fallback;
 
 /// A route table of virtual hosts whose domains don't overlap.
@@ -148,6 +149,7 @@ impl<'a> Run<'a> {
             catch_all_last: false,
             destinations: BTreeMap::new(),
             fallback: Fallback::Cluster(cluster),
+            limits: Vec::new(),
             defaults: &defaults,
             origin,
         })
@@ -163,6 +165,7 @@ impl<'a> Run<'a> {
         origin: Provenance,
     ) -> Arc<VirtualHostPlan> {
         let destinations = self.destinations(&[route]);
+        let limits = self.rate_limits.of_routes(&[route], false);
         let (client, defaults) = (self.client.clone(), self.route_defaults.clone());
         self.virtual_host(&VirtualHostInput {
             name,
@@ -174,6 +177,7 @@ impl<'a> Run<'a> {
             catch_all_last: false,
             destinations,
             fallback,
+            limits,
             defaults: &defaults,
             origin,
         })
@@ -187,6 +191,18 @@ impl<'a> Run<'a> {
         fallback: Fallback,
         origin: Provenance,
     ) -> Arc<VirtualHostPlan> {
+        self.limited_host((name, port), domains, fallback, Vec::new(), origin)
+    }
+
+    /// The same with limits.
+    pub(super) fn limited_host(
+        &mut self,
+        (name, port): (&str, u16),
+        domains: &[&str],
+        fallback: Fallback,
+        limits: Vec<RouteLimit>,
+        origin: Provenance,
+    ) -> Arc<VirtualHostPlan> {
         let (client, defaults) = (self.client.clone(), self.route_defaults.clone());
         self.virtual_host(&VirtualHostInput {
             name: name.into(),
@@ -198,6 +214,7 @@ impl<'a> Run<'a> {
             catch_all_last: false,
             destinations: BTreeMap::new(),
             fallback,
+            limits,
             defaults: &defaults,
             origin,
         })

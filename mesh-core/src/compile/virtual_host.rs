@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::account::fate;
 use super::memo::{Notes, Planned, hash_debug};
+use super::rate_limit::RouteLimit;
 use super::virtual_service::Wrong;
 use crate::api::{ContentHash, MeshConfig, Object};
 use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
@@ -17,8 +18,9 @@ use crate::model::{
 };
 use crate::report::{Fate, Outcome};
 use crate::snapshot::{
-    Action, CorsPlan, DirectResponse, FaultPlan, HeaderOps, MirrorPlan, Provenance, RedirectPath, RedirectPlan,
-    RetryPlan, Rewrite, RewritePath, RouteFilters, RoutePlan, Share, StatsPlan, VirtualHostPlan, WeightedCluster,
+    Action, CorsPlan, DirectResponse, FaultPlan, HeaderOps, MirrorPlan, Provenance, RateLimitPlan, RedirectPath,
+    RedirectPlan, RetryPlan, Rewrite, RewritePath, RouteFilters, RoutePlan, Share, StatsPlan, VirtualHostPlan,
+    WeightedCluster,
 };
 use crate::world::covers;
 
@@ -116,6 +118,8 @@ pub(super) struct VirtualHostInput<'a> {
     pub(super) destinations: BTreeMap<Arc<str>, Destination>,
     /// Action without rules.
     pub(super) fallback: Fallback,
+    /// Rate limits of the rules.
+    pub(super) limits: Vec<RouteLimit>,
     pub(super) defaults: &'a RouteDefaults,
     pub(super) origin: Provenance,
 }
@@ -147,6 +151,7 @@ impl VirtualHostInput<'_> {
         for (host, Destination { host: target, only_port }) in &self.destinations {
             h = h.with_str(host).with_str(target).with(ContentHash(only_port.map_or(0, u64::from)));
         }
+        h = self.limits.iter().fold(h, |h, l| h.with(l.hash()));
         h.with(ContentHash(self.catch_all_last.into())).with(self.defaults.hash).with(hash_debug(&self.fallback))
     }
 }
@@ -294,11 +299,16 @@ fn filters(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> 
     };
     let prefix = m.map(|m| &m.stat_prefix).filter(|p| !p.is_empty());
     RouteFilters {
+        rate_limits: rate_limits(input, Some(rule)),
         fault: fault.clone(),
         cors: cors.clone(),
         mirrors: rule.filters.all_mirrors().map(mirror).collect(),
         stats: prefix.map(|p| StatsPlan { virtual_host: input.name.clone(), prefix: p.clone() }),
     }
+}
+
+fn rate_limits(input: &VirtualHostInput<'_>, rule: Option<&Rule>) -> Vec<Arc<RateLimitPlan>> {
+    input.limits.iter().filter(|l| l.covers(rule)).map(|l| l.plan.clone()).collect()
 }
 
 const NO_TIMEOUT: &str = "no timeout, by default";
@@ -407,7 +417,7 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         rewrite: None,
-        filters: RouteFilters::default(),
+        filters: RouteFilters { rate_limits: rate_limits(input, None), ..RouteFilters::default() },
         timeout: None,
         retry,
         origin: input.origin.clone(),
@@ -459,7 +469,15 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
 
 /// Hash over all of a route's filters but where they were written.
 fn hash_filters(filters: &RouteFilters) -> ContentHash {
-    let RouteFilters { fault, cors, mirrors, stats } = filters;
+    let RouteFilters { rate_limits, fault, cors, mirrors, stats } = filters;
+    let limits: Vec<_> = rate_limits
+        .iter()
+        .map(|limit| {
+            let RateLimitPlan { name, max_tokens, tokens_per_fill, fill_interval, status, headers, origin: _ } =
+                &**limit;
+            (name, max_tokens, tokens_per_fill, fill_interval, status, headers)
+        })
+        .collect();
     let fault = fault.as_deref().map(|FaultPlan { delay, abort, origin: _ }| (delay, abort));
     let cors = cors.as_deref().map(|cors| {
         let CorsPlan {
@@ -476,7 +494,7 @@ fn hash_filters(filters: &RouteFilters) -> ContentHash {
         (allow_origins, values, max_age, allow_credentials, forward_unmatched)
     });
     let mirrors: Vec<_> = mirrors.iter().map(|MirrorPlan { cluster, share, origin: _ }| (cluster, share)).collect();
-    hash_debug(&(fault, cors, mirrors, stats))
+    hash_debug(&(limits, fault, cors, mirrors, stats))
 }
 
 pub(super) fn hash_weighted(cluster: &WeightedCluster) -> ContentHash {

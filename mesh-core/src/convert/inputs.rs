@@ -136,6 +136,7 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
         Resource::DestinationRule(o) => vec![Change::DestinationRule(o.clone())],
         Resource::Gateway(o) => vec![Change::Gateway(o.clone())],
         Resource::Sidecar(o) => vec![Change::Sidecar(o.clone())],
+        Resource::LocalRateLimit(o) => vec![Change::LocalRateLimit(o.clone())],
         Resource::Service(o) => {
             let address = virtual_address(o, addresses);
             vec![Change::Service(Arc::new(service(o, address, settings)))]

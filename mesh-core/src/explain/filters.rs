@@ -2,16 +2,22 @@
 
 use super::policies::line;
 use super::{Outcome, Policy};
-use crate::snapshot::{AbortStatus, CorsPlan, FaultPlan, Provenance, RouteFilters, RoutePlan, Share};
+use crate::snapshot::{AbortStatus, CorsPlan, FaultPlan, Provenance, RateLimitPlan, RouteFilters, RoutePlan, Share};
 
 /// A line for each filter that a route has.
 pub(super) fn lines(filters: &RouteFilters, route: &Provenance) -> Vec<Policy> {
-    let RouteFilters { fault, cors, mirrors, stats } = filters;
+    let RouteFilters { rate_limits, fault, cors, mirrors, stats } = filters;
+    let limits = rate_limits.iter().map(|limit| {
+        let RateLimitPlan { name: _, max_tokens, tokens_per_fill, fill_interval, status, headers: _, origin } =
+            &**limit;
+        let value = format!("{max_tokens} at once, {tokens_per_fill} each {fill_interval:?}, else {}", status.as_u16());
+        line("rateLimit", value, origin)
+    });
     let fault = fault.iter().map(|plan| line("fault", words(plan), &plan.origin));
     let cors = cors.iter().map(|plan| line("cors", cors_words(plan), &plan.origin));
     let mirrors = mirrors.iter().map(|m| line("mirror", format!("{} to {}", m.share, m.cluster), &m.origin));
     let stats = stats.iter().map(|s| line("statPrefix", format!("{} of {}", s.prefix, s.virtual_host), route));
-    fault.chain(cors).chain(mirrors).chain(stats).collect()
+    limits.chain(fault).chain(cors).chain(mirrors).chain(stats).collect()
 }
 
 /// The answer to a request that is aborted in any case.

@@ -12,6 +12,8 @@ use crate::matching::StringMatcher;
 /// The slots of a route that most routes leave empty.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct RouteFilters {
+    /// Rate limits, each of which has to have a token.
+    pub rate_limits: Vec<Arc<RateLimitPlan>>,
     /// Faults to inject.
     pub fault: Option<Arc<FaultPlan>>,
     /// Cross-origin resource sharing.
@@ -56,6 +58,25 @@ impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.as_percent())
     }
+}
+
+/// A local rate limit: a token bucket, one in each proxy for all routes that name it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RateLimitPlan {
+    /// `namespace/name` of the object.
+    pub name: Arc<str>,
+    /// Most tokens in the bucket.
+    pub max_tokens: u32,
+    /// Tokens that come in each interval.
+    pub tokens_per_fill: u32,
+    /// The interval.
+    pub fill_interval: Duration,
+    /// Status of a refusal.
+    pub status: StatusCode,
+    /// Responses have `x-ratelimit-*`.
+    pub headers: bool,
+    /// The object.
+    pub origin: Provenance,
 }
 
 /// Faults to inject (`fault`): delay first, then abort, each decided on its own.

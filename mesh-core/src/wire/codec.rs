@@ -21,6 +21,8 @@ pub mod kind {
     pub const GATEWAY: &str = "networking.istio.io/Gateway";
     /// Sidecar.
     pub const SIDECAR: &str = "networking.istio.io/Sidecar";
+    /// LocalRateLimit.
+    pub const LOCAL_RATE_LIMIT: &str = "policy.mesh.local/LocalRateLimit";
     /// Services of any origin.
     pub const SERVICE: &str = "mesh/Service";
     /// Instances of any origin.
@@ -28,7 +30,8 @@ pub mod kind {
     /// The mesh's settings.
     pub const MESH_CONFIG: &str = "mesh/MeshConfig";
     /// All of them.
-    pub const ALL: [&str; 7] = [VIRTUAL_SERVICE, DESTINATION_RULE, GATEWAY, SIDECAR, SERVICE, WORKLOAD, MESH_CONFIG];
+    pub const ALL: [&str; 8] =
+        [VIRTUAL_SERVICE, DESTINATION_RULE, GATEWAY, SIDECAR, LOCAL_RATE_LIMIT, SERVICE, WORKLOAD, MESH_CONFIG];
 }
 
 #[derive(Serialize)]
@@ -94,6 +97,7 @@ pub fn decode(resource: &WireResource) -> Result<Change, Rejection> {
         kind::DESTINATION_RULE => object(body).map(Change::DestinationRule),
         kind::GATEWAY => object(body).map(Change::Gateway),
         kind::SIDECAR => object(body).map(Change::Sidecar),
+        kind::LOCAL_RATE_LIMIT => object(body).map(Change::LocalRateLimit),
         kind::MESH_CONFIG => object::<MeshConfig>(body).map(|o| Change::Mesh(Some(o))),
         kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(s))),
         kind::WORKLOAD => read(body).map(|w| Change::Workload(Arc::new(w))),
@@ -131,6 +135,10 @@ pub fn removal(name: &ResourceName) -> Option<Change> {
         kind::DESTINATION_RULE => key("DestinationRule"),
         kind::GATEWAY => key("Gateway"),
         kind::SIDECAR => key("Sidecar"),
+        kind::LOCAL_RATE_LIMIT => {
+            let (namespace, object) = split();
+            Change::Remove(Key::new(Kind::new("policy.mesh.local", "LocalRateLimit"), namespace, object))
+        }
         kind::MESH_CONFIG => Change::Mesh(None),
         kind::SERVICE => {
             let (namespace, host) = split();
@@ -191,6 +199,9 @@ impl Encoded {
         }
         for o in world.sidecars().iter() {
             next.object(kind::SIDECAR, o, previous);
+        }
+        for o in world.rate_limits().iter() {
+            next.object(kind::LOCAL_RATE_LIMIT, o, previous);
         }
         next.object(kind::MESH_CONFIG, world.mesh(), previous);
         for s in world.services().iter() {

@@ -136,6 +136,7 @@ fn undo(change: &Change) -> Option<Change> {
         Change::DestinationRule(o) => Change::Remove(o.key.clone()),
         Change::Gateway(o) => Change::Remove(o.key.clone()),
         Change::Sidecar(o) => Change::Remove(o.key.clone()),
+        Change::LocalRateLimit(o) => Change::Remove(o.key.clone()),
         Change::Service(s) => Change::RemoveService(s.namespace.clone(), s.hostname.clone()),
         Change::Workload(w) => Change::RemoveWorkload(w.uid.clone()),
         Change::Mesh(_) => Change::Mesh(None),

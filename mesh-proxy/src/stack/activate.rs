@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::{BoxService, MirrorTarget};
 use mesh_core::snapshot::{
-    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RoutePlan, Snapshot,
+    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot,
 };
 
 use super::router::{RouteId, RouteServices, RouteTarget, Router, Routes};
@@ -167,12 +168,19 @@ impl<N: Net> Building<'_, N> {
         let service = match old {
             Some((service, old)) if answers || same(old) => service.clone(),
             _ => {
-                let mirrors = self.targets(plan, place.direction, mirrors);
-                BoxService::new(super::route(&self.common, plan, place, cluster, mirrors))
+                let beside = (self.limits(plan), self.targets(plan, place.direction, mirrors));
+                BoxService::new(super::route(&self.common, plan, place, cluster, beside))
             }
         };
         self.routes.insert(key, (service.clone(), below));
         service
+    }
+
+    /// The limits of a route with their buckets, which go on where they are while nothing about them changes.
+    fn limits(&self, plan: &RoutePlan) -> Vec<Limit> {
+        let limit =
+            |l: &Arc<RateLimitPlan>| Limit { bucket: self.runtime.bucket(l), status: l.status, headers: l.headers };
+        plan.filters.rate_limits.iter().map(limit).collect()
     }
 
     /// The mirrors of a route with what sends to them.

@@ -26,8 +26,6 @@ pub struct BeforeAuthz;
 pub struct Authz;
 /// Extensions of phase STATS.
 pub struct BeforeStats;
-/// Local and global rate limits.
-pub struct RateLimit;
 /// Limits of a cluster (`http2MaxRequests`).
 pub struct ClusterLimits;
 /// Outlier detection and cluster statistics.

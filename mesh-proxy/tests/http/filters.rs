@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::record::Cx;
+use tokio::io::AsyncWriteExt;
 
-use crate::row::{GET, Row, row};
-use crate::upstream::Up;
+use crate::mesh::{Config, DEFAULT, Door, Mesh, details, flags};
+use crate::row::{Answer, GET, Row, row};
+use crate::upstream::{Up, Upstream};
 
 const GRPC: &str =
     "POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n";
@@ -108,4 +110,61 @@ async fn simple_cors_requests() {
     assert_eq!(cors(&other.answer.headers), ["allow-origin: app"]);
     let none = row("F15 none", UP).routes(CORS).raw(GET).run().await;
     assert_eq!(cors(&none.answer.headers), ["allow-origin: app"]);
+}
+
+/// Answers to these requests, one after the other, by a proxy with a bucket of one token; with flags and details.
+async fn limited(door: Door, spec: &str, requests: &[&str]) -> Vec<(Answer, String)> {
+    let namespace = if door == Door::Gateway { "istio-system" } else { "default" };
+    let extra = format!(
+        "
+---
+apiVersion: policy.mesh.local/v1
+kind: LocalRateLimit
+metadata: {{name: one, namespace: {namespace}}}
+spec: {{{spec}, tokenBucket: {{maxTokens: 1, fillInterval: 1h}}}}
+"
+    );
+    let up = Upstream::start(UP).await;
+    let routes = "[{name: r, retries: {attempts: 0}, route: [$up]}]";
+    let mut mesh = Mesh::start(&Config { door, routes, extra: extra.leak(), ..DEFAULT }, up.at).await;
+    let mut answers = Vec::new();
+    for raw in requests {
+        let mut client = mesh.connect().await;
+        client.write_all(raw.as_bytes()).await.unwrap();
+        let answer = Answer::read(&mut client, false).await;
+        let record = mesh.record().await;
+        answers.push((answer, format!("{} {}", flags(&record), details(&record))));
+    }
+    assert_eq!(up.requests(), 1, "one token, one request");
+    answers
+}
+
+#[tokio::test]
+async fn local_rate_limits() {
+    let target = "targetRefs: [{group: networking.istio.io, kind: VirtualService, name: v, sectionName: r}]";
+    let rows = [
+        ("F17 gateway", Door::Gateway, "responseHeaders: true"),
+        ("F17 inbound", Door::Inbound, "responseHeaders: true"),
+    ];
+    for (id, door, spec) in rows {
+        let answers = limited(door, spec, &[GET, GET, GRPC]).await;
+        let (first, said) = &answers[0];
+        assert_eq!((&*first.status, &**said), ("200 OK", "- via_upstream"), "{id}");
+        assert_eq!((first.header("x-ratelimit-limit"), first.header("x-ratelimit-remaining")), (Some("1"), Some("0")));
+        let (second, said) = &answers[1];
+        assert_eq!((&*second.status, &*second.body), ("429 Too Many Requests", "local_rate_limited"), "{id}");
+        assert_eq!((second.header("content-type"), second.header("content-length")), (Some("text/plain"), Some("18")));
+        assert_eq!(said, "RL local_rate_limited", "{id}");
+        assert!(second.header("x-ratelimit-reset").is_some(), "{id}");
+        let (third, said) = &answers[2];
+        assert_eq!((&*third.status, third.header("grpc-status")), ("200 OK", Some("14")), "F18");
+        assert_eq!(
+            (third.header("grpc-message"), &**said),
+            (Some("local_rate_limited"), "RL local_rate_limited"),
+            "F18"
+        );
+    }
+    let of_rule = limited(Door::Outbound, &format!("{target}, statusCode: 503"), &[GET, GET]).await;
+    assert_eq!((&*of_rule[1].0.status, &*of_rule[1].1), ("503 Service Unavailable", "RL local_rate_limited"));
+    assert!(of_rule[0].0.header("x-ratelimit-limit").is_none());
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::api::{ContentHash, DestinationRule, Gateway, MeshConfig, Object, Sidecar, VirtualService};
+use crate::api::{ContentHash, DestinationRule, Gateway, LocalRateLimit, MeshConfig, Object, Sidecar, VirtualService};
 use crate::compile::sim::Sim;
 use crate::compile::{Compiled, compile};
 use crate::report::Outcome;
@@ -103,7 +103,11 @@ fn schema<S: schemars::JsonSchema>() -> Value {
 }
 
 fn object<S: DeserializeOwned>(kind: &str, namespace: &str, spec: &Value) -> Object<S> {
-    let group = if kind == "MeshConfig" { "mesh" } else { "networking.istio.io" };
+    let group = match kind {
+        "MeshConfig" => "mesh",
+        "LocalRateLimit" => "policy.mesh.local",
+        _ => "networking.istio.io",
+    };
     crate::fixtures::object(group, kind, namespace, "all", spec.clone())
 }
 
@@ -178,6 +182,30 @@ fn every_field_of_a_gateway_sidecar_and_the_mesh_has_a_fate() {
     }
 }
 
+#[test]
+fn every_field_of_a_rate_limit_has_a_fate_and_makes_a_difference() {
+    let bucket = json!({"maxTokens": 5, "tokensPerFill": 2, "fillInterval": "3s"});
+    let mut full = schema::<LocalRateLimit>();
+    full["tokenBucket"] = bucket.clone();
+    let selected = json!({"selector": {"matchLabels": {"app": "a"}}, "tokenBucket": bucket, "statusCode": 404,
+        "responseHeaders": true});
+    let target = json!({"group": "networking.istio.io", "kind": "VirtualService", "name": "v", "sectionName": "r"});
+    let targeted = json!({"targetRefs": [target], "tokenBucket": bucket, "statusCode": 404});
+    let vs = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: ns}\nspec:\n  \
+              hosts: [b]\n  http: [{name: r, route: [{destination: {host: b}}]}]";
+    for spec in [full, selected.clone(), targeted.clone()] {
+        let o = Arc::new(object::<LocalRateLimit>("LocalRateLimit", "ns", &spec));
+        let sim = Sim::of(vs);
+        let world = sim.world.with([Change::LocalRateLimit(o.clone())]);
+        for proxy in ["a-1", "gw-1"] {
+            assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+        }
+    }
+    for spec in [selected, targeted] {
+        flip_consumed(vs, "a-1", "LocalRateLimit", "ns", &spec, Change::LocalRateLimit);
+    }
+}
+
 /// Another value of the same type, and of the same form where the form matters.
 pub(super) fn flip(path: &str, value: &Value) -> Value {
     let other = |pairs: &[(&str, &str)], text: &str| {
@@ -198,7 +226,7 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
         Value::Bool(b) => json!(!b),
         Value::Number(n) => match path.rsplit('.').next() {
             Some("redirectCode") => json!(307),
-            Some("status") => json!(404),
+            Some("status" | "statusCode") => json!(405),
             _ => json!(n.as_f64().unwrap() as i64 + 1),
         },
         Value::String(s) => {

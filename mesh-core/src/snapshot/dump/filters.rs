@@ -5,15 +5,16 @@ use serde_json::{Value, json};
 
 use super::{duration, provenance, string_matcher};
 use crate::snapshot::{
-    AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RouteFilters, Share, StatsPlan,
+    AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
 };
 
 pub(super) fn json(filters: &RouteFilters) -> Value {
-    let RouteFilters { fault, cors, mirrors, stats } = filters;
+    let RouteFilters { rate_limits, fault, cors, mirrors, stats } = filters;
     if *filters == RouteFilters::default() {
         return Value::Null;
     }
     json!({
+        "rateLimits": rate_limits.iter().map(|l| rate_limit(l)).collect::<Vec<_>>(),
         "fault": fault.as_deref().map(fault_json),
         "cors": cors.as_deref().map(cors_json),
         "mirrors": mirrors.iter().map(mirror).collect::<Vec<_>>(),
@@ -25,6 +26,19 @@ pub(super) fn json(filters: &RouteFilters) -> Value {
 
 fn percent(share: Share) -> Value {
     json!(share.as_percent())
+}
+
+fn rate_limit(plan: &RateLimitPlan) -> Value {
+    let RateLimitPlan { name, max_tokens, tokens_per_fill, fill_interval, status, headers, origin } = plan;
+    json!({
+        "name": name,
+        "maxTokens": max_tokens,
+        "tokensPerFill": tokens_per_fill,
+        "fillInterval": duration(Some(*fill_interval)),
+        "statusCode": status.as_u16(),
+        "responseHeaders": headers,
+        "origin": provenance(origin),
+    })
 }
 
 fn fault_json(plan: &FaultPlan) -> Value {

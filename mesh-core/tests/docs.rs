@@ -1,0 +1,22 @@
+//! The examples of the documentation are objects that the mesh takes without a word.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+
+use mesh_core::validate::validate;
+use mesh_core::yaml;
+
+#[test]
+fn examples_are_valid() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let mut names: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|p| p.extension().is_some_and(|e| e == "yaml"));
+    assert!(names.len() > 5);
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (resources, reports) = yaml::read(name, &std::fs::read_to_string(&path).unwrap());
+        assert!(!resources.is_empty() && reports.is_empty(), "{name}: {reports:#?}");
+        let found: Vec<_> = resources.iter().flat_map(validate).collect();
+        assert!(found.is_empty(), "{name}: {found:#?}");
+    }
+}
