@@ -122,6 +122,8 @@ pub struct Cx {
     pub conn: Arc<ConnInfo>,
     /// Configuration in force for this request.
     pub config: ContentHash,
+    /// When the request began; set by who meters it.
+    pub start: OnceLock<SystemTime>,
     /// The route that was chosen.
     pub route: OnceLock<Arc<RoutePlan>>,
     /// The cluster that was chosen.
@@ -162,6 +164,7 @@ impl Cx {
         Self {
             conn,
             config,
+            start: OnceLock::new(),
             route: OnceLock::new(),
             cluster: OnceLock::new(),
             endpoint: ArcSwapOption::empty(),

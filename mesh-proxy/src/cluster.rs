@@ -9,6 +9,7 @@ mod dns;
 mod member;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub struct Runtime<N: Net> {
     pub node_address: Option<IpAddr>,
     /// How the own application is reached.
     pub app: AppAddress,
+    /// Environment variables, for header values (`%ENVIRONMENT(NAME)%`).
+    pub variables: BTreeMap<String, String>,
     /// Mirrored requests have `-shadow` after their host (istiod's `DISABLE_SHADOW_HOST_SUFFIX=false`). Default: no.
     pub shadow_suffix: bool,
     workers: usize,
@@ -64,6 +67,7 @@ impl<N: Net> Runtime<N> {
             sinks: sinks.into(),
             node_address: None,
             app: AppAddress::default(),
+            variables: BTreeMap::new(),
             shadow_suffix: false,
             workers: workers.max(1),
             clusters: ArcSwap::default(),

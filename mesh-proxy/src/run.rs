@@ -77,6 +77,10 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let mut stack = Runtime::new(net.clone(), env.clone(), sinks.clone(), workers);
     stack.app = place.app();
     stack.shadow_suffix = args.shadow_host_suffix;
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    stack.variables = std::env::vars_os().filter_map(text).collect();
     let shared: Process = Arc::new(Shared {
         http: Proxy::new(Arc::new(stack)),
         net,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
@@ -42,6 +43,8 @@ pub struct Common {
     pub sinks: Arc<[Arc<dyn Sink>]>,
     /// What a loopback client is called in `x-forwarded-for`.
     pub node_address: Option<IpAddr>,
+    /// What header values may say about this process.
+    pub node: Arc<NodeFacts>,
     /// Mirrored requests have `-shadow` after their host.
     pub shadow_suffix: bool,
 }
@@ -141,7 +144,11 @@ pub fn route(
         .option_layer(limits) // cheapest refusal first
         .option_layer(fault.as_ref().map(|f| FaultLayer::new(FaultConfig::of(f, Arc::clone(&common.env)))))
         .option_layer(cors.as_ref().map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
-        .layer(ModifyLayer::new(ModifyConfig { route: Arc::clone(plan), destination: at.destination }))
+        .layer(ModifyLayer::new(ModifyConfig {
+            route: Arc::clone(plan),
+            destination: at.destination,
+            node: Arc::clone(&common.node),
+        }))
         .option_layer(common.mirror(mirrors)) // a copy sees the changed request, once, not once a try
         .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try, announce: outwards }))
         .layer(RetryLayer::new(RetryConfig {

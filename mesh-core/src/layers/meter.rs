@@ -111,10 +111,12 @@ struct Open {
 impl Open {
     fn new(config: &Arc<MeterConfig>, cx: &Arc<Cx>, request: &Request) -> Self {
         let headers = request.headers();
+        let start = config.env.now();
+        let _ = cx.start.set(start);
         Self {
             config: Arc::clone(config),
             cx: Arc::clone(cx),
-            start: config.env.now(),
+            start,
             began: Instant::now(),
             method: request.method().clone(),
             uri: request.uri().clone(),

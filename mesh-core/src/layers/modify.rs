@@ -5,6 +5,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName, LOCATION};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderValue, Uri};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -24,7 +25,7 @@ use crate::error::Error;
 use crate::matching::{Claims, HeaderValueTemplate, RequestFacts};
 use crate::record::Cx;
 use crate::snapshot::{Action, HeaderOps, RoutePlan, WeightedCluster};
-use template::Scope;
+use template::{Kept, Scope};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -37,17 +38,58 @@ pub struct ModifyConfig {
     pub route: Arc<RoutePlan>,
     /// Index of the destination among the action's; ignored for redirects and direct responses.
     pub destination: usize,
+    /// Values of `%HOSTNAME%` and `%ENVIRONMENT(NAME)%`.
+    pub node: Arc<NodeFacts>,
+}
+
+/// What header values may say about the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeFacts {
+    /// Name of the pod, or of the machine.
+    pub hostname: String,
+    /// Environment variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl NodeFacts {
+    fn value(&self, name: &str, argument: &str) -> Option<String> {
+        match name {
+            "HOSTNAME" => Some(self.hostname.clone()),
+            "ENVIRONMENT" => Some(self.variables.get(argument).cloned().unwrap_or_default()),
+            _ => None,
+        }
+    }
+
+    /// The route with these put in, so that no request looks them up.
+    fn put_in(&self, route: &Arc<RoutePlan>) -> Arc<RoutePlan> {
+        let fixed = |v: &mut HeaderValueTemplate| *v = v.with_fixed(|name, argument| self.value(name, argument));
+        let ops = |ops: &mut HeaderOps| ops.set.iter_mut().chain(&mut ops.add).for_each(|(_, v)| fixed(v));
+        let mut out = RoutePlan::clone(route);
+        ops(&mut out.request_headers);
+        ops(&mut out.response_headers);
+        out.rewrite.iter_mut().filter_map(|r| r.authority.as_mut()).for_each(fixed);
+        if let Action::Forward(clusters) = &mut out.action {
+            for cluster in clusters {
+                ops(&mut cluster.request_headers);
+                ops(&mut cluster.response_headers);
+                cluster.authority.iter_mut().for_each(fixed);
+            }
+        }
+        if out == **route { Arc::clone(route) } else { Arc::new(out) }
+    }
 }
 
 /// Applies a route to requests and responses.
 ///
 /// ```
 /// use std::sync::Arc;
+/// use mesh_core::layers::modify::NodeFacts;
 /// use mesh_core::layers::{ModifyConfig, ModifyLayer};
 /// use mesh_core::snapshot::RoutePlan;
 ///
 /// fn of(route: Arc<RoutePlan>) -> ModifyLayer {
-///     ModifyLayer::new(ModifyConfig { route, destination: 0 })
+///     let node = Arc::new(NodeFacts { hostname: "shop".into(), ..Default::default() });
+///     ModifyLayer::new(ModifyConfig { route, destination: 0, node })
 /// }
 /// ```
 #[derive(Clone, Debug)]
@@ -64,7 +106,8 @@ struct Compiled {
 
 impl ModifyLayer {
     /// With this config.
-    pub fn new(config: ModifyConfig) -> Self {
+    pub fn new(mut config: ModifyConfig) -> Self {
+        config.route = config.node.put_in(&config.route);
         let (mut keep_request, mut plain_response) = (false, true);
         for ops in config.response_ops() {
             plain_response &= ops.is_empty();
@@ -155,10 +198,9 @@ pub fn with_facts<T>(request: &Request, f: impl FnOnce(&RequestFacts<'_>) -> T) 
 }
 
 fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Option<&Cx>) {
-    let scope = Scope { cx, request: Some(request.headers()), response: None, status: 0 };
-    let Some(value) = template.render(|name, argument| scope.resolve(name, argument, Some(request.uri()))) else {
-        return;
-    };
+    let before = matches!(template, HeaderValueTemplate::Parts(_)).then(|| Kept::of(request));
+    let scope = Scope { cx, request: before.as_ref(), response: None, status: 0 };
+    let Some(value) = template.render(|name, argument| scope.resolve(name, argument)) else { return };
     if let Some(cx) = cx {
         let _ = cx.authority.set(value.clone());
     }
@@ -209,7 +251,7 @@ impl<S: Upstream> Service<Request> for Modify<S> {
         let cx = request.extensions().get::<Arc<Cx>>().cloned();
         let compiled = Arc::clone(&self.compiled);
         let answer = config.answer(&request, cx.as_deref());
-        let kept = self.compiled.keep_request.then(|| Box::new(request.headers().clone()));
+        let kept = self.compiled.keep_request.then(|| Box::new(Kept::of(&request)));
         let state = match answer {
             Some(response) => State::Answered { response: Some(response) },
             None => {
@@ -228,7 +270,7 @@ pin_project! {
         state: State<F>,
         compiled: Arc<Compiled>,
         cx: Option<Arc<Cx>>,
-        kept: Option<Box<HeaderMap>>,
+        kept: Option<Box<Kept>>,
     }
 }
 

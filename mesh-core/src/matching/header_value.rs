@@ -1,5 +1,7 @@
 //! Header values with `%VAR%` operators, parsed once.
 
+mod operators;
+
 use std::sync::Arc;
 
 /// A header value as configured. Literal text is the common case; the operators are parsed at compile time.
@@ -43,18 +45,50 @@ impl HeaderValueTemplate {
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal).into()));
             }
-            let (operator, after) = operator(rest).ok_or_else(|| wrong(text))?;
+            let (operator, after) = operator(rest).map_err(|why| wrong(text, &why))?;
             parts.push(operator);
             rest = after;
         }
         literal.push_str(rest);
         if parts.is_empty() {
-            return http::HeaderValue::from_str(&literal).map(Self::Literal).map_err(|_| wrong(text));
+            return http::HeaderValue::from_str(&literal)
+                .map(Self::Literal)
+                .map_err(|_| wrong(text, "is no header value"));
         }
         if !literal.is_empty() {
             parts.push(Part::Text(literal.into()));
         }
         Ok(Self::Parts(parts.into()))
+    }
+
+    /// Its operators that have no value here, each with the reason.
+    pub fn always_empty(&self) -> Vec<(Arc<str>, &'static str)> {
+        let Self::Parts(parts) = self else { return Vec::new() };
+        let empty = |part: &Part| match part {
+            Part::Operator(name, ..) => match operators::find(name)? {
+                operators::Known::Empty(why) => Some((name.clone(), why)),
+                operators::Known::Value => None,
+            },
+            Part::Text(_) => None,
+        };
+        parts.iter().filter_map(empty).collect()
+    }
+
+    /// The same with operators whose value never changes put in; `fixed` says those by name and argument.
+    #[must_use]
+    pub fn with_fixed(&self, fixed: impl Fn(&str, &str) -> Option<String>) -> Self {
+        let Self::Parts(parts) = self else { return self.clone() };
+        let put = |part: &Part| match part {
+            Part::Operator(name, argument, length) => match fixed(name, argument) {
+                Some(text) => {
+                    let end = length.map_or(text.len(), |n| text.floor_char_boundary(n));
+                    Part::Text(text[..end].into())
+                }
+                None => part.clone(),
+            },
+            Part::Text(_) => part.clone(),
+        };
+        Self::Parts(parts.iter().map(put).collect())
     }
 
     /// The value for one request. `resolve` is asked for each operator by name and argument; what it does not know is
@@ -79,111 +113,37 @@ impl HeaderValueTemplate {
     }
 }
 
-fn wrong(text: &str) -> String {
-    format!(
-        "header value configuration: \"{text}\" has an operator that is not known or not closed (a percent sign is %%)"
-    )
+fn wrong(text: &str, why: &str) -> String {
+    format!("header value configuration: \"{text}\" {why}")
 }
 
+const UNBALANCED: &str = "has an unbalanced %; write %% for a percent sign";
+
 /// Reads an operator after its opening `%`; gives it and what follows its closing `%`.
-fn operator(text: &str) -> Option<(Part, &str)> {
-    let end = text.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))?;
+fn operator(text: &str) -> Result<(Part, &str), String> {
+    let unbalanced = || UNBALANCED.to_owned();
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).ok_or_else(unbalanced)?;
     let (name, mut rest) = text.split_at(end);
     let mut argument = "";
     if let Some(open) = rest.strip_prefix('(') {
-        let close = open.find(')')?;
+        let close = open.find(')').ok_or_else(unbalanced)?;
         (argument, rest) = (&open[..close], &open[close + 1..]);
     }
     let mut length = None;
     if let Some(number) = rest.strip_prefix(':') {
-        let end = number.find('%')?;
-        length = Some(number[..end].parse().ok()?);
+        let end = number.find('%').ok_or_else(unbalanced)?;
+        let wrong = |_| format!("has a length after %{name} that is no number");
+        length = Some(number[..end].parse().map_err(wrong)?);
         rest = &number[end..];
     }
-    let rest = rest.strip_prefix('%')?;
-    OPERATORS.contains(&name).then(|| (Part::Operator(name.into(), argument.into(), length), rest))
+    let rest = rest.strip_prefix('%').ok_or_else(unbalanced)?;
+    if operators::find(name).is_none() {
+        let near: Vec<String> = operators::like(name).iter().map(|n| format!("%{n}%")).collect();
+        let near = if near.is_empty() { "a name of Envoy's command operators".to_owned() } else { near.join(" or ") };
+        return Err(format!("has %{name}%, which is no operator; write {near}, or %% for a percent sign"));
+    }
+    Ok((Part::Operator(name.into(), argument.into(), length), rest))
 }
-
-/// The operators that Envoy has for header values; one that has no value for a request is empty.
-const OPERATORS: &[&str] = &[
-    "ACCESS_LOG_TYPE",
-    "BYTES_RECEIVED",
-    "BYTES_SENT",
-    "CLUSTER_METADATA",
-    "CONNECTION_ID",
-    "CONNECTION_TERMINATION_DETAILS",
-    "DOWNSTREAM_DIRECT_LOCAL_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_LOCAL_ADDRESS",
-    "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_LOCAL_DNS_SAN",
-    "DOWNSTREAM_LOCAL_PORT",
-    "DOWNSTREAM_LOCAL_SUBJECT",
-    "DOWNSTREAM_LOCAL_URI_SAN",
-    "DOWNSTREAM_PEER_CERT",
-    "DOWNSTREAM_PEER_CERT_V_END",
-    "DOWNSTREAM_PEER_CERT_V_START",
-    "DOWNSTREAM_PEER_DNS_SAN",
-    "DOWNSTREAM_PEER_FINGERPRINT_1",
-    "DOWNSTREAM_PEER_FINGERPRINT_256",
-    "DOWNSTREAM_PEER_ISSUER",
-    "DOWNSTREAM_PEER_SERIAL",
-    "DOWNSTREAM_PEER_SUBJECT",
-    "DOWNSTREAM_PEER_URI_SAN",
-    "DOWNSTREAM_REMOTE_ADDRESS",
-    "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "DOWNSTREAM_REMOTE_PORT",
-    "DOWNSTREAM_TLS_CIPHER",
-    "DOWNSTREAM_TLS_SESSION_ID",
-    "DOWNSTREAM_TLS_VERSION",
-    "DURATION",
-    "DYNAMIC_METADATA",
-    "EMIT_TIME",
-    "ENVIRONMENT",
-    "FILTER_STATE",
-    "GRPC_STATUS",
-    "GRPC_STATUS_NUMBER",
-    "HOSTNAME",
-    "LOCAL_REPLY_BODY",
-    "METADATA",
-    "PATH",
-    "PER_REQUEST_STATE",
-    "PROTOCOL",
-    "QUERY_PARAM",
-    "REQ",
-    "REQUEST_DURATION",
-    "REQUESTED_SERVER_NAME",
-    "RESP",
-    "RESPONSE_CODE",
-    "RESPONSE_CODE_DETAILS",
-    "RESPONSE_DURATION",
-    "RESPONSE_FLAGS",
-    "RESPONSE_TX_DURATION",
-    "ROUTE_NAME",
-    "START_TIME",
-    "STREAM_ID",
-    "TRACE_ID",
-    "TRAILER",
-    "UNIQUE_ID",
-    "UPSTREAM_CLUSTER",
-    "UPSTREAM_CLUSTER_RAW",
-    "UPSTREAM_FILTER_STATE",
-    "UPSTREAM_HOST",
-    "UPSTREAM_HOST_NAME",
-    "UPSTREAM_LOCAL_ADDRESS",
-    "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_LOCAL_PORT",
-    "UPSTREAM_METADATA",
-    "UPSTREAM_PEER_SUBJECT",
-    "UPSTREAM_PROTOCOL",
-    "UPSTREAM_REMOTE_ADDRESS",
-    "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_REMOTE_PORT",
-    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
-    "UPSTREAM_TRANSPORT_FAILURE_REASON",
-    "VIRTUAL_CLUSTER_NAME",
-];
 
 #[cfg(test)]
 mod tests;

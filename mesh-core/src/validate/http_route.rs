@@ -151,7 +151,12 @@ fn header_operations(
         for (name, value) in map {
             let at = child(&child(path, field), name);
             check.ok(&at, name_rule(name));
-            check.ok(&at, header_value(value));
+            match header_value(value) {
+                Ok(empty) => empty.iter().for_each(|(name, why)| {
+                    check.warn(&at, format!("%{name}% is always empty here: {why}"));
+                }),
+                Err(message) => check.error(&at, message),
+            }
         }
     }
     for (i, name) in operations.remove.iter().enumerate() {

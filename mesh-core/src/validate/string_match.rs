@@ -1,8 +1,10 @@
 //! String matches, header names, header values.
 
+use std::sync::Arc;
+
 use super::Check;
 use crate::api::StringMatch;
-use crate::matching::compile_regex;
+use crate::matching::{HeaderValueTemplate, compile_regex};
 use crate::yaml::child;
 
 /// A match on a value. Only for `uri` may the prefix be empty; only for maps does `regex: "*"` mean presence.
@@ -57,32 +59,8 @@ pub(super) fn change_header(name: &str) -> Result<(), String> {
     match_header_name(name)
 }
 
-/// A header value: no control characters, and `%` only in pairs or around a command.
-pub(super) fn header_value(value: &str) -> Result<(), String> {
-    if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(format!("header value configuration: {value:?} has control characters"));
-    }
-    let mut rest = value;
-    while let Some(at) = rest.find('%') {
-        let after = &rest[at + 1..];
-        let Some(end) = command_end(after) else {
-            return Err(format!("header value configuration: unbalanced % in {value:?}; write %% for a percent sign"));
-        };
-        rest = &after[end + 1..];
-    }
-    Ok(())
-}
-
-/// Where the `%` is that ends a command; one inside parentheses belongs to the argument.
-fn command_end(text: &str) -> Option<usize> {
-    let mut depth = 0usize;
-    text.char_indices().find_map(|(i, c)| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '%' if depth == 0 => return Some(i),
-            _ => {}
-        }
-        None
-    })
+/// A header value: no control characters, `%` only in pairs or around an operator that there is. Gives the operators that
+/// have no value here.
+pub(super) fn header_value(value: &str) -> Result<Vec<(Arc<str>, &'static str)>, String> {
+    HeaderValueTemplate::parse(value).map(|template| template.always_empty())
 }

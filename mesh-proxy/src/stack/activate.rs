@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::{BoxService, MirrorTarget};
 use mesh_core::snapshot::{
@@ -76,6 +77,7 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
         env: Arc::clone(&runtime.env),
         sinks: Arc::clone(&runtime.sinks),
         node_address: snapshot.proxy.id.addresses.first().copied().or(runtime.node_address),
+        node: node(&snapshot, runtime),
         shadow_suffix: runtime.shadow_suffix,
     };
     let mut building =
@@ -88,6 +90,11 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
     }
     let Building { clusters, routes, .. } = building;
     Active { snapshot, http, clusters, routes }
+}
+
+fn node<N: Net>(snapshot: &Snapshot, runtime: &Runtime<N>) -> Arc<NodeFacts> {
+    let hostname = snapshot.proxy.id.name.to_string();
+    Arc::new(NodeFacts { hostname, variables: runtime.variables.clone() })
 }
 
 struct Building<'a, N: Net> {

@@ -13,7 +13,9 @@ fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOps
 }
 
 fn layer(route: RoutePlan) -> ModifyLayer {
-    ModifyLayer::new(ModifyConfig { route: Arc::new(route), destination: 0 })
+    let variables = BTreeMap::from([("POD_IP".to_owned(), "10.0.0.1".to_owned())]);
+    let node = Arc::new(NodeFacts { hostname: "pod-1".into(), variables });
+    ModifyLayer::new(ModifyConfig { route: Arc::new(route), destination: 0, node })
 }
 
 async fn sent(route: RoutePlan, request: Request) -> (Seen, Response) {
@@ -146,4 +148,52 @@ async fn direct_responses() {
     assert!(!response.headers().contains_key("location"));
     let response = answered(direct(StatusCode::NOT_MODIFIED, b""), "/p?q", &[]).await;
     assert_eq!(response.headers()["location"], "http://a.example/p?q");
+}
+
+#[tokio::test]
+async fn operators() {
+    let cx = context();
+    let start = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_795_344_607_334);
+    cx.start.set(start).unwrap();
+    cx.request_id.set(HeaderValue::from_static("id-1")).unwrap();
+    cx.route.set(Arc::new(route())).unwrap();
+    cx.attempts.store(2, Ordering::Relaxed);
+    let in_request = [
+        ("%REQ(x-none?x-q)%", Some("asked")),
+        ("%REQ(:METHOD)% %REQ(:path)% %REQ(:authority)%", Some("GET /p?a=1&b a.example")),
+        ("%PATH(NQ)% %PATH(WQ:PATH)%", Some("/p /p?a=1&b")),
+        ("%QUERY_PARAM(a)%", Some("1")),
+        ("%PROTOCOL%", Some("HTTP/1.1")),
+        ("%START_TIME%", Some("2026-11-22T09:30:07.334Z")),
+        ("%START_TIME(%Y/%m/%d %E3S %s)%", Some("2026/11/22 07.334 1795344607")),
+        ("%HOSTNAME%/%ENVIRONMENT(POD_IP)%/%ENVIRONMENT(NONE)%", Some("pod-1/10.0.0.1/")),
+        ("%DOWNSTREAM_REMOTE_ADDRESS%", Some("10.0.0.9:1234")),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%:%DOWNSTREAM_REMOTE_PORT%", Some("10.0.0.9:1234")),
+        ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", Some("10.0.0.9")),
+        ("%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_PORT%", Some("10.96.0.1:80 80")),
+        ("%ROUTE_NAME% %STREAM_ID%", Some("r id-1")),
+        ("%UPSTREAM_HOST%", None),
+        ("%FILTER_STATE(x)%", None),
+    ];
+    let in_response = [
+        ("%RESP(x-none?x-r)% %RESPONSE_CODE% %RESPONSE_FLAGS%", Some("up 200 -")),
+        ("%RESPONSE_CODE_DETAILS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%", Some("via_upstream 2")),
+        ("%REQ(:path)% %PROTOCOL%", Some("/p?a=1&b HTTP/1.1")),
+        ("%GRPC_STATUS% %GRPC_STATUS_NUMBER%", Some("Unavailable 14")),
+    ];
+    let template = |v: &str| HeaderValueTemplate::parse(v).unwrap();
+    for (value, wanted) in in_request {
+        let mut plan = route();
+        plan.request_headers.set = vec![("x-v".parse().unwrap(), template(value))];
+        let (seen, inner) = scripted(vec![Ok(status(200))]);
+        call(&layer(plan), inner, with(get("/p?a=1&b", &[("x-q", "asked")]), &cx)).await.unwrap();
+        assert_eq!(seen.header(0, "x-v").as_deref(), wanted, "{value}");
+    }
+    for (value, wanted) in in_response {
+        let mut plan = route();
+        plan.response_headers.set = vec![("x-v".parse().unwrap(), template(value))];
+        let (_, inner) = scripted(vec![Ok(answer(200, &[("x-r", "up"), ("grpc-status", "14")]))]);
+        let response = call(&layer(plan), inner, with(get("/p?a=1&b", &[]), &cx)).await.unwrap();
+        assert_eq!(response.headers().get("x-v").map(|v| v.to_str().unwrap()), wanted, "{value}");
+    }
 }

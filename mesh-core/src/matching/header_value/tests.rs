@@ -28,5 +28,36 @@ fn wrong_ones_are_refused() {
         let error = HeaderValueTemplate::parse(text).expect_err(text);
         assert!(error.starts_with("header value configuration"), "{error}");
     }
+    let says = |text: &str| HeaderValueTemplate::parse(text).unwrap_err();
+    let unknown = says("a %DOWNSTREAM_REMOTE_IP% b");
+    assert!(
+        unknown.contains("%DOWNSTREAM_REMOTE_IP%, which is no operator; write %DOWNSTREAM_REMOTE_PORT% or"),
+        "{unknown}"
+    );
+    assert!(says("%NOSUCH%").contains("%% for a percent sign"));
+    assert!(says("50% off").contains("unbalanced %; write %%"));
+    assert!(says("%REQ(x):y%").contains("no number"));
     assert!(matches!(HeaderValueTemplate::parse("50%% off").unwrap(), HeaderValueTemplate::Literal(_)));
+}
+
+#[test]
+fn operators_without_a_value_are_known() {
+    let empty = |text: &str| {
+        let template = HeaderValueTemplate::parse(text).unwrap();
+        template.always_empty().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(empty("%FILTER_STATE(x)% %REQ(a)% %DURATION%"), ["FILTER_STATE", "DURATION"]);
+    assert!(empty("%START_TIME(%Y-%m-%d)% %HOSTNAME% %PROTOCOL% %UPSTREAM_HOST%").is_empty());
+}
+
+#[test]
+fn fixed_values_are_put_in() {
+    let template = HeaderValueTemplate::parse("%HOSTNAME%:%ENVIRONMENT(POD):2%:%REQ(x)%").unwrap();
+    let fixed = template.with_fixed(|name, argument| match name {
+        "HOSTNAME" => Some("h".into()),
+        "ENVIRONMENT" => Some(format!("{argument}-1")),
+        _ => None,
+    });
+    let value = fixed.render(|name, argument| Some(format!("{name} {argument}")));
+    assert_eq!(value.unwrap(), "h:PO:REQ x");
 }
