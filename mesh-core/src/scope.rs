@@ -179,7 +179,11 @@ impl<'a> Seen<'a> {
     }
 
     /// Limits of the own workload, and of the VirtualServices in scope.
-    fn rate_limits(&self, world: &'a World, id: &ProxyId) -> impl Iterator<Item = &'a Object<LocalRateLimit>> {
+    fn rate_limits<'w>(
+        &'w self,
+        world: &'w World,
+        id: &'w ProxyId,
+    ) -> impl Iterator<Item = &'w Object<LocalRateLimit>> {
         let own = own_workload(world, id);
         world.rate_limits().iter().map(|l| &**l).filter(move |l| {
             let namespace = &l.key.namespace;

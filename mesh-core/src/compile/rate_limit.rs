@@ -105,8 +105,9 @@ impl RateLimits {
             if !near || !labels.is_none_or(|l| workload.is_some_and(|w| covers(l, &w.labels))) {
                 return Err("it does not select this workload");
             }
-            ledger.consumed("spec.selector");
-            ledger.consumed("spec.selector.matchLabels");
+            if selector.is_some() {
+                ledger.consumed("spec.selector");
+            }
             if let Some(labels) = labels {
                 ledger.take_map("spec.selector", "matchLabels", labels);
             }

@@ -115,3 +115,55 @@ async fn matching() {
         assert_eq!(matches(id, matching, raw.clone()).await, wanted, "{id}: {matching} {raw:?}");
     }
 }
+
+#[tokio::test]
+async fn settings_of_normalization() {
+    let settings = |kind: &str| -> &'static str {
+        let mesh = format!("  mesh: '{{pathNormalization: {{normalization: {kind}}}}}'");
+        let head = "\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n";
+        format!("{head}{mesh}\n").leak()
+    };
+    for (id, kind, sent, wanted) in [
+        ("K5", "MERGE_SLASHES", "/a//b", "GET /a/b HTTP/1.1"),
+        ("K6", "DECODE_AND_MERGE_SLASHES", "/a%2F..%2Fb", "GET /b HTTP/1.1"),
+        ("K6", "DECODE_AND_MERGE_SLASHES", "/a%5Cb", "GET /a/b HTTP/1.1"),
+        ("K1", "NONE", "/a/../b", "GET /a/../b HTTP/1.1"),
+    ] {
+        let seen = row(id, Up::Echo).extra(settings(kind)).get(sent).run().await;
+        assert_eq!(seen.answer.body.lines().next(), Some(wanted), "{id} {kind} {sent}");
+    }
+}
+
+#[tokio::test]
+async fn virtual_hosts() {
+    // One object for each, so that they are virtual hosts of their own.
+    let of = |name: &str, host: &str| {
+        let head = "\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n";
+        let answer = format!("[{{directResponse: {{status: 200, body: {{string: {name}}}}}}}]");
+        format!(
+            "{head}metadata: {{name: {name}, namespace: default}}\nspec: {{hosts: ['{host}'], gateways: [gw], http: {answer}}}"
+        )
+    };
+    let hosts = [("long", "*.a.example"), ("short", "*.example"), ("exact", "x.a.example")];
+    let extra: String = hosts.iter().map(|(name, host)| of(name, host)).collect();
+    let extra: &'static str = extra.leak();
+    for (host, wanted) in [
+        ("x.a.example", "exact"),
+        ("X.A.EXAMPLE", "exact"),
+        ("x.a.example:8080", "exact"),
+        ("y.a.example", "long"),
+        ("z.y.a.example", "long"),
+        ("a.example", "short"),
+        ("example", ""),
+        ("x.a.example.", ""),
+    ] {
+        let raw = GET.replace("up.example", host);
+        let k15 = row("K15", Up::None).hosts("[other.test]").extra(extra).raw(raw);
+        let k15 = if wanted.is_empty() {
+            k15.local("404 Not Found", "").log("NR", "route_not_found")
+        } else {
+            k15.body(wanted).log("-", "direct_response")
+        };
+        k15.run().await;
+    }
+}

@@ -153,7 +153,7 @@ async fn direct_responses() {
 #[tokio::test]
 async fn operators() {
     let cx = context();
-    let start = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_795_344_607_334);
+    let start = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_795_339_807_334);
     cx.start.set(start).unwrap();
     cx.request_id.set(HeaderValue::from_static("id-1")).unwrap();
     cx.route.set(Arc::new(route())).unwrap();
@@ -165,7 +165,7 @@ async fn operators() {
         ("%QUERY_PARAM(a)%", Some("1")),
         ("%PROTOCOL%", Some("HTTP/1.1")),
         ("%START_TIME%", Some("2026-11-22T09:30:07.334Z")),
-        ("%START_TIME(%Y/%m/%d %E3S %s)%", Some("2026/11/22 07.334 1795344607")),
+        ("%START_TIME(%Y/%m/%d %E3S %s)%", Some("2026/11/22 07.334 1795339807")),
         ("%HOSTNAME%/%ENVIRONMENT(POD_IP)%/%ENVIRONMENT(NONE)%", Some("pod-1/10.0.0.1/")),
         ("%DOWNSTREAM_REMOTE_ADDRESS%", Some("10.0.0.9:1234")),
         ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%:%DOWNSTREAM_REMOTE_PORT%", Some("10.0.0.9:1234")),
