@@ -154,7 +154,7 @@ fn read_bucket(ledger: &mut Ledger<'_>, bucket: &RateLimitBucket) -> Result<(u32
         return Err("the object is quarantined: it has no fillInterval");
     };
     let per_fill = (*ledger.take(at, "tokensPerFill", tokens_per_fill)).max(1);
-    Ok((*ledger.take(at, "maxTokens", max_tokens), per_fill, Duration::from(interval)))
+    Ok((*ledger.take(at, "maxTokens", max_tokens), per_fill, Duration::from(*interval)))
 }
 
 fn read_target(

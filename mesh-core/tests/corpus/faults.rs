@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::api::{Origin, Resource};
 use mesh_core::compile::compile;
 use mesh_core::convert::{Addresses, Options, inputs};
@@ -41,7 +41,7 @@ fn fault(world: &World, host: &str, user: Option<&'static str>) -> Option<Arc<Fa
     let snapshot = compile(world, &id, None).snapshot;
     let listener = snapshot.outbound(None, 9080);
     let mut headers = HeaderMap::new();
-    headers.extend(user.map(|u| ("end-user".parse().unwrap(), u.parse().unwrap())));
+    headers.extend(user.map(|u| (HeaderName::from_static("end-user"), HeaderValue::from_static(u))));
     let facts = RequestFacts {
         method: &Method::GET,
         scheme: "http",

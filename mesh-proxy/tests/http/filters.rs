@@ -26,7 +26,7 @@ fn cluster(cx: &Arc<Cx>) -> Option<&str> {
 async fn aborts() {
     const BODY: &str = "fault filter abort";
     let teapot = "{abort: {httpStatus: 418, percentage: {value: 100}}}";
-    let f1 = fault("F1", teapot).status("418 I'm a teapot").body(BODY).log("FI", "fault_filter_abort");
+    let f1 = fault("F1", teapot).status("418 Unknown").body(BODY).log("FI", "fault_filter_abort");
     let seen = f1.has(&["content-type: text/plain", "content-length: 18"]).tries(0).run().await;
     // F9
     assert_eq!(cluster(&seen.record.cx), Some("outbound|80||up.example"));

@@ -33,7 +33,7 @@ fn what_comes_in_at_selected_workloads() {
         assert_eq!(all.len(), 1, "all ports alike");
         all.into_iter().next().unwrap()
     };
-    assert_eq!(inbound("b-v1"), "ns/all ns/b istio-system/mesh");
+    assert_eq!(inbound("b-1"), "ns/all ns/b istio-system/mesh");
     assert_eq!(inbound("a-1"), "ns/all");
     assert!(names(&route(&sim.compile("a-1").snapshot, "GET http://b:8080/")).is_empty(), "nothing that goes out");
 }
@@ -50,7 +50,7 @@ fn rules_of_a_virtual_service_in_each_proxy_that_uses_them() {
         vs.to_owned(),
         limit("api", "ns", &target("api")),
         limit("both", "ns", &target("")),
-        limit("no", "ns", &target("no")),
+        limit("none", "ns", &target("none")),
     ];
     let sim = Sim::of(&yaml.concat());
     let compiled = sim.compile("a-1");
@@ -58,5 +58,5 @@ fn rules_of_a_virtual_service_in_each_proxy_that_uses_them() {
     assert_eq!(names(&route(&compiled.snapshot, "GET http://b:8080/")), ["ns/both"]);
     let inert: Vec<_> =
         compiled.account.fates().filter(|f| matches!(f.outcome, crate::report::Outcome::Inert { .. })).collect();
-    assert!(inert.iter().any(|f| *f.object.name == *"no" && *f.field == *"spec"), "{inert:?}");
+    assert!(inert.iter().any(|f| *f.object.name == *"none" && *f.field == *"spec"), "{inert:?}");
 }
