@@ -150,7 +150,7 @@ impl Case {
         if self.expect == Expect::default() {
             return Err("expect is empty: write what must become of the request".into());
         }
-        Ok(ExplainRequest { from, method, url, headers })
+        Ok(ExplainRequest { from, method, url, headers, claims: None })
     }
 }
 
