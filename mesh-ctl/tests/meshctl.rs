@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use mesh::{Mesh, good, meshctl, out};
+use mesh::{Mesh, good, meshctl, out, root};
 
 fn json(args: &[&str]) -> Value {
     serde_json::from_str(&good(args)).unwrap()
