@@ -260,6 +260,7 @@ impl<'a> Run<'a> {
                     rules: rules.clone(),
                     defaults: &self.cluster_defaults,
                     gateway: self.id.kind == ProxyKind::Gateway,
+                    namespace: &self.id.namespace,
                 };
                 let planned = self.cluster_memo.get(input.hash(), || cluster::plan_clusters(&input));
                 self.parts.push(planned.notes);

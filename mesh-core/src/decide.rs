@@ -16,7 +16,8 @@ pub use redirect::apply_redirect;
 
 use crate::matching::{HostPattern, Miss, RequestFacts};
 use crate::snapshot::{
-    HttpPlan, L4Rule, ListenerPlan, RouteDecision, RoutePlan, RouteTable, TcpPlan, VirtualHostPlan, WeightedCluster,
+    HttpPlan, L4Rule, ListenerPlan, RouteDecision, RoutePlan, RouteTable, TcpPlan, TlsServer, VirtualHostPlan,
+    WeightedCluster,
 };
 
 /// What the first bytes of a connection are.
@@ -56,6 +57,8 @@ pub enum ConnDecision<'a> {
     NeedBytes,
     /// Serve HTTP.
     Http(&'a Arc<HttpPlan>),
+    /// End TLS, then do what the server says.
+    Terminate(&'a TlsServer),
     /// Forward bytes.
     Tcp(&'a Arc<TcpPlan>),
     /// Close it, for this reason (flag `NR`).
@@ -74,14 +77,24 @@ pub fn decide_connection<'a>(listener: &'a ListenerPlan, facts: &ConnFacts) -> C
             return ConnDecision::Http(http);
         }
     } else if facts.detected.is_none()
-        && (listener.http.is_some() || listener.l4.iter().find(here).is_some_and(|r| !r.sni.is_empty()))
+        && (listener.http.is_some()
+            || !listener.tls.is_empty()
+            || listener.l4.iter().find(here).is_some_and(|r| !r.sni.is_empty()))
     {
         return ConnDecision::NeedBytes;
     }
     if let (Some(http), Some(Detected::Http1 | Detected::Http2)) = (&listener.http, &facts.detected) {
         return ConnDecision::Http(http);
     }
-    let tcp = listener.l4.iter().filter(here).find(|r| sni_holds(&r.sni, facts.detected.as_ref()));
+    let detected = facts.detected.as_ref();
+    let tcp = listener.l4.iter().filter(here).find(|r| sni_holds(&r.sni, detected) && alpn_holds(&r.alpn, detected));
+    let ends = listener.tls.iter().filter_map(|s| Some((most_specific(&s.sni, detected)?, s)));
+    if let Some((name, server)) = ends.min_by(|(a, _), (b, _)| a.more_specific(b)) {
+        let other = tcp.and_then(|r| most_specific(&r.sni, detected));
+        if other.is_none_or(|other| name.more_specific(other).is_le()) {
+            return ConnDecision::Terminate(server);
+        }
+    }
     match tcp.map(|r| &r.plan).or(listener.fallback.as_ref()) {
         Some(plan) => ConnDecision::Tcp(plan),
         None => ConnDecision::Close("filter_chain_not_found"),
@@ -89,15 +102,22 @@ pub fn decide_connection<'a>(listener: &'a ListenerPlan, facts: &ConnFacts) -> C
 }
 
 fn sni_holds(patterns: &[HostPattern], detected: Option<&Detected>) -> bool {
-    match (patterns, detected) {
-        ([], _) => true,
-        (_, Some(Detected::Tls { sni: Some(sni), .. })) => {
-            let sni = sni.to_ascii_lowercase();
-            patterns.iter().any(|p| p.matches(&sni))
-        }
-        ([HostPattern::Any], Some(Detected::Tls { .. })) => true,
-        _ => false,
-    }
+    patterns.is_empty() || most_specific(patterns, detected).is_some()
+}
+
+/// The narrowest pattern that takes the client's server name; `*` takes clients that send none.
+fn most_specific<'p>(patterns: &'p [HostPattern], detected: Option<&Detected>) -> Option<&'p HostPattern> {
+    let Some(Detected::Tls { sni, .. }) = detected else { return None };
+    let sni = sni.as_ref().map(|s| s.to_ascii_lowercase());
+    let holds = |p: &&HostPattern| match &sni {
+        Some(name) => p.matches(name),
+        None => **p == HostPattern::Any,
+    };
+    patterns.iter().filter(holds).min_by(|a, b| a.more_specific(b))
+}
+
+fn alpn_holds(wanted: &[Arc<str>], detected: Option<&Detected>) -> bool {
+    wanted.is_empty() || matches!(detected, Some(Detected::Tls { alpn, .. }) if alpn.iter().any(|p| wanted.contains(p)))
 }
 
 /// Decides a request: its virtual host by authority, then the first route in it that matches.
@@ -105,6 +125,16 @@ pub fn decide_route<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> Rout
     let virtual_host = table.lookup(facts.authority);
     let index = virtual_host.and_then(|v| v.routes.iter().position(|r| r.matches.check(facts).is_ok()));
     RouteDecision { virtual_host, index }
+}
+
+/// Whether a request that no route of the plan takes came on the connection of another server: it is answered 421, so that
+/// the client opens one of its own.
+pub fn is_misdirected(http: &HttpPlan, authority: &str) -> bool {
+    let host = || crate::matching::host_without_port(authority).trim_end_matches('.').to_ascii_lowercase();
+    !http.elsewhere.is_empty() && http.routes.lookup(authority).is_none() && {
+        let host = host();
+        http.elsewhere.iter().any(|p| p.matches(&host))
+    }
 }
 
 /// Picks a destination by weight from 64 random bits. `None` only if there is no destination.

@@ -79,6 +79,9 @@ pub struct Hop {
     /// Listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<Decided>,
+    /// TLS that is ended here: the server that the server name chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Decided>,
     /// Virtual host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_host: Option<Decided>,

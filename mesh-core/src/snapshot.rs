@@ -26,7 +26,10 @@ pub use endpoints::{Endpoint, EndpointSet};
 pub use filters::{
     AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
 };
-pub use listener::{Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan};
+pub use listener::{
+    Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan, TlsServer,
+    TlsThen,
+};
 pub use route::{
     Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
@@ -108,6 +111,8 @@ pub struct ProxyPlan {
     pub access_log_json: bool,
     /// `accessLogFormat`; `None`: Istio's default.
     pub access_log_format: Option<Arc<str>>,
+    /// `gatewayTopology.proxyProtocol`: connections of a gateway begin with a PROXY header.
+    pub accepts_proxy_header: bool,
     /// `outboundTrafficPolicy.mode` in force is ALLOW_ANY.
     pub allow_any: bool,
     /// `protocolDetectionTimeout`; `None`: wait for ever.
@@ -157,9 +162,14 @@ impl Snapshot {
         self.find(Direction::Inbound, None, port)
     }
 
-    /// The gateway listener of a port.
+    /// The gateway listener of a port, on every address.
     pub fn gateway(&self, port: u16) -> Option<&Arc<ListenerPlan>> {
-        self.listeners.get(&ListenerKey { direction: Direction::Gateway, address: None, port })
+        self.gateway_at(None, port)
+    }
+
+    /// The gateway listener of a port on one address (`bind`); `None`: on every address.
+    pub fn gateway_at(&self, address: Option<IpAddr>, port: u16) -> Option<&Arc<ListenerPlan>> {
+        self.listeners.get(&ListenerKey { direction: Direction::Gateway, address, port })
     }
 
     fn find(&self, direction: Direction, ip: Option<IpAddr>, port: u16) -> &Arc<ListenerPlan> {

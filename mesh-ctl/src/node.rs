@@ -24,6 +24,7 @@ mod pod;
 mod proxies;
 mod publish;
 mod reconcile;
+mod secrets;
 mod server;
 mod status;
 mod store;

@@ -24,6 +24,7 @@ use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map, RateLimitP
 
 use crate::admin::ClusterEndpoints;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
+use crate::tls::Tls;
 pub use member::{Active, Member};
 
 thread_local! {
@@ -46,6 +47,8 @@ pub struct Runtime<N: Net> {
     pub sinks: Arc<[Arc<dyn Sink>]>,
     /// What a loopback client is called in `x-forwarded-for`.
     pub node_address: Option<IpAddr>,
+    /// TLS towards upstreams and clients.
+    pub tls: Tls,
     /// How the own application is reached.
     pub app: AppAddress,
     /// Environment variables, for header values (`%ENVIRONMENT(NAME)%`).
@@ -66,6 +69,7 @@ impl<N: Net> Runtime<N> {
             env,
             sinks: sinks.into(),
             node_address: None,
+            tls: Tls::default(),
             app: AppAddress::default(),
             variables: BTreeMap::new(),
             shadow_suffix: false,

@@ -1,17 +1,22 @@
 //! Dialling an endpoint: a list of hops TCP -> PROXY header -> TLS -> tunnel, as its cluster's plan says.
 
 mod link;
+mod tunnel;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::ClusterPlan;
+use mesh_core::snapshot::{ClusterPlan, TunnelPlan};
+use mesh_tls::Carries;
+use tokio::io::AsyncWriteExt;
 
 pub use link::Link;
 
 use crate::cluster::{Member, Runtime};
+use crate::listener::host_of;
 use crate::net::Net;
+use crate::proxy_protocol;
 
 /// For whom a connection is made, as far as its making depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +25,8 @@ pub struct For<'a> {
     pub conn: &'a ConnInfo,
     /// Authority of the request; `None` for bytes.
     pub host: Option<&'a str>,
+    /// What it will carry.
+    pub carries: Carries,
 }
 
 /// Connections of equal keys to one endpoint may serve each other's requests.
@@ -34,7 +41,7 @@ impl ConnKey {
         }
         let mut hasher = foldhash::fast::FixedState::default().build_hasher();
         if let Some(tls) = &plan.tls {
-            (tls.hash.0, whom.host.map(crate::listener::host_of)).hash(&mut hasher);
+            (tls.hash.0, whom.host.map(host_of)).hash(&mut hasher);
         }
         if let Some(version) = &plan.proxy_header {
             // The header names the client, so each client has connections of its own.
@@ -48,13 +55,61 @@ impl<N: Net> Runtime<N> {
     /// Connects to a member of a cluster by all its hops; the error says what a client is to be told.
     ///
     /// # Errors
-    /// [`ErrorKind::ConnectTimeout`] after the plan's time, else [`ErrorKind::ConnectFailure`].
-    pub async fn dial(&self, plan: &ClusterPlan, member: &Member<N>, _whom: For<'_>) -> Result<Link<N::Stream>, Error> {
+    /// [`ErrorKind::ConnectTimeout`] after the plan's time for all of it, else [`ErrorKind::ConnectFailure`].
+    pub async fn dial(&self, plan: &ClusterPlan, member: &Member<N>, whom: For<'_>) -> Result<Link<N::Stream>, Error> {
+        let hops = async {
+            // The common case, without the larger future of the others.
+            if plan.tls.is_none() && plan.proxy_header.is_none() {
+                return self.socket(plan, member).await.map(Link::Plain);
+            }
+            Box::pin(self.wrapped(plan, member, whom)).await
+        };
+        match tokio::time::timeout(plan.connect_timeout, hops).await {
+            Ok(dialled) => dialled,
+            Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
+        }
+    }
+
+    async fn socket(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
         let options = self.options(&plan.source);
-        let connecting = self.net.connect(member.endpoint().address, options);
-        match tokio::time::timeout(plan.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => Ok(Link::Plain(stream)),
-            Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(error))),
+        let connected = self.net.connect(member.endpoint().address, options).await;
+        connected.map_err(|e| Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(e)))
+    }
+
+    async fn wrapped(&self, plan: &ClusterPlan, member: &Member<N>, whom: For<'_>) -> Result<Link<N::Stream>, Error> {
+        let mut stream = self.socket(plan, member).await?;
+        if let Some(version) = plan.proxy_header {
+            let header = proxy_protocol::header(version, whom.conn.peer, whom.conn.local);
+            let sent = stream.write_all(&header).await;
+            sent.map_err(|e| Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(e)))?;
+        }
+        let Some(tls) = &plan.tls else { return Ok(Link::Plain(stream)) };
+        let connector = self.tls.connector(tls);
+        let host = whom.host.map(host_of);
+        match connector.connect(stream, host, whom.carries).await {
+            Ok(stream) => Ok(Link::Tls(Box::new(stream))),
+            Err(error) => Err(Error::new(ErrorKind::ConnectFailure).because(error)),
+        }
+    }
+
+    /// Connects for a stream of bytes; `tunnel` is what the first destination of its route says.
+    ///
+    /// # Errors
+    /// As [`Runtime::dial`]; the far end of a tunnel is part of the connection.
+    pub async fn dial_bytes(
+        &self,
+        plan: &ClusterPlan,
+        member: &Member<N>,
+        conn: &ConnInfo,
+        through: Option<&TunnelPlan>,
+    ) -> Result<crate::detect::Prefixed<Link<N::Stream>>, Error> {
+        let whom = For { conn, host: None, carries: Carries::Bytes };
+        let link = self.dial(plan, member, whom).await?;
+        let Some(through) = through else { return Ok(crate::detect::Prefixed::new(bytes::Bytes::new(), link)) };
+        let opened = tokio::time::timeout(plan.connect_timeout, Box::pin(tunnel::open(link, through))).await;
+        match opened {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectFailure).because(error)),
             Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),
         }
     }

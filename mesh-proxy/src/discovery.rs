@@ -22,6 +22,7 @@
 
 mod client;
 pub mod proto;
+pub mod secrets;
 mod server;
 
 #[cfg(test)]
@@ -29,13 +30,15 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mesh_core::api::ContentHash;
 use mesh_core::snapshot::ProxyId;
 use mesh_core::wire::{Ack, ConfigSource, Delta, Rejection, ResourceName};
+use mesh_tls::Secrets;
 use tokio::sync::mpsc;
 
-pub use server::{ProxyStream, serve};
+pub use server::{ProxyStream, serve, serve_with_secrets};
 
 /// Type of the one subscription.
 pub const TYPE_URL: &str = "type.mesh.local/*";
@@ -72,12 +75,13 @@ pub struct Discovery {
     acks: mpsc::Sender<Ack>,
 }
 
-/// Subscribes as this proxy; call it inside a tokio runtime. Errors are logged and retried.
-pub fn connect(target: Target, id: ProxyId) -> Discovery {
+/// Subscribes as this proxy; call it inside a tokio runtime. Errors are logged and retried. Key material that `keys` is
+/// asked for comes over the same connection.
+pub fn connect(target: Target, id: ProxyId, keys: Arc<Secrets>) -> Discovery {
     // One delta waits while one is being compiled: the server sees by the missing acknowledgement that we are behind.
     let (to_proxy, deltas) = mpsc::channel(1);
     let (acks, from_proxy) = mpsc::channel(16);
-    tokio::spawn(client::run(target, id, to_proxy, from_proxy));
+    tokio::spawn(client::run((target, id, keys), to_proxy, from_proxy));
     Discovery { deltas, acks }
 }
 

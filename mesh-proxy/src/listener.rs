@@ -3,19 +3,23 @@
 
 pub(crate) mod accept;
 mod sniffing;
+mod terminate;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use mesh_core::api::ContentHash;
 use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
 use mesh_core::env::Env;
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{Direction, Endpoint, ListenerPlan, Snapshot, TcpPlan};
+use mesh_core::snapshot::{Direction, DownstreamTls, Endpoint, ListenerPlan, Snapshot, TcpPlan};
+use mesh_tls::Acceptor;
 
 use self::sniffing::{Sniffed, sniffing};
+pub(crate) use self::terminate::server_id;
 use crate::admin::ClusterEndpoints;
 use crate::detect::Prefixed;
 use crate::dial::Link;
@@ -37,6 +41,8 @@ pub enum Door {
     InboundDirect,
     /// A gateway's listener of this port of the plan.
     Gateway(u16),
+    /// The same, of one address only (`bind`).
+    GatewayAt(IpAddr, u16),
     /// Explicit proxying: the client names where it wants to go.
     Explicit,
 }
@@ -47,7 +53,7 @@ impl Door {
         match self {
             Self::Outbound | Self::Explicit => Direction::Outbound,
             Self::Inbound | Self::InboundDirect => Direction::Inbound,
-            Self::Gateway(_) => Direction::Gateway,
+            Self::Gateway(_) | Self::GatewayAt(..) => Direction::Gateway,
         }
     }
 }
@@ -61,6 +67,10 @@ pub enum Route {
     Inbound(u16),
     /// Listener of this port of the gateway.
     Gateway(u16),
+    /// The same, of one address only.
+    GatewayAt(IpAddr, u16),
+    /// A server of such a listener, which ended TLS: the address, the port, and [`server_id`] of its name.
+    GatewayTls(Option<IpAddr>, u16, ContentHash),
     /// The one for the request's authority (explicit proxying).
     ByAuthority,
 }
@@ -72,7 +82,19 @@ impl Route {
             Self::Outbound(to) => Some(snapshot.outbound(Some(to.ip()), to.port())),
             Self::Inbound(port) => Some(snapshot.inbound(port)),
             Self::Gateway(port) => snapshot.gateway(port),
+            Self::GatewayAt(address, port) => snapshot.gateway_at(Some(address), port),
+            Self::GatewayTls(address, port, _) => snapshot.gateway_at(address, port),
             Self::ByAuthority => None,
+        }
+    }
+
+    /// The server of the listener whose routes apply; 0 for the listener's own.
+    pub(crate) fn server(self) -> ContentHash {
+        match self {
+            Self::GatewayTls(_, _, server) => server,
+            Self::Outbound(_) | Self::Inbound(_) | Self::Gateway(_) | Self::GatewayAt(..) | Self::ByAuthority => {
+                ContentHash::default()
+            }
         }
     }
 
@@ -125,6 +147,9 @@ pub trait Engine<S>: HttpServer<Link<Prefixed<S>>> + Upstreams<S> {
     /// Replaces the endpoints of a cluster. For a new cluster it is called before [`Engine::activate`].
     fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>);
 
+    /// What ends TLS by a plan.
+    fn acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor>;
+
     /// Endpoints of every cluster.
     fn endpoints(&self) -> Vec<ClusterEndpoints>;
 }
@@ -165,22 +190,31 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let Some(snapshot) = self.snapshot.load_full() else { return };
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
         let local = match door {
-            Door::Gateway(_) | Door::Explicit | Door::InboundDirect => own,
+            Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::InboundDirect => own,
             Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
                 Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
                 // The port of the door itself: nobody captured this connection, and following it would be a loop.
                 _ => return,
             },
         };
-        let conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
+        let mut conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
         let route = match door {
             Door::Outbound => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
+            Door::GatewayAt(address, port) => Route::GatewayAt(address, port),
             Door::Explicit => return crate::explicit::serve(self, stream, conn).await,
         };
         let drain = self.drain_of(door).clone();
-        self.route(&snapshot, Prefixed::new(Bytes::new(), stream), conn, route, drain).await;
+        let mut first = Bytes::new();
+        let mut stream = stream;
+        if door.direction() == Direction::Gateway && snapshot.proxy.accepts_proxy_header {
+            match Box::pin(terminate::proxy_header(&mut stream, &mut conn)).await {
+                Some(rest) => first = rest,
+                None => return stream.abort_on_close(),
+            }
+        }
+        self.route(&snapshot, Prefixed::new(first, stream), conn, route, drain).await;
     }
 
     /// Serves a connection whose destination is known.
@@ -205,6 +239,9 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let conn = Arc::new(conn);
         match decide_connection(listener, &facts) {
             ConnDecision::Http(_) => self.http.serve(Link::Plain(sniffed.stream), conn, route, drain).await,
+            ConnDecision::Terminate(server) => {
+                Box::pin(self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain)).await;
+            }
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
                 let _in_flight = drain.enter();

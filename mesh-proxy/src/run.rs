@@ -19,6 +19,7 @@ use clap::Parser;
 use mesh_core::env::Env;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::wire::ConfigSource;
+use mesh_tls::Secrets;
 use tracing_subscriber::EnvFilter;
 
 pub use args::Args;
@@ -92,7 +93,9 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     });
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
     open_admin(&shared, &state, &args, &place).await?;
-    let source = Source::open(kind, &args, config)?;
+    let keys = shared.http.runtime().tls.secrets().clone();
+    tokio::spawn(crate::secrets::deliver_files(keys.clone()));
+    let source = Source::open(kind, &args, config, keys)?;
     let doors = Doors::new(shared.clone(), Workers::start(workers)?, place, &args);
     if doors.serves_dns() {
         doors.open_dns().await;
@@ -161,7 +164,7 @@ enum Source {
 }
 
 impl Source {
-    fn open(kind: ProxyKind, args: &Args, inherited: Option<OwnedFd>) -> io::Result<Self> {
+    fn open(kind: ProxyKind, args: &Args, inherited: Option<OwnedFd>, keys: Arc<Secrets>) -> io::Result<Self> {
         let id = args.id(kind)?;
         if !args.config.is_empty() {
             let id = match id {
@@ -169,7 +172,7 @@ impl Source {
                 None if kind == ProxyKind::Gateway => FileSource::gateway_id(&args.config)?,
                 None => return Err(io::Error::other("with --config a sidecar also needs --workload NAMESPACE/NAME")),
             };
-            return Ok(Self::Files(Box::new(FileSource::new(args.config.clone(), id))));
+            return Ok(Self::Files(Box::new(FileSource::new(args.config.clone(), id).with_secrets(keys))));
         }
         let id = id.ok_or_else(|| {
             let name = discovery::ENV_PROXY;
@@ -184,7 +187,7 @@ impl Source {
                 return Err(io::Error::other("no configuration server: give --xds PATH or set MESH_CONFIG_FD"));
             }
         };
-        Ok(Self::Stream(discovery::connect(target, id.clone()), id))
+        Ok(Self::Stream(discovery::connect(target, id.clone(), keys), id))
     }
 
     fn id(&self) -> ProxyId {

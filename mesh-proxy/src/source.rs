@@ -15,7 +15,10 @@ use mesh_core::validate::validate;
 use mesh_core::wire::{Ack, ConfigSource, Delta, ResourceSet};
 use mesh_core::world::{World, covers};
 use mesh_core::yaml;
+use mesh_tls::Secrets;
 use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::secrets::manifests::Manifests;
 
 /// How often the files are looked at. What changes within less is one change.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -29,6 +32,8 @@ pub struct FileSource {
     seen: Vec<Stamp>,
     sent: Option<ResourceSet>,
     nonce: u64,
+    keys: Arc<Secrets>,
+    manifests: Manifests,
 }
 
 /// What tells that a file has changed.
@@ -44,7 +49,23 @@ impl FileSource {
     pub fn new(paths: Vec<PathBuf>, id: ProxyId) -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { paths, id, ticks, seen: Vec::new(), sent: None, nonce: 0 }
+        Self {
+            paths,
+            id,
+            ticks,
+            seen: Vec::new(),
+            sent: None,
+            nonce: 0,
+            keys: Arc::default(),
+            manifests: Manifests::default(),
+        }
+    }
+
+    /// The same, which also delivers the Secrets among the files to those who follow these.
+    #[must_use]
+    pub fn with_secrets(mut self, keys: Arc<Secrets>) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// Who a standalone gateway is: the first pod in the files that one of their Gateways selects, else the ingress
@@ -103,6 +124,7 @@ impl FileSource {
             }
         };
         self.seen = now;
+        self.manifests = read_manifests(&self.paths);
         for report in &reports {
             match report.level {
                 Level::Error => tracing::error!("{report}"),
@@ -127,7 +149,9 @@ impl ConfigSource for FileSource {
     async fn next(&mut self) -> Option<Delta> {
         loop {
             self.ticks.tick().await;
-            if let Some(delta) = self.poll_files() {
+            let changed = self.poll_files();
+            self.manifests.deliver(&self.keys);
+            if let Some(delta) = changed {
                 return Some(delta);
             }
         }
@@ -168,6 +192,17 @@ fn read_world(paths: &[PathBuf]) -> io::Result<(World, Vec<Report>)> {
     let made = inputs(&resources, &options, &mut Addresses::default());
     reports.extend(made.reports);
     Ok((made.world, reports))
+}
+
+fn read_manifests(paths: &[PathBuf]) -> Manifests {
+    let mut manifests = Manifests::default();
+    // Whoever could not read a file has said so when the World was made.
+    for path in files(paths).unwrap_or_default() {
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            manifests.add(&text);
+        }
+    }
+    manifests
 }
 
 fn stamps(paths: &[PathBuf]) -> io::Result<Vec<Stamp>> {

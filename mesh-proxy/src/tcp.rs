@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use mesh_core::decide::pick_weighted;
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
-use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan};
+use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan, TunnelPlan};
 use tokio::time::Instant;
 
 use self::relay::{End, relay};
@@ -24,7 +23,7 @@ use crate::net::Stream;
 /// A connection to an endpoint; the endpoint counts it as active until `guard` is dropped.
 pub struct Upstream<S> {
     /// The connection.
-    pub stream: Link<S>,
+    pub stream: Prefixed<Link<S>>,
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
     /// Held while it is used.
@@ -33,11 +32,16 @@ pub struct Upstream<S> {
 
 /// Connects TCP streams to clusters.
 pub trait Upstreams<S>: Send + Sync + 'static {
-    /// Picks an endpoint and connects to it.
+    /// Picks an endpoint and connects to it, and through it if there is a tunnel.
     ///
     /// # Errors
     /// `NoHealthyUpstream`, `ConnectFailure` or `ConnectTimeout`.
-    fn open(&self, cluster: &ClusterPlan, conn: &ConnInfo) -> impl Future<Output = Result<Upstream<S>, Error>> + Send;
+    fn open(
+        &self,
+        cluster: &ClusterPlan,
+        conn: &ConnInfo,
+        through: Option<&TunnelPlan>,
+    ) -> impl Future<Output = Result<Upstream<S>, Error>> + Send;
 }
 
 /// The parts of a proxy that a TCP stream uses.
@@ -70,10 +74,13 @@ pub(crate) async fn open<S: Stream, H: Upstreams<S>>(
     let Some(cluster) = chosen.and_then(|c| snapshot.clusters.get(&c.cluster)).cloned() else {
         return Err(Failure(None, Error::new(ErrorKind::NoCluster)));
     };
-    match tools.upstreams.open(&cluster, conn).await {
+    // Of several destinations the first one's tunnel is everybody's, as with Istio.
+    let first = plan.clusters.first().and_then(|c| snapshot.clusters.get(&c.cluster));
+    let through = first.and_then(|c| c.tunnel.as_deref());
+    match tools.upstreams.open(&cluster, conn, through).await {
         Ok(Upstream { stream, endpoint, guard }) => {
             let local = stream.local_addr().ok();
-            Ok(Connected { cluster, endpoint, local, stream: Prefixed::new(Bytes::new(), stream), _guard: guard })
+            Ok(Connected { cluster, endpoint, local, stream, _guard: guard })
         }
         Err(error) => Err(Failure(Some(cluster), error)),
     }

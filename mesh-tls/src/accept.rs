@@ -71,6 +71,14 @@ impl Acceptor {
         &self.plan
     }
 
+    /// Waits until key material is there.
+    ///
+    /// # Errors
+    /// It is not: no handshake can succeed.
+    pub async fn ready(&self) -> Result<(), TlsError> {
+        self.config.get(|now| build(&self.plan, now)).await.map(drop)
+    }
+
     /// Accepts TLS on a connection. There is no timeout in here: the caller drops the future.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Service port + DestinationRules -> clusters: the one of the port, and one for each subset.
 
+mod hops;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ pub(super) use policy::{RuleIndex, Rules};
 use super::account::Ledger;
 use super::memo::{Notes, Planned, hash_debug};
 use crate::api::{
-    ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings, MeshConfig, Object,
-    SimpleLb, Subset, TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings,
+    MeshConfig, Object, ProxyProtocol, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
 };
 use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort};
 use crate::snapshot::{Balancer, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
@@ -63,6 +64,8 @@ pub(super) struct ClusterInput<'a> {
     pub(super) defaults: &'a ClusterDefaults,
     /// Gateways have no original destination: headless services are balanced there.
     pub(super) gateway: bool,
+    /// Namespace of the proxy: its Secrets are used.
+    pub(super) namespace: &'a Arc<str>,
 }
 
 impl ClusterInput<'_> {
@@ -78,6 +81,9 @@ impl ClusterInput<'_> {
 struct Blocks<'a> {
     balancer: Option<(&'a LoadBalancerSettings, At<'a>)>,
     pool: Option<(&'a ConnectionPoolSettings, At<'a>)>,
+    tls: Option<(&'a ClientTlsSettings, At<'a>)>,
+    tunnel: Option<(&'a TunnelSettings, At<'a>)>,
+    proxy_protocol: Option<(&'a ProxyProtocol, At<'a>)>,
 }
 
 /// A rule and the path of a policy in it.
@@ -130,6 +136,7 @@ pub(super) fn plan_clusters(input: &ClusterInput<'_>) -> Planned<Arc<[Arc<Cluste
         let mut ledger = Ledger::new(rule);
         account(&mut ledger, rule, input, policy.is_some_and(|(p, _)| p.key == rule.key), &used, i);
         notes.fates.extend(ledger.notes.fates);
+        notes.reports.extend(ledger.notes.reports);
     }
     Planned::new(plans.into(), notes)
 }
@@ -143,6 +150,10 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
             Blocks {
                 balancer: p.load_balancer.as_ref().map(|b| (b, at)),
                 pool: p.connection_pool.as_ref().map(|b| (b, at)),
+                tls: p.tls.as_ref().map(|b| (b, at)),
+                // A port's own policy leaves these two out, as Istio's.
+                tunnel: None,
+                proxy_protocol: None,
             }
         }
         None => {
@@ -150,6 +161,9 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
             Blocks {
                 balancer: policy.load_balancer.as_ref().map(|b| (b, at)),
                 pool: policy.connection_pool.as_ref().map(|b| (b, at)),
+                tls: policy.tls.as_ref().map(|b| (b, at)),
+                tunnel: policy.tunnel.as_ref().map(|b| (b, at)),
+                proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)),
             }
         }
     }
@@ -175,12 +189,22 @@ fn subset_blocks<'a>(
         return Blocks {
             balancer: p.load_balancer.as_ref().map(|b| (b, at)),
             pool: p.connection_pool.as_ref().map(|b| (b, at)),
+            tls: p.tls.as_ref().map(|b| (b, at)),
+            tunnel: base.tunnel,
+            proxy_protocol: policy
+                .proxy_protocol
+                .as_ref()
+                .map(|b| (b, At { rule, place: Place::Subset(index) }))
+                .or(base.proxy_protocol),
         };
     }
     let at = At { rule, place: Place::Subset(index) };
     Blocks {
         balancer: policy.load_balancer.as_ref().map(|b| (b, at)).or(base.balancer),
         pool: policy.connection_pool.as_ref().map(|b| (b, at)).or(base.pool),
+        tls: policy.tls.as_ref().map(|b| (b, at)).or(base.tls),
+        tunnel: base.tunnel,
+        proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)).or(base.proxy_protocol),
     }
 }
 
@@ -197,6 +221,7 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
     let timeout =
         blocks.pool.and_then(|(p, a)| Some((connect_timeout(p)?, at(a, ".connectionPool.tcp.connectTimeout"))));
     let subset_at = subset.map(|(r, i, _)| Provenance::field(&r.key, &r.origin, &format!("spec.subsets[{i}]")));
+    let hops = hops::plan(input, subset_name, &blocks);
     let policy_origin = balancer_at.or(timeout.as_ref().map(|(_, p)| p.clone())).or(subset_at);
     with_hash(ClusterPlan {
         name: name(input.port.number, subset_name, &service.hostname),
@@ -212,9 +237,9 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
             | None => Balancer::LeastRequest,
         },
         connect_timeout: timeout.map_or(input.defaults.connect_timeout, |(t, _)| t),
-        tls: None,
-        proxy_header: None,
-        tunnel: None,
+        tls: hops.tls,
+        proxy_header: hops.proxy_header,
+        tunnel: hops.tunnel,
         service: service.hostname.clone(),
         service_name: short_name(service),
         service_namespace: service.namespace.clone(),
@@ -334,6 +359,13 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
     plan
 }
 
+/// The blocks of a policy that say how to dial.
+type Dialled<'a> = (Option<&'a ClientTlsSettings>, Option<&'a TunnelSettings>, Option<&'a ProxyProtocol>);
+
+fn dialled(policy: &TrafficPolicy) -> Dialled<'_> {
+    (policy.tls.as_ref(), policy.tunnel.as_ref(), policy.proxy_protocol.as_ref())
+}
+
 /// What became of a rule's fields for this service port.
 fn account(
     ledger: &mut Ledger<'_>,
@@ -357,12 +389,23 @@ fn account(
             used.iter().any(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))),
         )
     };
+    let hops = |ledger: &mut Ledger<'_>, place: Place, policy: Dialled<'_>| {
+        let here = |a: &At<'_>| a.rule.key == rule.key && a.place == place;
+        let used = hops::Used {
+            tls: used.iter().any(|b| b.tls.as_ref().is_some_and(|(_, a)| here(a))),
+            tunnel: used.iter().any(|b| b.tunnel.as_ref().is_some_and(|(_, a)| here(a))),
+            proxy_protocol: used.iter().any(|b| b.proxy_protocol.as_ref().is_some_and(|(_, a)| here(a))),
+        };
+        hops::account(ledger, &place.path(), policy, input, (used, At { rule, place }));
+    };
     match traffic_policy {
         Some(_) if !decides => ledger.overridden("spec.trafficPolicy", "an older DestinationRule for the same host"),
         Some(policy) => {
             policy::account(ledger, "spec.trafficPolicy", policy, input.service, is_used(Place::Top));
+            hops(ledger, Place::Top, dialled(policy));
             for (i, p) in policy.port_level_settings.iter().enumerate() {
                 policy::account_port(ledger, &Place::Port(i).path(), p, input, is_used(Place::Port(i)));
+                hops(ledger, Place::Port(i), (p.tls.as_ref(), None, None));
             }
         }
         None => {}
@@ -383,9 +426,11 @@ fn account(
         ledger.take_map(&at, "labels", labels);
         let Some(policy) = traffic_policy else { continue };
         policy::account(ledger, &format!("{at}.trafficPolicy"), policy, input.service, is_used(Place::Subset(i)));
+        hops(ledger, Place::Subset(i), dialled(policy));
         for (j, p) in policy.port_level_settings.iter().enumerate() {
             let place = Place::SubsetPort(i, j);
             policy::account_port(ledger, &place.path(), p, input, is_used(place));
+            hops(ledger, place, (p.tls.as_ref(), None, None));
         }
     }
 }

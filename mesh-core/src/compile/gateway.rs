@@ -1,22 +1,44 @@
-//! Listeners of a gateway: Gateway servers, merged by port, and the routes bound to them.
+//! Listeners of a gateway: Gateway servers, merged by bind address and port, and the routes bound to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod passthrough;
+mod routes;
+mod servers;
+mod tls;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Run;
-use super::account::Ledger;
 use super::cluster::{BLACK_HOLE, special};
-use super::table::HttpDefaults;
-use super::virtual_host::{Client, Fallback, VirtualHostInput};
-use super::visible::exported_to;
-use crate::api::{Gateway, Object, Port, Server, ServerTlsSettings};
+use crate::api::{ContentHash, Gateway, Object, Server};
 use crate::matching::HostPattern;
-use crate::model::{AppProtocol, Route};
-use crate::report::Level;
 use crate::snapshot::{
-    Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, TcpPlan, UpstreamProtocol, VirtualHostPlan,
+    Direction, DownstreamTls, EndpointSource, L4Rule, ListenerKey, ListenerPlan, Provenance, TlsServer, TlsThen,
+    UpstreamProtocol,
 };
-use crate::world::covers;
+
+/// What a server does with a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Speaks {
+    /// HTTP in the clear.
+    Http,
+    /// Bytes in the clear.
+    Tcp,
+    /// TLS that is ended here, with HTTP inside.
+    Https,
+    /// TLS that is ended here, with bytes inside.
+    TlsTcp,
+    /// TLS that goes on as it is, by the server name, as routes say.
+    Passthrough,
+    /// TLS that goes on as it is, to the cluster that the server name names.
+    AutoPassthrough,
+}
+
+impl Speaks {
+    fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::TlsTcp | Self::Passthrough | Self::AutoPassthrough)
+    }
+}
 
 /// A server that this proxy serves.
 #[derive(Clone)]
@@ -27,8 +49,10 @@ struct Serving<'a> {
     number: u16,
     /// `namespace/name` of the Gateway.
     name: Arc<str>,
-    http: bool,
+    speaks: Speaks,
     redirect: bool,
+    /// TLS that is ended here.
+    tls: Option<Arc<DownstreamTls>>,
 }
 
 impl Serving<'_> {
@@ -43,6 +67,18 @@ impl Serving<'_> {
     fn origin(&self) -> Provenance {
         Provenance::field(&self.gateway.key, &self.gateway.origin, &self.field())
     }
+
+    /// `https.443.https.gateway.namespace`, Istio's name for a server's routes.
+    fn table(&self) -> Arc<str> {
+        let port = self.server().port.as_ref().map_or("", |p| &*p.name);
+        let key = &self.gateway.key;
+        format!("https.{}.{port}.{}.{}", self.number, key.name, key.namespace).into()
+    }
+
+    /// Names that clients ask for.
+    fn sni(&self) -> Vec<HostPattern> {
+        routes::server_hosts(self).map(|(_, host)| host).collect()
+    }
 }
 
 pub(super) fn compile(run: &mut Run<'_>) {
@@ -50,246 +86,82 @@ pub(super) fn compile(run: &mut Run<'_>) {
     let none = Provenance::default("a destination without instances");
     let black_hole = special(BLACK_HOLE, EndpointSource::BlackHole, UpstreamProtocol::Client, none, &defaults);
     run.clusters.insert(BLACK_HOLE.into(), black_hole);
-    for (port, servers) in servers(run) {
-        let http = servers.iter().any(|s| s.http);
-        let key = ListenerKey { direction: Direction::Gateway, address: None, port };
-        let origin = servers[0].origin();
-        let name = format!("0.0.0.0_{port}");
-        if http {
-            let plan = http_plan(run, &servers);
-            run.plain_listener(&name, key, (Some(plan), false), None, origin);
-        } else if let Some(tcp) = tcp_plan(run, &servers[0]) {
-            run.plain_listener(&name, key, (None, false), Some(tcp), origin);
-        }
-    }
-}
-
-/// Servers of the Gateways that select this workload, by the port to listen on; oldest first.
-fn servers<'a>(run: &mut Run<'a>) -> BTreeMap<u16, Vec<Serving<'a>>> {
-    let mut out: BTreeMap<u16, Vec<Serving<'a>>> = BTreeMap::new();
-    for gateway in run.world.gateways().iter() {
-        let mut ledger = Ledger::new(gateway);
-        let Gateway { servers, selector } = &gateway.spec;
-        if !covers(selector, &run.client.labels) {
-            ledger.inert("spec", "its selector does not pick this gateway workload");
-            run.parts.push(Arc::new(ledger.notes));
-            continue;
-        }
-        ledger.take_map("spec", "selector", selector);
-        for (index, server) in servers.iter().enumerate() {
-            let Some(serving) = read(&mut ledger, gateway, index, server) else { continue };
-            let listen = listen_port(run, serving.number);
-            let others = out.entry(listen).or_default();
-            match others.first().filter(|o| !(o.http && serving.http)) {
-                Some(other) => {
-                    let by = format!("{} {} on the same port", other.gateway.key, other.field());
-                    ledger.overridden(&serving.field(), &by);
-                    let why = format!("port {listen} is taken by {by}; this server is not opened");
-                    ledger.report("IST0132", "ConflictingGateways", Level::Warning, &serving.field(), why);
+    for ((address, port), servers) in servers::servers(run) {
+        let key = ListenerKey { direction: Direction::Gateway, address, port };
+        match servers[0].speaks {
+            Speaks::Http => {
+                let plan = routes::http_plan(run, &servers, &format!("http.{}", servers[0].number), &[]);
+                run.plain_listener(&name(address, port), key, (Some(plan), false), None, servers[0].origin());
+            }
+            Speaks::Tcp => {
+                if let Some(tcp) = routes::tcp_plan(run, &servers[0]) {
+                    run.plain_listener(&name(address, port), key, (None, false), Some(tcp), servers[0].origin());
                 }
-                None => others.push(serving),
+            }
+            Speaks::Https | Speaks::TlsTcp | Speaks::Passthrough | Speaks::AutoPassthrough => {
+                tls_listener(run, key, &servers);
             }
         }
-        run.parts.push(Arc::new(ledger.notes));
     }
-    out.retain(|_, servers| !servers.is_empty());
-    out
 }
 
-/// Reads a server's fields; `None` if it has no listener (yet).
-fn read<'a>(
-    ledger: &mut Ledger<'_>,
-    gateway: &'a Arc<Object<Gateway>>,
-    index: usize,
-    server: &Server,
-) -> Option<Serving<'a>> {
-    let at = format!("spec.servers[{index}]");
-    let Server { port, bind, hosts, tls, default_endpoint, name } = server;
-    let Port { number, protocol, name: port_name, target_port } = port.as_ref()?;
-    ledger.later(&at, "bind", bind);
-    ledger.later(&at, "name", name);
-    ledger.without_effect(&at, "defaultEndpoint", default_endpoint, "Istio does not implement it");
-    let inner = format!("{at}.port");
-    ledger.without_effect(&inner, "name", port_name, "it only names the port");
-    ledger.without_effect(&inner, "targetPort", target_port, "the port of the gateway's Service decides");
-    let http = match protocol.to_ascii_uppercase().as_str() {
-        "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" => true,
-        "TCP" | "MONGO" | "REDIS" | "MYSQL" => false,
-        _ => {
-            ledger.notes.fates.push(crate::report::Fate {
-                object: gateway.key.clone(),
-                field: at.as_str().into(),
-                outcome: crate::report::Outcome::NotInForceYet,
-            });
-            let why = format!("servers of protocol {protocol} are not in force yet: port {number} is not opened");
-            ledger.report("MESH0002", "NotInForceYet", Level::Warning, &at, why);
-            return None;
-        }
-    };
-    ledger.consumed(&at);
-    ledger.take(&inner, "number", number);
-    ledger.take(&inner, "protocol", protocol);
-    ledger.take_list(&at, "hosts", hosts);
-    let redirect = tls.as_ref().is_some_and(|t| t.https_redirect) && http;
-    if let Some(tls) = tls {
-        account_plain_tls(ledger, &format!("{at}.tls"), tls, http);
+fn name(address: Option<IpAddr>, port: u16) -> String {
+    match address {
+        Some(ip) => format!("{ip}_{port}"),
+        None => format!("0.0.0.0_{port}"),
     }
-    let name = format!("{}/{}", gateway.key.namespace, gateway.key.name).into();
-    Some(Serving { gateway, index, number: u16::try_from(*number).ok()?, name, http, redirect })
 }
 
-/// `tls` of a server that is not TLS: only `httpsRedirect` means something.
-fn account_plain_tls(ledger: &mut Ledger<'_>, at: &str, tls: &ServerTlsSettings, http: bool) {
-    let why = "the server's protocol is not TLS";
-    match http {
-        true => ledger.take(at, "httpsRedirect", &tls.https_redirect),
-        false => {
-            ledger.without_effect(at, "httpsRedirect", &tls.https_redirect, why);
-            &tls.https_redirect
+/// A port where the server name tells which server is meant.
+fn tls_listener(run: &mut Run<'_>, key: ListenerKey, servers: &[Serving<'_>]) {
+    let (mut tls, mut l4): (Vec<TlsServer>, Vec<L4Rule>) = Default::default();
+    for serving in servers {
+        let then = match serving.speaks {
+            Speaks::Https => {
+                let others = servers.iter().filter(|o| o.speaks == Speaks::Https && o.index_of() != serving.index_of());
+                let elsewhere: Vec<HostPattern> = others.flat_map(|o| o.sni()).collect();
+                let one = std::slice::from_ref(serving);
+                Some(TlsThen::Http(routes::http_plan(run, one, &serving.table(), &elsewhere)))
+            }
+            Speaks::TlsTcp => routes::tcp_plan(run, serving).map(TlsThen::Tcp),
+            Speaks::Passthrough => {
+                passthrough::rules(run, serving, &mut l4);
+                None
+            }
+            Speaks::AutoPassthrough => {
+                passthrough::automatic(run, serving, &mut l4);
+                None
+            }
+            Speaks::Http | Speaks::Tcp => None,
+        };
+        if let (Some(then), Some(settings)) = (then, &serving.tls) {
+            let (sni, origin) = (serving.sni(), serving.origin());
+            tls.push(TlsServer { name: serving.table(), sni, tls: settings.clone(), then, origin });
         }
-    };
-    let rest = ServerTlsSettings { https_redirect: false, ..tls.clone() };
-    if rest == ServerTlsSettings::default() {
+    }
+    if tls.is_empty() && l4.is_empty() {
         return;
     }
-    let value = serde_json::to_value(&rest).unwrap_or_default();
-    for field in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
-        ledger.inert(&format!("{at}.{field}"), why);
-    }
+    l4.sort_by_key(super::l4::specificity);
+    let plan = super::l4::with_hash(ListenerPlan {
+        name: name(key.address, key.port).into(),
+        key,
+        detect: true,
+        http: None,
+        tls,
+        l4,
+        fallback: None,
+        origin: servers[0].origin(),
+        hash: ContentHash::default(),
+    });
+    run.add_listener(plan);
 }
 
-/// The port to listen on: `targetPort` of the gateway's Service for that port, else the port itself.
-fn listen_port(run: &Run<'_>, number: u16) -> u16 {
-    let Some(workload) = run.workload else { return number };
-    let services = run.world.services().iter().filter(|s| s.selects(workload));
-    let mut ports = services.flat_map(|s| &s.ports).filter(|p| p.number == number && p.protocol != AppProtocol::Udp);
-    ports.find_map(|p| super::inbound::target_port(p, workload)).unwrap_or(number)
-}
-
-/// Routes of a server: for each of its hosts, those bound to its Gateway. The narrower of two names that overlap is
-/// the domain.
-fn bound<'r>(run: &'r Run<'_>, serving: &Serving<'_>) -> Vec<(HostPattern, &'r Arc<Route>)> {
-    let default = &run.world.mesh().spec.default_virtual_service_export_to;
-    let usable = |r: &&Arc<Route>| {
-        r.gateways.contains(&serving.name) && exported_to(&r.export_to, default, &r.key.namespace, &run.id.namespace)
-    };
-    let mut out = Vec::new();
-    for route in run.routes.iter().filter(usable) {
-        for (namespace, host) in server_hosts(serving) {
-            if namespace.is_some_and(|ns| *ns != *route.key.namespace) {
-                continue;
-            }
-            for own in &route.hosts {
-                let domain = match (own.subset_of(&host), host.subset_of(own)) {
-                    (true, _) => own.clone(),
-                    (false, true) => host.clone(),
-                    (false, false) => continue,
-                };
-                if !out.iter().any(|(d, r): &(HostPattern, &Arc<Route>)| *d == domain && Arc::ptr_eq(r, route)) {
-                    out.push((domain, route));
-                }
-            }
-        }
+impl Serving<'_> {
+    /// Which server of which Gateway.
+    fn index_of(&self) -> (&crate::api::Key, usize) {
+        (&self.gateway.key, self.index)
     }
-    out
-}
-
-/// `[namespace/]host` of a server; `.` is the Gateway's own namespace.
-fn server_hosts<'s>(serving: &'s Serving<'_>) -> impl Iterator<Item = (Option<&'s str>, HostPattern)> {
-    serving.server().hosts.iter().map(|h| match h.split_once('/') {
-        None | Some(("*", _)) => (None, HostPattern::parse(h.rsplit('/').next().unwrap_or(h))),
-        Some((".", host)) => (Some(&*serving.gateway.key.namespace), HostPattern::parse(host)),
-        Some((ns, host)) => (Some(ns), HostPattern::parse(host)),
-    })
-}
-
-fn http_plan(run: &mut Run<'_>, servers: &[Serving<'_>]) -> Arc<HttpPlan> {
-    let number = servers[0].number;
-    let names: BTreeSet<Arc<str>> = servers.iter().map(|s| s.name.clone()).collect();
-    let client = Client { gateways: names.into_iter().collect(), ..Client::clone(&run.client) };
-    let mut by_host: BTreeMap<HostPattern, (Vec<Arc<Route>>, bool, Provenance)> = BTreeMap::new();
-    for serving in servers {
-        for (host, route) in bound(run, serving) {
-            let (routes, redirect, _) = by_host.entry(host).or_insert_with(|| (Vec::new(), false, serving.origin()));
-            *redirect |= serving.redirect;
-            if !routes.iter().any(|r| Arc::ptr_eq(r, route)) {
-                routes.push(route.clone());
-            }
-        }
-        // Redirects to https need no route.
-        for (_, host) in server_hosts(serving).filter(|_| serving.redirect) {
-            by_host.entry(host).or_insert_with(|| (Vec::new(), true, serving.origin())).1 = true;
-        }
-    }
-    let mut hosts = Vec::new();
-    for (host, (routes, redirect, origin)) in by_host {
-        hosts.extend(virtual_host(run, (&host, number), &routes, redirect, &client, origin));
-    }
-    let table = run.table(&format!("http.{number}"), &hosts);
-    let mesh = run.world.mesh();
-    HttpDefaults {
-        server: super::mesh::server_header(mesh, "istio-envoy"),
-        use_remote_address: true,
-        trusted_hops: super::mesh::trusted_hops(mesh),
-        path_normalization: super::mesh::path_normalization(mesh),
-    }
-    .with(table)
-}
-
-/// Routes of several objects for one host are put together, oldest object first, those that take everything last.
-fn virtual_host(
-    run: &mut Run<'_>,
-    (host, port): (&HostPattern, u16),
-    routes: &[Arc<Route>],
-    redirect: bool,
-    client: &Client,
-    origin: Provenance,
-) -> Option<Arc<VirtualHostPlan>> {
-    let routes: Vec<&Arc<Route>> = routes.iter().collect();
-    let destinations = run.destinations(&routes);
-    let defaults = run.route_defaults.clone();
-    let limits = run.rate_limits.of_routes(&routes, true);
-    let input = VirtualHostInput {
-        name: format!("{host}:{port}").into(),
-        domains: vec![host.to_string().into()],
-        port,
-        client,
-        client_hash: client.hash(),
-        routes,
-        catch_all_last: true,
-        destinations,
-        fallback: if redirect { Fallback::Https } else { Fallback::Nothing },
-        limits,
-        defaults: &defaults,
-        origin,
-    };
-    let plan = run.virtual_host(&input);
-    for route in &input.routes {
-        run.use_route(route);
-    }
-    (!plan.routes.is_empty()).then_some(plan)
-}
-
-/// A TCP server leads where the first TCP rule for its port says; without one it is not opened.
-fn tcp_plan(run: &mut Run<'_>, serving: &Serving<'_>) -> Option<Arc<TcpPlan>> {
-    let client = Client { gateways: vec![serving.name.clone()], ..Client::clone(&run.client) };
-    let applies = |r: &crate::model::L4Route| {
-        r.matches.is_empty() || r.matches.iter().any(|m| client.misses(&m.only, serving.number).is_none())
-    };
-    let found = bound(run, serving).into_iter().find_map(|(_, r)| Some((r.clone(), r.tcp.iter().position(applies)?)));
-    let (route, index) = found?;
-    let destinations = run.destinations(&[&route]);
-    run.use_route(&route);
-    let rule = &route.tcp[index];
-    let mut notes = super::Notes::default();
-    let consumed = std::iter::once(&rule.origin).chain(rule.matches.iter().map(|m| &m.origin));
-    notes.fates.extend(consumed.filter_map(|o| super::account::fate(o, crate::report::Outcome::Consumed)));
-    for other in route.tcp.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, r)| r) {
-        let because = "a TCP server uses the first rule that fits".into();
-        notes.fates.extend(super::account::fate(&other.origin, crate::report::Outcome::Inert { because }));
-    }
-    run.parts.push(Arc::new(notes));
-    Some(super::l4::plan_route(rule, &destinations, serving.number, &rule.origin))
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use crate::api::ContentHash;
 use crate::matching::{Cidr, HostPattern};
 use crate::model::{AppProtocol, L4Match, L4Route, Route, Service, ServicePort};
 use crate::report::{Fate, Outcome};
-use crate::snapshot::{HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, TcpPlan, WeightedCluster};
+use crate::snapshot::{
+    HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, TcpPlan, TlsServer, TlsThen, WeightedCluster,
+};
 
 /// Default of `tcp.idleTimeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -105,6 +107,7 @@ pub(super) fn plan_listener(input: &L4Input<'_>) -> Planned<Arc<ListenerPlan>> {
         key: input.key,
         detect,
         http: input.http.clone(),
+        tls: Vec::new(),
         l4,
         fallback: input.fallback.cloned(),
         origin: origin.unwrap_or_else(|| Provenance::default("HTTP services of one port share a listener")),
@@ -114,7 +117,7 @@ pub(super) fn plan_listener(input: &L4Input<'_>) -> Planned<Arc<ListenerPlan>> {
 }
 
 /// Narrow networks before wide ones, names before wildcards before none.
-fn specificity(rule: &L4Rule) -> (u8, usize) {
+pub(super) fn specificity(rule: &L4Rule) -> (u8, usize) {
     let network = rule.destination_subnets.iter().map(|c| c.length).min().map_or(u8::MAX, |l| 128 - l.min(128));
     let name = |p: &HostPattern| match p {
         HostPattern::Exact(_) => 0,
@@ -137,7 +140,12 @@ fn tls_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
         for rule in &route.tls {
             for m in &rule.matches {
                 if let Some(plan) = matched(input, rule, Some(m), fates) {
-                    out.push(L4Rule { sni: m.sni.clone(), destination_subnets: m.destination_subnets.clone(), plan });
+                    out.push(L4Rule {
+                        sni: m.sni.clone(),
+                        alpn: Vec::new(),
+                        destination_subnets: m.destination_subnets.clone(),
+                        plan,
+                    });
                 }
             }
         }
@@ -150,7 +158,12 @@ fn tls_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
         };
         let own = own_cluster(target);
         let origin = own.origin.clone();
-        out.push(L4Rule { sni, destination_subnets: Vec::new(), plan: plan_tcp("", vec![own], origin) });
+        out.push(L4Rule {
+            sni,
+            alpn: Vec::new(),
+            destination_subnets: Vec::new(),
+            plan: plan_tcp("", vec![own], origin),
+        });
     }
     out
 }
@@ -174,7 +187,7 @@ fn tcp_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
                 if destination_subnets.is_empty() {
                     done = Some(at.clone());
                 }
-                out.push(L4Rule { sni: Vec::new(), destination_subnets, plan });
+                out.push(L4Rule { sni: Vec::new(), alpn: Vec::new(), destination_subnets, plan });
             }
         }
         note_unused(&route.tls, "its service's port does not carry TLS, which tls rules are for", fates);
@@ -183,7 +196,7 @@ fn tcp_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
         let own = own_cluster(target);
         let origin = own.origin.clone();
         let plan = plan_tcp("", vec![own], origin);
-        out.push(L4Rule { sni: Vec::new(), destination_subnets: Vec::new(), plan });
+        out.push(L4Rule { sni: Vec::new(), alpn: Vec::new(), destination_subnets: Vec::new(), plan });
     }
     out
 }
@@ -225,11 +238,19 @@ pub(super) fn plan_tcp(route_name: &str, clusters: Vec<WeightedCluster>, origin:
 
 /// Hash over all of a listener but where it was written.
 pub(super) fn with_hash(mut plan: ListenerPlan) -> ListenerPlan {
-    let ListenerPlan { name, key, detect, http, l4, fallback, origin: _, hash: _ } = &plan;
+    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin: _, hash: _ } = &plan;
     let mut hash = hash_debug(&(name, key, detect));
     hash = hash.with(http.as_ref().map_or(ContentHash(0), |h| h.hash));
-    for L4Rule { sni, destination_subnets, plan } in l4 {
-        hash = hash.with(hash_debug(&(sni, destination_subnets))).with(plan.hash);
+    for TlsServer { name, sni, tls, then, origin: _ } in tls {
+        hash = hash.with(hash_debug(&(name, sni))).with(tls.hash);
+        hash = hash.with(match then {
+            // The table is part of the plan by pointer.
+            TlsThen::Http(http) => http.hash.with(ContentHash(Arc::as_ptr(&http.routes) as usize as u64)),
+            TlsThen::Tcp(tcp) => tcp.hash,
+        });
+    }
+    for L4Rule { sni, alpn, destination_subnets, plan } in l4 {
+        hash = hash.with(hash_debug(&(sni, alpn, destination_subnets))).with(plan.hash);
     }
     plan.hash = hash.with(fallback.as_ref().map_or(ContentHash(0), |f| f.hash));
     plan

@@ -24,6 +24,7 @@ pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Work
         access_log: !mesh.access_log_file.is_empty(),
         access_log_json: mesh.access_log_encoding == AccessLogEncoding::Json,
         access_log_format: text(&mesh.access_log_format),
+        accepts_proxy_header: id.kind == ProxyKind::Gateway && accepts_proxy_header(mesh),
         allow_any: outbound_policy(world, id, workload).0,
         detection_timeout: mesh.protocol_detection_timeout.map(Duration::from).filter(|d| !d.is_zero()),
         drain_duration: config.and_then(|c| c.drain_duration).map_or(Duration::from_secs(45), Into::into),
@@ -97,6 +98,12 @@ pub(super) fn server_header(mesh: &Object<MeshConfig>, default: &str) -> ServerH
 pub(super) fn trusted_hops(mesh: &Object<MeshConfig>) -> u32 {
     let topology = mesh.spec.default_config.as_ref().and_then(|c| c.gateway_topology.as_ref());
     topology.map_or(0, |t| t.num_trusted_proxies)
+}
+
+/// `gatewayTopology.proxyProtocol`.
+fn accepts_proxy_header(mesh: &MeshConfig) -> bool {
+    let topology = mesh.default_config.as_ref().and_then(|c| c.gateway_topology.as_ref());
+    topology.is_some_and(|t| t.proxy_protocol.is_some())
 }
 
 /// `pathNormalization`.
@@ -199,15 +206,19 @@ fn account_proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {
     let at = "spec.defaultConfig";
     ledger.take(at, "drainDuration", &config.drain_duration);
     ledger.take(at, "terminationDrainDuration", &config.termination_drain_duration);
-    if let Some(Topology { num_trusted_proxies, forward_client_cert_details: _, proxy_protocol: _ }) =
+    if let Some(Topology { num_trusted_proxies, forward_client_cert_details: _, proxy_protocol }) =
         &config.gateway_topology
     {
         let at = format!("{at}.gatewayTopology");
         match id.kind {
             ProxyKind::Gateway => {
                 ledger.take(&at, "numTrustedProxies", num_trusted_proxies);
+                ledger.take(&at, "proxyProtocol", proxy_protocol);
             }
-            ProxyKind::Sidecar => ledger.inert(&format!("{at}.numTrustedProxies"), "it is for gateways"),
+            ProxyKind::Sidecar => {
+                ledger.inert(&format!("{at}.numTrustedProxies"), "it is for gateways");
+                ledger.without_effect(&at, "proxyProtocol", proxy_protocol, "it is for gateways");
+            }
         }
     }
     if let Some(ProxyHeaders { server: Some(server), .. }) = &config.proxy_headers {

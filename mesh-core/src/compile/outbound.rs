@@ -372,12 +372,18 @@ impl Run<'_> {
             key,
             detect,
             http,
+            tls: Vec::new(),
             l4: Vec::new(),
             fallback,
             origin,
             hash: crate::api::ContentHash::default(),
         });
-        let input = plan.hash;
+        self.add_listener(plan);
+    }
+
+    /// Puts a listener in, or the one of the compilation before if it is the same.
+    pub(super) fn add_listener(&mut self, plan: ListenerPlan) {
+        let (input, key) = (plan.hash, plan.key);
         let plan = self.listener_memo.get(input, || super::memo::Planned::new(Arc::new(plan), super::Notes::default()));
         self.listeners.insert(key, plan.plan);
     }

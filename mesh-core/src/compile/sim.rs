@@ -6,10 +6,14 @@ use std::sync::Arc;
 use super::{Compiled, compile};
 use crate::convert::{Addresses, Options, inputs};
 use crate::decide::{
-    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, pick_weighted, rewrite_path,
+    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, pick_weighted,
+    rewrite_path,
 };
 use crate::matching::RequestFacts;
-use crate::snapshot::{Action, ListenerPlan, ProxyId, ProxyKind, RoutePlan, RouteTable, Snapshot, WeightedCluster};
+use crate::snapshot::{
+    Action, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RoutePlan, RouteTable, Snapshot, TlsServer, TlsThen,
+    WeightedCluster,
+};
 use crate::world::World;
 
 /// Three services with a workload each, in two namespaces; `b` has two versions.
@@ -118,12 +122,33 @@ pub(crate) fn outcome(snapshot: &Snapshot, request: &Request) -> String {
             None => return "refused".into(),
         },
     };
-    let facts = ConnFacts { detected: Some(Detected::Http1), ..ConnFacts::default() };
+    // `[sni: name]` asks for another name than the authority's.
+    let sni = request
+        .headers
+        .get("sni")
+        .and_then(|v| v.to_str().ok())
+        .map_or_else(|| crate::matching::host_without_port(&request.authority).to_owned(), str::to_owned);
+    let detected = match request.scheme == "https" {
+        true => Detected::Tls { sni: (sni != "-").then(|| sni.into()), alpn: vec!["h2".into()] },
+        false => Detected::Http1,
+    };
+    let facts = ConnFacts { detected: Some(detected), ..ConnFacts::default() };
     match decide_connection(listener, &facts) {
         ConnDecision::Http(http) => route_outcome(&http.routes, request),
+        ConnDecision::Terminate(server) => terminated(server, |http| match is_misdirected(http, &request.authority) {
+            true => "421".into(),
+            false => route_outcome(&http.routes, request),
+        }),
         ConnDecision::Tcp(plan) => format!("tcp {}", shares(&plan.clusters)),
         ConnDecision::NeedBytes => "need bytes".into(),
         ConnDecision::Close(why) => format!("closed {why}"),
+    }
+}
+
+fn terminated(server: &TlsServer, http: impl FnOnce(&HttpPlan) -> String) -> String {
+    match &server.then {
+        TlsThen::Http(plan) => http(plan),
+        TlsThen::Tcp(plan) => format!("tls tcp {}", shares(&plan.clusters)),
     }
 }
 
@@ -163,6 +188,7 @@ pub(crate) fn connection(snapshot: &Snapshot, to: SocketAddr, detected: Option<D
     let facts = ConnFacts { original_dst: Some(to), peer: None, detected };
     match decide_connection(listener, &facts) {
         ConnDecision::Http(h) => format!("http {}", h.routes.name),
+        ConnDecision::Terminate(server) => terminated(server, |http| format!("http {}", http.routes.name)),
         ConnDecision::Tcp(t) => shares(&t.clusters),
         ConnDecision::NeedBytes => "need bytes".into(),
         ConnDecision::Close(why) => format!("closed {why}"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::memo::{Notes, Planned, hash_debug};
 use super::{Run, VirtualHostInput};
 use crate::api::ContentHash;
+use crate::matching::HostPattern;
 use crate::model::{Route, Service};
 use crate::snapshot::{HttpPlan, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan};
 
@@ -92,10 +93,16 @@ pub(super) struct HttpDefaults {
 
 impl HttpDefaults {
     pub(super) fn with(&self, routes: Arc<RouteTable>) -> Arc<HttpPlan> {
+        self.misdirecting(routes, &[])
+    }
+
+    /// The same for a server that shares its port with servers for these other hosts.
+    pub(super) fn misdirecting(&self, routes: Arc<RouteTable>, elsewhere: &[HostPattern]) -> Arc<HttpPlan> {
         let Self { server, use_remote_address, trusted_hops, path_normalization } = self.clone();
-        let rest = hash_debug(&(&server, use_remote_address, trusted_hops, path_normalization));
+        let rest = hash_debug(&(&server, use_remote_address, trusted_hops, path_normalization, elsewhere));
         let hash = routes.hash.with(rest);
-        Arc::new(HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, hash })
+        let elsewhere = elsewhere.into();
+        Arc::new(HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, elsewhere, hash })
     }
 }
 

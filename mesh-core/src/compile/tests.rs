@@ -4,6 +4,7 @@ mod accounted;
 mod fields;
 mod incremental;
 mod scale;
+mod tls;
 
 use super::sim::Sim;
 

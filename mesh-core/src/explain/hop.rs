@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, filters, miss, policies};
 use crate::decide::{
-    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, nearest_miss, normalize_target,
-    rewrite_path,
+    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, nearest_miss,
+    normalize_target, rewrite_path,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
@@ -15,6 +15,7 @@ use crate::model::Health;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
     Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
+    TlsThen,
     WeightedCluster,
 };
 use crate::world::World;
@@ -93,6 +94,17 @@ impl Proxy<'_> {
                 (hop, Vec::new())
             }
             ConnDecision::Http(http) => self.http(hop, http, request, url),
+            ConnDecision::Terminate(server) => {
+                hop.tls = Some(Decided::new(format!("{}: {}", server.name, server.tls), &server.tls.origin));
+                match &server.then {
+                    TlsThen::Http(http) => self.http(hop, http, request, url),
+                    TlsThen::Tcp(plan) => {
+                        hop.route = Some(Decided::new("bytes", &plan.origin));
+                        let next = self.targets(&mut hop, &plan.clusters);
+                        (hop, next)
+                    }
+                }
+            }
             ConnDecision::Tcp(plan) => {
                 hop.route = Some(Decided::new("bytes", &plan.origin));
                 let next = self.targets(&mut hop, &plan.clusters);
@@ -125,6 +137,11 @@ impl Proxy<'_> {
         let decision = decide_route(&http.routes, &facts);
         hop.virtual_host = decision.virtual_host.map(|v| Decided::new(&*v.name, &v.origin));
         let Some(route) = decision.route() else {
+            if is_misdirected(http, authority) {
+                let text = "the host is another server's of this port: the client has to open a connection for it";
+                hop.reply = Some(Outcome { status: Some(421), ..reply(ErrorKind::NoRoute, text) });
+                return (hop, Vec::new());
+            }
             let kind = ErrorKind::NoRoute;
             hop.miss =
                 nearest_miss(&http.routes, &facts).map(|m| miss::words(self.world, self.id, &http.routes, &m, &facts));

@@ -48,6 +48,7 @@ fn hop_lines(f: &mut fmt::Formatter<'_>, hop: &Hop) -> fmt::Result {
     }
     let lines = [
         ("listener", &hop.listener),
+        ("tls", &hop.tls),
         ("virtual host", &hop.virtual_host),
         ("route", &hop.route),
         ("timeout", &hop.timeout),

@@ -49,7 +49,8 @@ pub struct SanitizeConfig {
 impl SanitizeConfig {
     /// From a listener's plan.
     pub fn of(plan: &HttpPlan, direction: Direction, node_address: Option<IpAddr>, env: Arc<dyn Env>) -> Self {
-        let HttpPlan { routes: _, server, use_remote_address, trusted_hops, path_normalization, hash: _ } = plan;
+        let HttpPlan { routes: _, server, use_remote_address, trusted_hops, path_normalization, elsewhere: _, hash: _ } =
+            plan;
         let server = match server {
             ServerHeader::Overwrite(name) => HeaderValue::from_str(name).ok(),
             ServerHeader::PassThrough => None,

@@ -11,7 +11,7 @@ use serde_json::{Map as Object, Value, json};
 use super::{
     Action, ClusterPlan, DirectResponse, HeaderOps, HttpPlan, L4Rule, ListenerKey, ListenerPlan, NameEntry, Provenance,
     ProxyPlan, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan,
-    VirtualHostPlan, WeightedCluster,
+    TlsServer, TlsThen, VirtualHostPlan, WeightedCluster,
 };
 use crate::matching::{
     ClaimMatch, HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher,
@@ -52,6 +52,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         access_log,
         access_log_json,
         access_log_format,
+        accepts_proxy_header,
         allow_any,
         detection_timeout,
         drain_duration,
@@ -64,6 +65,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         "accessLog": access_log,
         "accessLogEncoding": if *access_log_json { "JSON" } else { "TEXT" },
         "accessLogFormat": access_log_format,
+        "acceptsProxyProtocol": accepts_proxy_header,
         "outboundTrafficPolicy": if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
         "protocolDetectionTimeout": duration(*detection_timeout),
         "drainDuration": duration(Some(*drain_duration)),
@@ -73,7 +75,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
 }
 
 fn listener(plan: &ListenerPlan) -> Value {
-    let ListenerPlan { name, key, detect, http, l4, fallback, origin, hash } = plan;
+    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin, hash } = plan;
     let ListenerKey { direction, address, port } = key;
     json!({
         "name": name,
@@ -82,6 +84,7 @@ fn listener(plan: &ListenerPlan) -> Value {
         "port": port,
         "detectProtocol": detect,
         "http": http.as_ref().map(|h| http_plan(h)),
+        "tls": tls.iter().map(tls_server).collect::<Vec<_>>(),
         "l4": l4.iter().map(l4_rule).collect::<Vec<_>>(),
         "fallback": fallback.as_ref().map(|t| tcp(t)),
         "origin": provenance(origin),
@@ -90,28 +93,42 @@ fn listener(plan: &ListenerPlan) -> Value {
 }
 
 fn http_plan(plan: &HttpPlan) -> Value {
-    let HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, hash: _ } = plan;
+    let HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, elsewhere, hash: _ } = plan;
     json!({
         "routes": route_table(routes),
         "server": format!("{server:?}"),
         "useRemoteAddress": use_remote_address,
         "numTrustedProxies": trusted_hops,
         "pathNormalization": format!("{path_normalization:?}"),
+        "misdirected": patterns(elsewhere),
     })
 }
 
+fn tls_server(server: &TlsServer) -> Value {
+    let TlsServer { name, sni, tls, then, origin } = server;
+    let (http, tcp) = match then {
+        TlsThen::Http(plan) => (http_plan(plan), Value::Null),
+        TlsThen::Tcp(plan) => (Value::Null, self::tcp(plan)),
+    };
+    json!({
+        "name": name,
+        "sniHosts": patterns(sni),
+        "tls": tls::downstream(tls),
+        "http": http,
+        "tcp": tcp,
+        "origin": provenance(origin),
+    })
+}
+
+fn patterns(hosts: &[HostPattern]) -> Vec<String> {
+    hosts.iter().map(ToString::to_string).collect()
+}
+
 fn l4_rule(rule: &L4Rule) -> Value {
-    let L4Rule { sni, destination_subnets, plan } = rule;
-    let sni: Vec<_> = sni
-        .iter()
-        .map(|p| match p {
-            HostPattern::Any => "*".to_owned(),
-            HostPattern::Suffix(s) => format!("*{s}"),
-            HostPattern::Exact(h) => h.to_string(),
-        })
-        .collect();
+    let L4Rule { sni, alpn, destination_subnets, plan } = rule;
+    let sni = patterns(sni);
     let subnets: Vec<_> = destination_subnets.iter().map(|c| format!("{}/{}", c.address, c.length)).collect();
-    json!({ "sniHosts": sni, "destinationSubnets": subnets, "tcp": tcp(plan) })
+    json!({ "sniHosts": sni, "alpn": alpn, "destinationSubnets": subnets, "tcp": tcp(plan) })
 }
 
 fn tcp(plan: &TcpPlan) -> Value {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Provenance, RouteTable, WeightedCluster};
+use super::{DownstreamTls, Provenance, RouteTable, WeightedCluster};
 use crate::api::ContentHash;
 use crate::matching::{Cidr, HostPattern};
 
@@ -41,6 +41,8 @@ pub struct ListenerPlan {
     pub detect: bool,
     /// HTTP half.
     pub http: Option<Arc<HttpPlan>>,
+    /// Servers of a gateway that end TLS; the most specific server name wins, over those of `l4` too.
+    pub tls: Vec<TlsServer>,
     /// L4 rules, first match wins.
     pub l4: Vec<L4Rule>,
     /// What takes a connection that nothing above takes; `None`: close it (flag `NR`).
@@ -49,6 +51,30 @@ pub struct ListenerPlan {
     pub origin: Provenance,
     /// Hash over all of it.
     pub hash: ContentHash,
+}
+
+/// A server of a gateway that ends TLS.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TlsServer {
+    /// `https.443.https.GATEWAY.NAMESPACE`.
+    pub name: Arc<str>,
+    /// Server names, any of them; `*` takes clients that send none, too.
+    pub sni: Vec<HostPattern>,
+    /// TLS.
+    pub tls: Arc<DownstreamTls>,
+    /// What is inside.
+    pub then: TlsThen,
+    /// The Gateway's server.
+    pub origin: Provenance,
+}
+
+/// What is inside TLS that a gateway ends.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TlsThen {
+    /// HTTP.
+    Http(Arc<HttpPlan>),
+    /// Bytes.
+    Tcp(Arc<TcpPlan>),
 }
 
 /// `server` response header.
@@ -87,6 +113,8 @@ pub struct HttpPlan {
     pub trusted_hops: u32,
     /// Path normalization.
     pub path_normalization: PathNormalization,
+    /// Hosts of other servers of the same port: a request for one of them came on the wrong connection (421).
+    pub elsewhere: Arc<[HostPattern]>,
     /// Hash over all of it.
     pub hash: ContentHash,
 }
@@ -96,6 +124,8 @@ pub struct HttpPlan {
 pub struct L4Rule {
     /// SNI patterns, any of them; empty: any connection, TLS or not.
     pub sni: Vec<HostPattern>,
+    /// Application protocols, one of which a TLS client must offer; empty: any.
+    pub alpn: Vec<Arc<str>>,
     /// Destination networks, any of them; empty: all.
     pub destination_subnets: Vec<Cidr>,
     /// Where it goes.

@@ -220,6 +220,23 @@ pub struct TunnelPlan {
     pub target: Arc<str>,
 }
 
+impl std::fmt::Display for DownstreamTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let certificates: Vec<_> = self.certificates.iter().map(ToString::to_string).collect();
+        write!(f, "TLS ends with {}", certificates.join(" or "))?;
+        match self.client {
+            ClientCertificate::None => return Ok(()),
+            ClientCertificate::Optional => f.write_str("; clients may show a certificate")?,
+            ClientCertificate::Required => f.write_str("; clients must show a certificate")?,
+        }
+        match (&self.roots, self.verify) {
+            (_, false) => f.write_str(", which is not verified"),
+            (Some(roots), true) => write!(f, ", verified by {roots}"),
+            (None, true) => Ok(()),
+        }
+    }
+}
+
 impl std::fmt::Display for TunnelPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", if self.post { "POST" } else { "CONNECT" }, self.target)

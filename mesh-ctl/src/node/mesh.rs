@@ -228,6 +228,11 @@ impl Mesh {
         self.work.notify_one();
     }
 
+    /// Changes with every change of the state.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Says that something changed that somebody may wait for.
     pub(super) fn note(&self) {
         self.changed.send_modify(|n| *n += 1);

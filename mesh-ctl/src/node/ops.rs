@@ -292,7 +292,20 @@ fn pods_like(mesh: &Mesh, pod: &Key, owner: Option<&Key>) -> BTreeSet<String> {
 pub(super) fn dump(mesh: &Mesh) -> Vec<Live> {
     let state = mesh.state();
     let documents = state.store.iter().map(|s| &s.document);
-    documents.map(|d| Live { value: d.value.clone(), origin: d.origin.clone() }).collect()
+    documents.map(|d| Live { value: without_keys(d), origin: d.origin.clone() }).collect()
+}
+
+/// An object as others may read it: of a Secret only the names of what it holds.
+fn without_keys(document: &Document) -> Value {
+    let mut value = document.value.clone();
+    if &*document.key.kind.kind == "Secret" {
+        for field in ["data", "stringData"] {
+            for content in value[field].as_object_mut().into_iter().flat_map(|o| o.values_mut()) {
+                *content = Value::String(String::new());
+            }
+        }
+    }
+    value
 }
 
 /// As kubectl names an object.

@@ -5,11 +5,13 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::snapshot::ProxyKind;
+use mesh_tls::Secrets;
 use tokio::net::UnixStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -30,8 +32,12 @@ enum End {
 }
 
 /// Opens streams until the proxy drops its end or there is nothing left to connect to.
-pub(super) async fn run(target: Target, id: ProxyId, deltas: mpsc::Sender<Delta>, mut acks: mpsc::Receiver<Ack>) {
-    let mut session = Session { id, held: BTreeMap::new(), deltas };
+pub(super) async fn run(
+    (target, id, keys): (Target, ProxyId, Arc<Secrets>),
+    deltas: mpsc::Sender<Delta>,
+    mut acks: mpsc::Receiver<Ack>,
+) {
+    let mut session = Session { id, keys, held: BTreeMap::new(), deltas };
     let (path, mut fd) = match target {
         Target::Fd(fd) => (None, Some(StdUnixStream::from(fd))),
         Target::Path(path) => (Some(path), None),
@@ -85,6 +91,7 @@ fn open(path: &Path) -> io::Result<UnixStream> {
 
 struct Session {
     id: ProxyId,
+    keys: Arc<Secrets>,
     /// What the proxy holds, which the next stream starts from.
     held: BTreeMap<ResourceName, ContentHash>,
     deltas: mpsc::Sender<Delta>,
@@ -127,6 +134,7 @@ impl Session {
             let mut sender = sender.clone();
             async move { sender.send_request(request).await }
         });
+        tokio::spawn(super::secrets::follow(service.clone(), Arc::clone(&self.keys)));
         let (requests, outgoing) = mpsc::channel(16);
         let first = self.first_request().map_err(|e| e.to_string())?;
         requests.send(first).await.map_err(|e| e.to_string())?;

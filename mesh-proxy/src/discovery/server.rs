@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,6 +14,7 @@ use tonic::{Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::proto::{DeltaRequest, DeltaResponse, METADATA_PROXY};
+use super::secrets::{NoSecrets, SecretServer};
 use super::{Ack, ContentHash, Delta, METHOD, ProxyId, ResourceName, TYPE_URL, client, mpsc};
 
 /// A proxy that has subscribed.
@@ -37,9 +39,24 @@ pub async fn serve<IO>(io: IO, streams: mpsc::Sender<ProxyStream>) -> Result<(),
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    serve_with_secrets(io, streams, Arc::new(NoSecrets)).await
+}
+
+/// The same, answering for key material as well.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with_secrets<IO>(
+    io: IO,
+    streams: mpsc::Sender<ProxyStream>,
+    secrets: Arc<dyn SecretServer>,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let streams = streams.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(request, streams).await) }
+        let (streams, secrets) = (streams.clone(), Arc::clone(&secrets));
+        async move { Ok::<_, std::convert::Infallible>(answer(request, streams, secrets).await) }
     });
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .adaptive_window(true)
@@ -50,7 +67,12 @@ where
 async fn answer(
     request: http::Request<hyper::body::Incoming>,
     streams: mpsc::Sender<ProxyStream>,
+    secrets: Arc<dyn SecretServer>,
 ) -> http::Response<tonic::body::Body> {
+    if request.uri().path() == super::secrets::METHOD {
+        let mut grpc = Grpc::new(ProstCodec::<DeltaResponse, DeltaRequest>::default());
+        return grpc.streaming(super::secrets::Serve(secrets), request).await;
+    }
     if request.uri().path() != METHOD {
         return Status::unimplemented(format!("only {METHOD} is served here")).into_http();
     }

@@ -33,7 +33,7 @@ async fn deltas_and_acknowledgements_cross_an_inherited_socket() {
     ours.set_nonblocking(true).unwrap();
     let (tx, mut streams) = mpsc::channel(1);
     tokio::spawn(serve(UnixStream::from_std(ours).unwrap(), tx));
-    let mut source = connect(Target::Fd(theirs.into()), proxy());
+    let mut source = connect(Target::Fd(theirs.into()), proxy(), Arc::default());
 
     let mut stream = streams.recv().await.unwrap();
     assert_eq!(stream.id, proxy());
@@ -61,7 +61,7 @@ async fn a_reconnected_proxy_says_what_it_holds() {
     listener.set_nonblocking(true).unwrap();
     let listener = tokio::net::UnixListener::from_std(listener).unwrap();
     let (tx, mut streams) = mpsc::channel(1);
-    let mut source = connect(Target::Path(format!("@{name}").into()), proxy());
+    let mut source = connect(Target::Path(format!("@{name}").into()), proxy(), Arc::default());
 
     let server = tokio::spawn(serve(listener.accept().await.unwrap().0, tx.clone()));
     let stream = streams.recv().await.unwrap();

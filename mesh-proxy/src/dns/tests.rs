@@ -20,6 +20,7 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         access_log: false,
         access_log_json: false,
         access_log_format: None,
+        accepts_proxy_header: false,
         allow_any: true,
         detection_timeout: None,
         drain_duration: std::time::Duration::from_secs(45),

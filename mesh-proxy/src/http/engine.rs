@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use mesh_core::error::Error;
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot};
+use mesh_core::snapshot::{ClusterPlan, DownstreamTls, Endpoint, Snapshot, TunnelPlan};
+use mesh_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Proxy, serve_connection};
 use crate::admin::ClusterEndpoints;
-use crate::dial::For;
 use crate::drain::Drain;
 use crate::listener::{Engine, HttpServer, Route};
 use crate::net::Net;
@@ -18,10 +18,15 @@ use crate::stack::activate;
 use crate::tcp::{Upstream, Upstreams};
 
 impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
-    async fn open(&self, plan: &ClusterPlan, conn: &ConnInfo) -> Result<Upstream<N::Stream>, Error> {
+    async fn open(
+        &self,
+        plan: &ClusterPlan,
+        conn: &ConnInfo,
+        through: Option<&TunnelPlan>,
+    ) -> Result<Upstream<N::Stream>, Error> {
         let cluster = self.runtime.cluster(&plan.name);
         let picked = self.runtime.pick(plan, &cluster, conn).await?;
-        let stream = self.runtime.dial(plan, picked.member(), For { conn, host: None }).await?;
+        let stream = self.runtime.dial_bytes(plan, picked.member(), conn, through).await?;
         let endpoint = picked.member().endpoint().clone();
         Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
     }
@@ -35,6 +40,7 @@ impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> f
 
 impl<N: Net> Engine<N::Stream> for Proxy<N> {
     fn activate(&self, snapshot: &Arc<Snapshot>) {
+        self.runtime.tls.follow(snapshot);
         let previous = self.active.load_full();
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
         self.active.store(Some(Arc::new(next)));
@@ -43,6 +49,10 @@ impl<N: Net> Engine<N::Stream> for Proxy<N> {
 
     fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>) {
         self.runtime.set_endpoints(cluster, endpoints);
+    }
+
+    fn acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor> {
+        self.runtime.tls.acceptor(plan)
     }
 
     fn endpoints(&self) -> Vec<ClusterEndpoints> {

@@ -99,7 +99,7 @@ impl Exchanges {
                 Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
                 _ => (Arc::clone(conn), route.listener(&active.snapshot)),
             };
-            (listener.and_then(|l| active.http(&l.key)).cloned(), active.snapshot.hash, conn)
+            (listener.and_then(|l| active.http(&l.key, route.server())).cloned(), active.snapshot.hash, conn)
         };
         let cx = Arc::new(Cx::new(conn, config));
         request.extensions_mut().insert(Arc::clone(&cx));

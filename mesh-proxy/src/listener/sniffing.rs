@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{ListenerPlan, Snapshot, TcpPlan};
+use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot, TcpPlan};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -40,7 +40,9 @@ pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
     mut stream: Prefixed<S>,
 ) -> Sniffed<S> {
     let plan = plan_for_silence(listener, conn);
-    let deadline = snapshot.proxy.detection_timeout.map(|t| Instant::now() + t);
+    // A gateway does not guess: a client that sends nothing has time.
+    let guesses = conn.direction != Direction::Gateway;
+    let deadline = snapshot.proxy.detection_timeout.filter(|_| guesses).map(|t| Instant::now() + t);
     let mut bytes = BytesMut::with_capacity(1024);
     let mut slot = None;
     let detected = {
@@ -94,6 +96,6 @@ fn plan_for_silence(listener: &ListenerPlan, conn: &ConnInfo) -> Option<Arc<TcpP
     let facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected };
     match decide_connection(listener, &facts) {
         ConnDecision::Tcp(plan) => Some(plan.clone()),
-        ConnDecision::Http(_) | ConnDecision::Close(_) | ConnDecision::NeedBytes => None,
+        ConnDecision::Http(_) | ConnDecision::Terminate(_) | ConnDecision::Close(_) | ConnDecision::NeedBytes => None,
     }
 }

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::{Body, Request, Response};
 use mesh_core::record::Cx;
+use mesh_tls::Carries;
 
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
 use super::{Destination, classify};
@@ -46,7 +47,7 @@ pub(super) async fn send<N: Net>(
     let host = to.whom(&request);
     let sending = prepare(&mut request);
     loop {
-        let whom = For { conn: &cx.conn, host: host.as_deref() };
+        let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http1 };
         let mut connection = checkout(to, active.member(), whom).await?;
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
         let reused = connection.reused;

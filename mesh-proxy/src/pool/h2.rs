@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::{Body, Request, Response};
 use mesh_core::record::Cx;
+use mesh_tls::Carries;
 
 use super::body::{Lease, UpstreamBody};
 use super::{Destination, classify};
@@ -44,7 +45,7 @@ pub(super) async fn send<N: Net>(
     let host = to.whom(&request);
     prepare(&mut request)?;
     loop {
-        let whom = For { conn: &cx.conn, host: host.as_deref() };
+        let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
         let key = ConnKey::of(&to.plan, whom);
         let mut connection = checkout(to, active.member(), (key, whom)).await?;
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));

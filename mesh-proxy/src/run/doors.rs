@@ -99,9 +99,15 @@ impl Doors {
     }
 
     fn gateway(&self, snapshot: &Snapshot) -> Vec<Opening> {
-        let ports = snapshot.listeners.keys().filter(|k| k.direction == Direction::Gateway).map(|k| k.port);
+        let keys = snapshot.listeners.keys().filter(|k| k.direction == Direction::Gateway);
         let mut all = Vec::new();
-        for port in ports {
+        for (address, port) in keys.map(|k| (k.address, k.port)) {
+            if let Some(ip) = address {
+                // A server that says where it listens listens there, and nowhere else.
+                let at = SocketAddr::new(ip, port.saturating_add(self.offset));
+                all.push(opening(&format!("gateway-{ip}-{port}"), at, Door::GatewayAt(ip, port)));
+                continue;
+            }
             let door = Door::Gateway(port);
             let mapped = self.host_ports.get(&port).copied();
             if self.place.own_network {

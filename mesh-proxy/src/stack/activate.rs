@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use mesh_core::api::ContentHash;
 use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::{BoxService, MirrorTarget};
 use mesh_core::snapshot::{
-    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot,
+    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot, TlsThen,
 };
 
 use super::router::{RouteId, RouteServices, RouteTarget, Router, Routes};
 use super::{Common, Inbound, Outbound, Place};
 use crate::cluster::Runtime;
+use crate::listener::server_id;
 use crate::net::Net;
 use crate::pool::Destination;
 
@@ -30,10 +32,13 @@ pub enum HttpStack {
 pub struct Active {
     /// The plan.
     pub snapshot: Arc<Snapshot>,
-    http: Map<ListenerKey, Arc<Built>>,
+    http: Map<HttpKey, Arc<Built>>,
     clusters: Map<ClusterId, BoxService>,
     routes: Map<(RouteId, Place), (BoxService, Vec<BoxService>)>,
 }
+
+/// A listener, and which of its TLS servers; 0 for its own HTTP.
+type HttpKey = (ListenerKey, ContentHash);
 
 /// Identity of a cluster's stack: the plan, and what routes ask of it.
 #[derive(Clone)]
@@ -60,9 +65,9 @@ struct Built {
 }
 
 impl Active {
-    /// The HTTP stack of a listener, if it has one.
-    pub fn http(&self, listener: &ListenerKey) -> Option<&Arc<HttpStack>> {
-        self.http.get(listener).map(|b| &b.stack)
+    /// The HTTP stack of a listener, or of one of its TLS servers, if it has one.
+    pub fn http(&self, listener: &ListenerKey, server: ContentHash) -> Option<&Arc<HttpStack>> {
+        self.http.get(&(*listener, server)).map(|b| &b.stack)
     }
 
     /// Stacks that this one shares with another: what a change did not touch.
@@ -85,7 +90,14 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
     let mut http = Map::default();
     for (key, listener) in &snapshot.listeners {
         if let Some(plan) = &listener.http {
-            http.insert(*key, building.listener(*key, plan));
+            let at = (*key, ContentHash::default());
+            http.insert(at, building.listener(at, plan));
+        }
+        for server in &listener.tls {
+            if let TlsThen::Http(plan) = &server.then {
+                let at = (*key, server_id(&server.name));
+                http.insert(at, building.listener(at, plan));
+            }
         }
     }
     let Building { clusters, routes, .. } = building;
@@ -107,7 +119,8 @@ struct Building<'a, N: Net> {
 }
 
 impl<N: Net> Building<'_, N> {
-    fn listener(&mut self, key: ListenerKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
+    fn listener(&mut self, at: HttpKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
+        let (key, _) = at;
         let mut services: Map<RouteId, RouteServices> = Map::default();
         for host in plan.routes.virtual_hosts() {
             for route in &host.routes {
@@ -115,7 +128,7 @@ impl<N: Net> Building<'_, N> {
                 services.entry(id).or_insert_with(|| self.route(route, key.direction));
             }
         }
-        let old = self.previous.and_then(|p| p.http.get(&key));
+        let old = self.previous.and_then(|p| p.http.get(&at));
         if let Some(old) = old
             && Arc::ptr_eq(&old.plan, plan)
             && same_services(&old.router.routes().services, &services)
@@ -123,7 +136,7 @@ impl<N: Net> Building<'_, N> {
             return Arc::clone(old);
         }
         let table = Arc::clone(&plan.routes);
-        let router = Router::new(Routes { table, services, env: Arc::clone(&self.common.env) });
+        let router = Router::new(Routes { plan: Arc::clone(plan), table, services, env: Arc::clone(&self.common.env) });
         let stack = match key.direction {
             Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, router.clone())),
             direction @ (Direction::Outbound | Direction::Gateway) => {

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use mesh_core::decide::{decide_route, pick_weighted};
+use http::StatusCode;
+use mesh_core::decide::{decide_route, is_misdirected, pick_weighted};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::modify::with_facts;
 use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{Action, ClusterPlan, Map, RoutePlan, RouteTable};
+use mesh_core::snapshot::{Action, ClusterPlan, HttpPlan, Map, RoutePlan, RouteTable};
 use tower::Service;
 
 /// Decides the route and the destination, then calls their stack. Only acts on what `mesh_core::decide` says.
@@ -19,6 +20,7 @@ use tower::Service;
 pub struct Router(Arc<Routes>);
 
 pub(super) struct Routes {
+    pub(super) plan: Arc<HttpPlan>,
     pub(super) table: Arc<RouteTable>,
     pub(super) services: Map<RouteId, RouteServices>,
     pub(super) env: Arc<dyn Env>,
@@ -73,6 +75,15 @@ impl Router {
         &self.0
     }
 
+    /// A client that reuses a connection for another server's host is told to open one for it.
+    fn unrouted(&self, request: &Request) -> Error {
+        let authority = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        match is_misdirected(&self.0.plan, authority) {
+            true => Error::new(ErrorKind::NoRoute).with_status(StatusCode::MISDIRECTED_REQUEST),
+            false => Error::new(ErrorKind::NoRoute),
+        }
+    }
+
     fn find(&self, request: &Request) -> Option<BoxService> {
         let routes = &*self.0;
         let plan = with_facts(request, |facts| decide_route(&routes.table, facts).route().cloned())?;
@@ -106,20 +117,23 @@ impl Service<Request> for Router {
     }
 
     fn call(&mut self, request: Request) -> RouterFuture {
-        RouterFuture(self.find(&request).map(|mut service| service.call(request)))
+        match self.find(&request) {
+            Some(mut service) => RouterFuture(Ok(service.call(request))),
+            None => RouterFuture(Err(self.unrouted(&request))),
+        }
     }
 }
 
 /// Future of [`Router`]; without a route it is the error.
-pub struct RouterFuture(Option<BoxFuture>);
+pub struct RouterFuture(Result<BoxFuture, Error>);
 
 impl Future for RouterFuture {
     type Output = Result<Response, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Some(route) => route.as_mut().poll(cx),
-            None => Poll::Ready(Err(Error::new(ErrorKind::NoRoute))),
+            Ok(route) => route.as_mut().poll(cx),
+            Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
 }

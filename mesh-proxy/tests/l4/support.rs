@@ -185,6 +185,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
     let key = ListenerKey { direction: Direction::Outbound, address: None, port: 0 };
     let l4 = setup.sni.map(|sni| L4Rule {
         sni: vec![HostPattern::Exact(sni.into())],
+        alpn: Vec::new(),
         destination_subnets: Vec::new(),
         plan: plan_to("db"),
     });
@@ -194,6 +195,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         key,
         detect: setup.detect,
         http: None,
+        tls: Vec::new(),
         l4: l4.into_iter().collect(),
         fallback,
         origin: origin(),
@@ -247,6 +249,7 @@ fn proxy_plan(detection_timeout: Option<Duration>) -> ProxyPlan {
         access_log: false,
         access_log_json: false,
         access_log_format: None,
+        accepts_proxy_header: false,
         allow_any: true,
         detection_timeout,
         drain_duration: Duration::from_secs(45),

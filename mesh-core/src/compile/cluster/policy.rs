@@ -97,10 +97,10 @@ pub(super) fn account(
         load_balancer,
         connection_pool,
         outlier_detection,
-        tls,
+        tls: _,
         port_level_settings,
-        tunnel,
-        proxy_protocol,
+        tunnel: _,
+        proxy_protocol: _,
         retry_budget,
     } = policy;
     for (i, p) in port_level_settings.iter().enumerate() {
@@ -112,9 +112,6 @@ pub(super) fn account(
         }
     }
     ledger.later(at, "outlierDetection", outlier_detection);
-    ledger.later(at, "tls", tls);
-    ledger.later(at, "tunnel", tunnel);
-    ledger.later(at, "proxyProtocol", proxy_protocol);
     ledger.later(at, "retryBudget", retry_budget);
     blocks(ledger, at, (load_balancer.as_ref(), connection_pool.as_ref()), used);
 }
@@ -127,9 +124,8 @@ pub(super) fn account_port(
     input: &ClusterInput<'_>,
     used: (bool, bool),
 ) {
-    let PortTrafficPolicy { port, load_balancer, connection_pool, outlier_detection, tls } = policy;
+    let PortTrafficPolicy { port, load_balancer, connection_pool, outlier_detection, tls: _ } = policy;
     ledger.later(at, "outlierDetection", outlier_detection);
-    ledger.later(at, "tls", tls);
     if let Some(PortSelector { number }) = port {
         ledger.take(&format!("{at}.port"), "number", number);
         if *number != u32::from(input.port.number) {

@@ -85,10 +85,116 @@ fn a_tcp_server_leads_where_its_first_rule_says() {
     check(&gateway, "gw-1", &[("GET http://x:9000/", "refused")]);
 }
 
+/// A server of its own for each host, on port 443.
+fn https(servers: &[(&str, &str)]) -> String {
+    let one = |(i, (hosts, tls)): (usize, &(&str, &str))| {
+        format!("  - {{port: {{number: 443, name: https-{i}, protocol: HTTPS}}, hosts: [{hosts}], tls: {{{tls}}}}}\n")
+    };
+    let all: String = servers.iter().enumerate().map(one).collect();
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gw, namespace: ns}}\nspec:\n  \
+         selector: {{istio: ingressgateway}}\n  servers:\n{all}"
+    )
+}
+
+const SIMPLE: &str = "mode: SIMPLE, credentialName: c";
+
 #[test]
-fn tls_servers_are_said_to_be_not_in_force() {
-    let tls = gateway("'*'").replace("HTTP}", "HTTPS}, tls: {mode: SIMPLE, credentialName: c}");
-    let compiled = crate::compile::sim::Sim::of(&tls).compile("gw-1");
-    assert!(compiled.snapshot.listeners.is_empty());
-    assert!(compiled.reports().any(|r| r.name.as_ref() == "NotInForceYet" && r.span.line > 0), "says so, with a line");
+fn the_server_name_chooses_the_server_and_the_host_a_route_of_it() {
+    let yaml = https(&[("a.example.com", SIMPLE), ("'*.example.com'", SIMPLE), ("b.example.org", SIMPLE)])
+        + &vs("name: v", &format!("  hosts: ['*.example.com', b.example.org]\n{TO_B}"));
+    let table = [
+        ("GET https://a.example.com:443/", "8080||b.ns"),
+        ("GET https://A.EXAMPLE.com:443/", "8080||b.ns"),
+        ("GET https://x.example.com:443/", "8080||b.ns"),
+        ("GET https://b.example.org:443/", "8080||b.ns"),
+        // No server has the name, there is none, or no TLS. S3
+        ("GET https://c.example.org:443/", "closed filter_chain_not_found"),
+        ("GET https://a.example.com:443/ [sni: -]", "closed filter_chain_not_found"),
+        ("GET http://a.example.com:443/", "closed filter_chain_not_found"),
+        // A request for another server's host on this one's connection.
+        ("GET https://b.example.org:443/ [sni: a.example.com]", "421"),
+        ("GET https://nobody.example.net:443/ [sni: a.example.com]", "404"),
+    ];
+    check(&yaml, "gw-1", &table);
+}
+
+#[test]
+fn a_server_for_every_host_takes_clients_without_a_server_name() {
+    let yaml = https(&[("'*'", SIMPLE)]) + &vs("name: v", &format!("  hosts: [x.com]\n{TO_B}"));
+    let table = [("GET https://x.com:443/ [sni: -]", "8080||b.ns"), ("GET https://y.com:443/", "404")];
+    check(&yaml, "gw-1", &table);
+}
+
+#[test]
+fn a_host_that_is_served_already_refuses_the_later_server() {
+    let yaml = https(&[("a.example.com", SIMPLE), ("'c.example.com', 'a.example.com'", SIMPLE)])
+        + &vs("name: v", &format!("  hosts: ['*.example.com']\n{TO_B}"));
+    let closed = "closed filter_chain_not_found";
+    check(
+        &yaml,
+        "gw-1",
+        &[("GET https://a.example.com:443/", "8080||b.ns"), ("GET https://c.example.com:443/", closed)],
+    );
+    let compiled = crate::compile::sim::Sim::of(&yaml).compile("gw-1");
+    assert!(compiled.reports().any(|r| r.code.as_ref() == "IST0132" && r.field.as_ref() == "spec.servers[1]"));
+}
+
+#[test]
+fn tls_goes_on_by_server_name_where_it_is_not_ended() {
+    let to = "route: [{destination: {host: b, port: {number: 8080}}}]";
+    let rules = format!(
+        "  hosts: [a.example.com, b.example.com]\n  tls:\n  - {{match: [{{port: 443, sniHosts: [a.example.com]}}], {to}}}\n  \
+         - {{match: [{{port: 444, sniHosts: [b.example.com]}}], {to}}}\n"
+    );
+    let yaml = https(&[("a.example.com, b.example.com", "mode: PASSTHROUGH"), ("c.example.com", SIMPLE)])
+        + &vs("name: v", &rules)
+        + &vs("name: w", &format!("  hosts: [c.example.com]\n{TO_B}"));
+    let table = [
+        ("GET https://a.example.com:443/", "tcp 8080||b.ns"),
+        ("GET https://b.example.com:443/", "closed filter_chain_not_found"),
+        ("GET https://c.example.com:443/", "8080||b.ns"),
+    ];
+    check(&yaml, "gw-1", &table);
+}
+
+#[test]
+fn a_tls_server_ends_tls_before_bytes() {
+    let yaml = https(&[("a.example.com", SIMPLE)]).replace("HTTPS", "TLS")
+        + &vs("name: v", "  hosts: [a.example.com]\n  tcp: [{route: [{destination: {host: b}}]}]");
+    check(&yaml, "gw-1", &[("GET https://a.example.com:443/", "tls tcp 8080||b.ns")]);
+}
+
+#[test]
+fn the_server_name_names_the_cluster_for_istios_clients_only() {
+    let yaml = https(&[("'*.local'", "mode: AUTO_PASSTHROUGH")]).replace("HTTPS", "TLS");
+    let compiled = crate::compile::sim::Sim::of(&yaml).compile("gw-1");
+    let listener = compiled.snapshot.gateway(443).unwrap();
+    let ask = |alpn: &str| {
+        let sni = Some("outbound_.8080_._.b.ns.svc.cluster.local".into());
+        let detected = Some(crate::decide::Detected::Tls { sni, alpn: vec![alpn.into()] });
+        let facts = crate::decide::ConnFacts { detected, ..Default::default() };
+        match crate::decide::decide_connection(listener, &facts) {
+            crate::decide::ConnDecision::Tcp(plan) => plan.clusters[0].cluster.to_string(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(ask("istio"), "outbound|8080||b.ns.svc.cluster.local");
+    assert!(ask("h2").contains("filter_chain_not_found"), "{}", ask("h2"));
+}
+
+#[test]
+fn settings_of_a_server_are_references_and_limits() {
+    use crate::snapshot::{ClientCertificate, SecretRef, TlsVersion};
+    let tls = "mode: MUTUAL, credentialName: c, minProtocolVersion: TLSV1_3, subjectAltNames: [x], \
+               cipherSuites: [AES128-SHA, ECDHE-RSA-AES128-GCM-SHA256]";
+    let compiled = crate::compile::sim::Sim::of(&https(&[("a.example.com", tls)])).compile("gw-1");
+    let plan = &compiled.snapshot.gateway(443).unwrap().tls[0].tls;
+    let (namespace, name) = ("istio-system".into(), "c".into());
+    assert_eq!(plan.certificates, [SecretRef::Credential { namespace, name }]);
+    let (namespace, name) = ("istio-system".into(), "c".into());
+    assert_eq!(plan.roots, Some(SecretRef::CredentialRoots { namespace, name }));
+    assert_eq!((plan.client, plan.parameters.min), (ClientCertificate::Required, TlsVersion::V1_3));
+    assert_eq!(plan.parameters.cipher_suites, ["ECDHE-RSA-AES128-GCM-SHA256".into()]);
+    assert_eq!((&*plan.alpn, &*plan.names), (&["h2".into(), "http/1.1".into()][..], &["x".into()][..]));
 }

@@ -246,6 +246,16 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
                 ("10.0.0.0/8", "11.0.0.0/8"),
                 ("eHg=", "eHk="),
                 ("./*", "other/*"),
+                ("SIMPLE", "ISTIO_MUTUAL"),
+                ("MUTUAL", "SIMPLE"),
+                ("OPTIONAL_MUTUAL", "MUTUAL"),
+                ("V2", "V1"),
+                ("TLSV1_2", "TLSV1_3"),
+                ("HTTPS", "TLS"),
+                ("CONNECT", "POST"),
+                ("127.0.0.1", "127.0.0.2"),
+                ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"),
+                ("P-256", "P-384"),
             ];
             match other(&known, s) {
                 Some(o) => json!(o),
@@ -258,7 +268,7 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
 }
 
 /// Sets each consumed leaf of an object to something else and compiles: the plan must be another one.
-fn flip_consumed<S>(
+pub(super) fn flip_consumed<S>(
     yaml: &str,
     proxy: &str,
     kind: &str,

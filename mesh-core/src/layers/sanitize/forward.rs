@@ -67,6 +67,7 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
         headers.remove(CLIENT_CERT);
     }
     let peer = cx.map(|cx| cx.conn.peer.ip());
+    let scheme = if cx.is_some_and(|cx| cx.conn.tls.is_some()) { "https" } else { "http" };
     let mut remote = None;
     if config.use_remote_address {
         let trusted = trusted_address(headers, config.trusted_hops as usize);
@@ -79,15 +80,15 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
             }
         }
         if config.trusted_hops == 0 || !headers.contains_key(FORWARDED_PROTO) {
-            headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+            headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
     } else if present {
         remote = trusted_address(headers, config.trusted_hops as usize + 1);
         if !headers.contains_key(FORWARDED_PROTO) {
-            headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+            headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
     } else {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if let Some(cx) = cx {
         if let Some(ip) = remote {

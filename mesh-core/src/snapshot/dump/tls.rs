@@ -28,7 +28,6 @@ pub(super) fn upstream(plan: &UpstreamTls) -> Value {
     })
 }
 
-#[expect(dead_code, reason = "listeners get it next")]
 pub(super) fn downstream(plan: &DownstreamTls) -> Value {
     let DownstreamTls { certificates, client, roots, names, spki, hashes, verify, alpn, parameters, origin, hash } =
         plan;

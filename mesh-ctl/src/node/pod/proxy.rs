@@ -1,6 +1,7 @@
 //! A pod's proxy: started first, served its configuration, restarted at once when it ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_proxy::discovery;
@@ -12,6 +13,7 @@ use super::{Life, PROXY_CONTAINER, probe};
 use crate::localmesh::{Child, MARK_TO_APP, Mode, PodId, ProcessSpec, Role};
 use crate::node::mesh::app_ip;
 use crate::node::plan::ProxyRole;
+use crate::node::secrets::PodSecrets;
 
 /// Port of the proxy's readiness.
 const READY_PORT: u16 = 15021;
@@ -84,7 +86,8 @@ fn attach(life: &Life, child: &mut Child) {
         }
     }
     if let Some(config) = child.config.take() {
-        tokio::spawn(discovery::serve(config, life.mesh.streams.clone()));
+        let secrets = Arc::new(PodSecrets::new(&life.mesh, &life.plan.key.namespace));
+        tokio::spawn(discovery::serve_with_secrets(config, life.mesh.streams.clone(), secrets));
     }
 }
 

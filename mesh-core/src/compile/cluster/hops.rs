@@ -1,0 +1,252 @@
+//! How a cluster's endpoints are dialled: `tls`, `proxyProtocol`, `tunnel` of a DestinationRule.
+
+use std::sync::Arc;
+
+use super::{At, Blocks, ClusterInput, upstream_protocol};
+use crate::api::{ClientTlsMode, ClientTlsSettings, ContentHash, ProxyProtocol, ProxyProtocolVersion, TunnelSettings};
+use crate::compile::account::Ledger;
+use crate::compile::memo::hash_debug;
+use crate::report::Level;
+use crate::snapshot::{
+    PeerNames, Provenance, ProxyHeader, SecretRef, Sni, TlsParameters, TunnelPlan, UpstreamProtocol, UpstreamTls,
+};
+
+/// What is sent before the first byte of a request.
+#[derive(Default)]
+pub(super) struct Hops {
+    pub(super) tls: Option<Arc<UpstreamTls>>,
+    pub(super) proxy_header: Option<ProxyHeader>,
+    pub(super) tunnel: Option<Arc<TunnelPlan>>,
+}
+
+/// The hops of one cluster.
+pub(super) fn plan(input: &ClusterInput<'_>, subset: &str, blocks: &Blocks<'_>) -> Hops {
+    let http = upstream_protocol(input.port.protocol) != UpstreamProtocol::Tcp;
+    Hops {
+        tls: blocks.tls.and_then(|(tls, at)| upstream(input, subset, tls, at)).map(Arc::new),
+        proxy_header: blocks.proxy_protocol.map(|(p, _)| version(p)),
+        tunnel: blocks.tunnel.filter(|_| !http).map(|(t, _)| Arc::new(tunnel(t))),
+    }
+}
+
+fn version(header: &ProxyProtocol) -> ProxyHeader {
+    match header.version {
+        ProxyProtocolVersion::V1 => ProxyHeader::V1,
+        ProxyProtocolVersion::V2 => ProxyHeader::V2,
+    }
+}
+
+fn tunnel(settings: &TunnelSettings) -> TunnelPlan {
+    let TunnelSettings { protocol, target_host, target_port } = settings;
+    let host = match target_host.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]"),
+        Err(_) => target_host.clone(),
+    };
+    TunnelPlan { post: protocol.eq_ignore_ascii_case("POST"), target: format!("{host}:{target_port}").into() }
+}
+
+/// A sidecar reads Secrets only for rules that select it; with any other rule it drops TLS, as Istio's do.
+fn drops_credential(input: &ClusterInput<'_>, tls: &ClientTlsSettings, at: At<'_>) -> bool {
+    !tls.credential_name.is_empty() && !input.gateway && at.rule.spec.workload_selector.is_none()
+}
+
+fn upstream(input: &ClusterInput<'_>, subset: &str, tls: &ClientTlsSettings, at: At<'_>) -> Option<UpstreamTls> {
+    let (mode, mesh) = match tls.mode {
+        ClientTlsMode::Disable => return None,
+        ClientTlsMode::Simple => ("SIMPLE", false),
+        ClientTlsMode::Mutual => ("MUTUAL", false),
+        ClientTlsMode::IstioMutual => ("ISTIO_MUTUAL", true),
+    };
+    if !mesh && drops_credential(input, tls, at) {
+        return None;
+    }
+    let host = &input.service.hostname;
+    let sni = match (&*tls.sni, mesh) {
+        ("", true) => Sni::Name(format!("outbound_.{}_.{subset}_.{host}", input.port.number).into()),
+        ("", false) => Sni::Host(host.clone()),
+        (name, _) => Sni::Name(name.into()),
+    };
+    let (identity, roots) = match mesh {
+        true => (Some(SecretRef::Workload), SecretRef::MeshRoots),
+        false => materials(input, tls, at),
+    };
+    let plan = UpstreamTls {
+        mode,
+        identity,
+        roots,
+        sni,
+        names: names(input, tls, mesh),
+        verify: tls.insecure_skip_verify != Some(true),
+        alpn: alpn(input, mesh),
+        parameters: TlsParameters::default(),
+        origin: Provenance::field(&at.rule.key, &at.rule.origin, &format!("{}.tls", at.place.path())),
+        hash: ContentHash::default(),
+    };
+    let UpstreamTls { mode, identity, roots, sni, names, verify, alpn, parameters, origin: _, hash: _ } = &plan;
+    let hash = hash_debug(&(mode, identity, roots, sni, names, verify, alpn, parameters));
+    Some(UpstreamTls { hash, ..plan })
+}
+
+/// Between sidecars the protocols say that the mesh speaks; otherwise what a connection carries says it.
+fn alpn(input: &ClusterInput<'_>, mesh: bool) -> Vec<Arc<str>> {
+    let istio: &[&str] = match (mesh, upstream_protocol(input.port.protocol)) {
+        (false, _) => &[],
+        (true, UpstreamProtocol::Http2) => &["istio-peer-exchange", "istio", "h2"],
+        (true, UpstreamProtocol::Http1 | UpstreamProtocol::Client | UpstreamProtocol::Tcp) => {
+            &["istio-peer-exchange", "istio"]
+        }
+    };
+    istio.iter().map(|p| (*p).into()).collect()
+}
+
+/// `subjectAltNames`, else those of the ServiceEntry, else the host.
+fn names(input: &ClusterInput<'_>, tls: &ClientTlsSettings, mesh: bool) -> PeerNames {
+    if !tls.subject_alt_names.is_empty() {
+        return PeerNames::OneOf(tls.subject_alt_names.iter().map(|n| n.as_str().into()).collect());
+    }
+    if !input.service.subject_alt_names.is_empty() {
+        return PeerNames::OneOf(input.service.subject_alt_names.clone());
+    }
+    match mesh {
+        true => PeerNames::Any,
+        false => PeerNames::Host(input.service.hostname.clone()),
+    }
+}
+
+fn materials(input: &ClusterInput<'_>, tls: &ClientTlsSettings, at: At<'_>) -> (Option<SecretRef>, SecretRef) {
+    let file = |path: &str| (!path.is_empty()).then(|| Arc::from(path));
+    let mutual = tls.mode == ClientTlsMode::Mutual;
+    if let Some(name) = tls.credential_name.strip_prefix("configmap://") {
+        let namespace = at.rule.key.namespace.clone();
+        return (None, SecretRef::ConfigMapRoots { namespace, name: name.into() });
+    }
+    if !tls.credential_name.is_empty() {
+        let (namespace, name) = (input.namespace.clone(), Arc::from(&*tls.credential_name));
+        let identity = mutual.then(|| SecretRef::Credential { namespace: namespace.clone(), name: Arc::clone(&name) });
+        return (identity, SecretRef::CredentialRoots { namespace, name });
+    }
+    let identity = mutual.then(|| SecretRef::Files {
+        certificate: tls.client_certificate.as_str().into(),
+        key: tls.private_key.as_str().into(),
+    });
+    (identity, SecretRef::RootsFile { roots: file(&tls.ca_certificates), crl: file(&tls.ca_crl) })
+}
+
+/// Which of the blocks at one place decide a cluster.
+#[derive(Clone, Copy)]
+pub(super) struct Used {
+    pub(super) tls: bool,
+    pub(super) proxy_protocol: bool,
+    pub(super) tunnel: bool,
+}
+
+/// What became of the fields. `at` is the path of the policy.
+pub(super) fn account(
+    ledger: &mut Ledger<'_>,
+    path: &str,
+    (tls, tunnel, header): (Option<&ClientTlsSettings>, Option<&TunnelSettings>, Option<&ProxyProtocol>),
+    input: &ClusterInput<'_>,
+    (used, at): (Used, At<'_>),
+) {
+    let by = "a more specific policy (of the port or the subset)";
+    if let Some(tls) = tls {
+        match used.tls {
+            true => account_tls(ledger, &format!("{path}.tls"), tls, input, at),
+            false => ledger.overridden(&format!("{path}.tls"), by),
+        }
+    }
+    if let Some(TunnelSettings { protocol, target_host, target_port }) = tunnel {
+        let path = format!("{path}.tunnel");
+        if upstream_protocol(input.port.protocol) != UpstreamProtocol::Tcp {
+            ledger.inert(&path, "it is for TCP and TLS routes, and this port carries HTTP");
+        } else if used.tunnel {
+            ledger.consumed(&path);
+            match protocol.eq_ignore_ascii_case("POST") {
+                true => ledger.later(&path, "protocol", protocol),
+                false => {
+                    ledger.take(&path, "protocol", protocol);
+                }
+            }
+            ledger.take(&path, "targetHost", target_host);
+            ledger.take(&path, "targetPort", target_port);
+        } else {
+            ledger.overridden(&path, by);
+        }
+    }
+    if let Some(ProxyProtocol { version }) = header {
+        let path = format!("{path}.proxyProtocol");
+        match used.proxy_protocol {
+            true => {
+                ledger.consumed(&path);
+                ledger.take(&path, "version", version);
+            }
+            false => ledger.overridden(&path, by),
+        }
+    }
+}
+
+fn account_tls(ledger: &mut Ledger<'_>, path: &str, tls: &ClientTlsSettings, input: &ClusterInput<'_>, at: At<'_>) {
+    let ClientTlsSettings {
+        mode,
+        client_certificate,
+        private_key,
+        ca_certificates,
+        credential_name,
+        subject_alt_names,
+        sni,
+        insecure_skip_verify,
+        ca_crl,
+    } = tls;
+    ledger.consumed(path);
+    ledger.take(path, "mode", mode);
+    let dropped =
+        !matches!(mode, ClientTlsMode::Disable | ClientTlsMode::IstioMutual) && drops_credential(input, tls, at);
+    if dropped {
+        let why = "a sidecar uses a credentialName only of a rule with a workloadSelector: there is no TLS at all, as \
+                   with Istio";
+        ledger.inert(path, why);
+        let field = format!("{path}.credentialName");
+        ledger.report(
+            "MESH0101",
+            "CredentialNotUsed",
+            Level::Warning,
+            &field,
+            format!("{why}; add a workloadSelector"),
+        );
+        return;
+    }
+    let skip = *insecure_skip_verify == Some(true);
+    let no_tls = (*mode == ClientTlsMode::Disable).then_some("mode is DISABLE");
+    let of_mesh = (*mode == ClientTlsMode::IstioMutual).then_some("ISTIO_MUTUAL uses the mesh's own certificates");
+    let unverified = skip.then_some("insecureSkipVerify accepts every server");
+    let secret = (!credential_name.is_empty()).then_some("credentialName decides");
+    let simple = (*mode == ClientTlsMode::Simple).then_some("SIMPLE shows no client certificate");
+    let mutual_skip = unverified.filter(|_| *mode == ClientTlsMode::Simple);
+    let mut text = |name: &str, value: &String, why: Option<&str>| match why {
+        Some(why) => ledger.without_effect(path, name, value, why),
+        None => {
+            ledger.take(path, name, value);
+        }
+    };
+    text("clientCertificate", client_certificate, no_tls.or(of_mesh).or(secret).or(simple));
+    text("privateKey", private_key, no_tls.or(of_mesh).or(secret).or(simple));
+    text("caCertificates", ca_certificates, no_tls.or(of_mesh).or(unverified).or(secret));
+    text("caCrl", ca_crl, no_tls.or(of_mesh).or(unverified).or(secret));
+    text("credentialName", credential_name, no_tls.or(of_mesh).or(mutual_skip));
+    text("sni", sni, no_tls);
+    match no_tls.or(unverified) {
+        Some(why) => ledger.without_effect(path, "subjectAltNames", subject_alt_names, why),
+        None => {
+            ledger.take_list(path, "subjectAltNames", subject_alt_names);
+        }
+    }
+    match no_tls {
+        Some(why) => ledger.without_effect(path, "insecureSkipVerify", insecure_skip_verify, why),
+        None => {
+            ledger.take(path, "insecureSkipVerify", insecure_skip_verify);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Routes bound to a server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Serving;
+use crate::compile::Run;
+use crate::compile::table::HttpDefaults;
+use crate::compile::virtual_host::{Client, Fallback, VirtualHostInput};
+use crate::compile::visible::exported_to;
+use crate::matching::HostPattern;
+use crate::model::Route;
+use crate::snapshot::{HttpPlan, Provenance, TcpPlan, VirtualHostPlan};
+
+/// Routes of a server: for each of its hosts, those bound to its Gateway. The narrower of two names that overlap is
+/// the domain.
+pub(super) fn bound<'r>(run: &'r Run<'_>, serving: &Serving<'_>) -> Vec<(HostPattern, &'r Arc<Route>)> {
+    let default = &run.world.mesh().spec.default_virtual_service_export_to;
+    let usable = |r: &&Arc<Route>| {
+        r.gateways.contains(&serving.name) && exported_to(&r.export_to, default, &r.key.namespace, &run.id.namespace)
+    };
+    let mut out = Vec::new();
+    for route in run.routes.iter().filter(usable) {
+        for (namespace, host) in server_hosts(serving) {
+            if namespace.is_some_and(|ns| *ns != *route.key.namespace) {
+                continue;
+            }
+            for own in &route.hosts {
+                let domain = match (own.subset_of(&host), host.subset_of(own)) {
+                    (true, _) => own.clone(),
+                    (false, true) => host.clone(),
+                    (false, false) => continue,
+                };
+                if !out.iter().any(|(d, r): &(HostPattern, &Arc<Route>)| *d == domain && Arc::ptr_eq(r, route)) {
+                    out.push((domain, route));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// `[namespace/]host` of a server; `.` is the Gateway's own namespace.
+pub(super) fn server_hosts<'s>(serving: &'s Serving<'_>) -> impl Iterator<Item = (Option<&'s str>, HostPattern)> {
+    serving.server().hosts.iter().map(|h| match h.split_once('/') {
+        None | Some(("*", _)) => (None, HostPattern::parse(h.rsplit('/').next().unwrap_or(h))),
+        Some((".", host)) => (Some(&*serving.gateway.key.namespace), HostPattern::parse(host)),
+        Some((ns, host)) => (Some(ns), HostPattern::parse(host)),
+    })
+}
+
+/// The routes of servers that share one table. `elsewhere`: hosts of other servers of the port, which a client that
+/// reuses a connection may ask this one for.
+pub(super) fn http_plan(
+    run: &mut Run<'_>,
+    servers: &[Serving<'_>],
+    name: &str,
+    elsewhere: &[HostPattern],
+) -> Arc<HttpPlan> {
+    let number = servers[0].number;
+    let names: BTreeSet<Arc<str>> = servers.iter().map(|s| s.name.clone()).collect();
+    let client = Client { gateways: names.into_iter().collect(), ..Client::clone(&run.client) };
+    let mut by_host: BTreeMap<HostPattern, (Vec<Arc<Route>>, bool, Provenance)> = BTreeMap::new();
+    for serving in servers {
+        for (host, route) in bound(run, serving) {
+            let (routes, redirect, _) = by_host.entry(host).or_insert_with(|| (Vec::new(), false, serving.origin()));
+            *redirect |= serving.redirect;
+            if !routes.iter().any(|r| Arc::ptr_eq(r, route)) {
+                routes.push(route.clone());
+            }
+        }
+        // Redirects to https need no route.
+        for (_, host) in server_hosts(serving).filter(|_| serving.redirect) {
+            by_host.entry(host).or_insert_with(|| (Vec::new(), true, serving.origin())).1 = true;
+        }
+    }
+    let mut hosts = Vec::new();
+    for (host, (routes, redirect, origin)) in by_host {
+        hosts.extend(virtual_host(run, (&host, number), &routes, redirect, &client, origin));
+    }
+    let table = run.table(name, &hosts);
+    let mesh = run.world.mesh();
+    HttpDefaults {
+        server: crate::compile::mesh::server_header(mesh, "istio-envoy"),
+        use_remote_address: true,
+        trusted_hops: crate::compile::mesh::trusted_hops(mesh),
+        path_normalization: crate::compile::mesh::path_normalization(mesh),
+    }
+    .misdirecting(table, elsewhere)
+}
+
+/// Routes of several objects for one host are put together, oldest object first, those that take everything last.
+fn virtual_host(
+    run: &mut Run<'_>,
+    (host, port): (&HostPattern, u16),
+    routes: &[Arc<Route>],
+    redirect: bool,
+    client: &Client,
+    origin: Provenance,
+) -> Option<Arc<VirtualHostPlan>> {
+    let routes: Vec<&Arc<Route>> = routes.iter().collect();
+    let destinations = run.destinations(&routes);
+    let defaults = run.route_defaults.clone();
+    let limits = run.rate_limits.of_routes(&routes, true);
+    let input = VirtualHostInput {
+        name: format!("{host}:{port}").into(),
+        domains: vec![host.to_string().into()],
+        port,
+        client,
+        client_hash: client.hash(),
+        routes,
+        catch_all_last: true,
+        destinations,
+        fallback: if redirect { Fallback::Https } else { Fallback::Nothing },
+        limits,
+        defaults: &defaults,
+        origin,
+    };
+    let plan = run.virtual_host(&input);
+    for route in &input.routes {
+        run.use_route(route);
+    }
+    (!plan.routes.is_empty()).then_some(plan)
+}
+
+/// A TCP server leads where the first TCP rule for its port says; without one it is not opened.
+pub(super) fn tcp_plan(run: &mut Run<'_>, serving: &Serving<'_>) -> Option<Arc<TcpPlan>> {
+    let client = Client { gateways: vec![serving.name.clone()], ..Client::clone(&run.client) };
+    let applies = |r: &crate::model::L4Route| {
+        r.matches.is_empty() || r.matches.iter().any(|m| client.misses(&m.only, serving.number).is_none())
+    };
+    let found = bound(run, serving).into_iter().find_map(|(_, r)| Some((r.clone(), r.tcp.iter().position(applies)?)));
+    let (route, index) = found?;
+    let destinations = run.destinations(&[&route]);
+    run.use_route(&route);
+    let rule = &route.tcp[index];
+    let mut notes = crate::compile::Notes::default();
+    let consumed = std::iter::once(&rule.origin).chain(rule.matches.iter().map(|m| &m.origin));
+    notes.fates.extend(consumed.filter_map(|o| crate::compile::account::fate(o, crate::report::Outcome::Consumed)));
+    for other in route.tcp.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, r)| r) {
+        let because = "a TCP server uses the first rule that fits".into();
+        notes.fates.extend(crate::compile::account::fate(&other.origin, crate::report::Outcome::Inert { because }));
+    }
+    run.parts.push(Arc::new(notes));
+    Some(crate::compile::l4::plan_route(rule, &destinations, serving.number, &rule.origin))
+}

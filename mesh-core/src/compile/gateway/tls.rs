@@ -1,0 +1,241 @@
+//! `tls` of a Gateway's server.
+
+use std::sync::Arc;
+
+use crate::api::{ContentHash, ServerTlsCertificate, ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use crate::compile::account::Ledger;
+use crate::compile::memo::hash_debug;
+use crate::report::Level;
+use crate::snapshot::{
+    CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion,
+};
+
+/// Who terminates what kind of TLS where.
+pub(super) struct Terminating<'a> {
+    pub(super) path: &'a str,
+    pub(super) tls: &'a ServerTlsSettings,
+    /// The server speaks HTTP inside.
+    pub(super) http: bool,
+    /// Namespace of the gateway's pod: its Secrets are used.
+    pub(super) namespace: &'a Arc<str>,
+}
+
+/// Reads the settings of a server that terminates TLS.
+pub(super) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> DownstreamTls {
+    let mesh = of.tls.mode == ServerTlsMode::IstioMutual;
+    let client = match of.tls.mode {
+        ServerTlsMode::Mutual | ServerTlsMode::IstioMutual => ClientCertificate::Required,
+        ServerTlsMode::OptionalMutual => ClientCertificate::Optional,
+        ServerTlsMode::Simple | ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => ClientCertificate::None,
+    };
+    let asks = client != ClientCertificate::None;
+    account(ledger, of, mesh, asks);
+    let list = |texts: &[String]| if asks { texts.iter().map(|t| t.as_str().into()).collect() } else { Vec::new() };
+    let alpn: &[&str] = match (mesh, of.http) {
+        (_, true) => &["h2", "http/1.1"],
+        (true, false) => &["istio-peer-exchange", "h2", "http/1.1"],
+        (false, false) => &[],
+    };
+    let plan = DownstreamTls {
+        certificates: certificates(of, mesh),
+        client,
+        roots: asks.then(|| roots(of, mesh)),
+        names: list(&of.tls.subject_alt_names),
+        spki: list(&of.tls.verify_certificate_spki),
+        hashes: list(&of.tls.verify_certificate_hash),
+        verify: of.tls.insecure_skip_verify != Some(true),
+        alpn: alpn.iter().map(|p| (*p).into()).collect(),
+        parameters: parameters(of.tls),
+        origin: ledger.origin(of.path),
+        hash: ContentHash::default(),
+    };
+    let DownstreamTls { certificates, client, roots, names, spki, hashes, verify, alpn, parameters, .. } = &plan;
+    let hash = hash_debug(&(certificates, client, roots, names, spki, hashes, verify, alpn, parameters));
+    DownstreamTls { hash, ..plan }
+}
+
+fn parameters(tls: &ServerTlsSettings) -> TlsParameters {
+    // What is below 1.2 is not spoken: a lower limit there is 1.2, an upper one there leaves nothing.
+    let min = match tls.min_protocol_version {
+        TlsProtocol::Tlsv1_3 => TlsVersion::V1_3,
+        TlsProtocol::TlsAuto | TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 | TlsProtocol::Tlsv1_2 => TlsVersion::V1_2,
+    };
+    let (min, max) = match tls.max_protocol_version {
+        TlsProtocol::TlsAuto | TlsProtocol::Tlsv1_3 => (min, TlsVersion::V1_3),
+        TlsProtocol::Tlsv1_2 => (min, TlsVersion::V1_2),
+        TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 => (TlsVersion::V1_3, TlsVersion::V1_2),
+    };
+    let known = |names: &[String], all: &[&str]| {
+        let mut out: Vec<Arc<str>> = Vec::new();
+        for name in names.iter().filter(|n| all.contains(&n.as_str())) {
+            if !out.iter().any(|o| **o == **name) {
+                out.push(name.as_str().into());
+            }
+        }
+        out
+    };
+    let curves = known(&tls.ecdh_curves, &ECDH_CURVES);
+    TlsParameters { min, max, cipher_suites: known(&tls.cipher_suites, &CIPHER_SUITES), curves }
+}
+
+fn certificates(of: &Terminating<'_>, mesh: bool) -> Vec<SecretRef> {
+    let tls = of.tls;
+    let credential = |name: &str| SecretRef::Credential { namespace: of.namespace.clone(), name: secret_name(name) };
+    if mesh {
+        return vec![SecretRef::Workload];
+    }
+    if !tls.credential_name.is_empty() {
+        return vec![credential(&tls.credential_name)];
+    }
+    if !tls.credential_names.is_empty() {
+        return tls.credential_names.iter().map(|n| credential(n)).collect();
+    }
+    let files = |certificate: &str, key: &str| SecretRef::Files { certificate: certificate.into(), key: key.into() };
+    if !tls.tls_certificates.is_empty() {
+        return tls.tls_certificates.iter().map(|c| files(&c.server_certificate, &c.private_key)).collect();
+    }
+    vec![files(&tls.server_certificate, &tls.private_key)]
+}
+
+/// The part after the scheme of a name as the Gateway API has them translated.
+fn secret_name(name: &str) -> Arc<str> {
+    name.strip_prefix("kubernetes://").unwrap_or(name).into()
+}
+
+fn roots(of: &Terminating<'_>, mesh: bool) -> SecretRef {
+    let tls = of.tls;
+    let file = |path: &str| (!path.is_empty()).then(|| Arc::from(path));
+    let of_secret =
+        |name: &str| SecretRef::CredentialRoots { namespace: of.namespace.clone(), name: secret_name(name) };
+    if mesh {
+        return SecretRef::MeshRoots;
+    }
+    if !tls.ca_cert_credential_name.is_empty() {
+        return of_secret(&tls.ca_cert_credential_name);
+    }
+    if let Some(name) = Some(&tls.credential_name).filter(|n| !n.is_empty()).or(tls.credential_names.first()) {
+        return of_secret(name);
+    }
+    let of_pair = tls.tls_certificates.iter().map(|c| &c.ca_certificates).find(|c| !c.is_empty());
+    let roots = file(&tls.ca_certificates).or_else(|| of_pair.and_then(|c| file(c)));
+    SecretRef::RootsFile { roots, crl: file(&tls.ca_crl) }
+}
+
+fn account(ledger: &mut Ledger<'_>, of: &Terminating<'_>, mesh: bool, asks: bool) {
+    let at = of.path;
+    let ServerTlsSettings {
+        https_redirect,
+        mode,
+        server_certificate,
+        private_key,
+        ca_certificates,
+        ca_crl,
+        credential_name,
+        credential_names,
+        ca_cert_credential_name,
+        tls_certificates,
+        subject_alt_names,
+        verify_certificate_spki,
+        verify_certificate_hash,
+        min_protocol_version,
+        max_protocol_version,
+        cipher_suites,
+        ecdh_curves,
+        insecure_skip_verify,
+    } = of.tls;
+    ledger.without_effect(at, "httpsRedirect", https_redirect, "the server is not plain HTTP");
+    ledger.take(at, "mode", mode);
+    let of_mesh = mesh.then_some("ISTIO_MUTUAL uses the mesh's own certificates");
+    let named = !credential_name.is_empty() || !credential_names.is_empty();
+    let secret = named.then_some("the credential's Secret decides");
+    let pairs = (!tls_certificates.is_empty()).then_some("tlsCertificates decide");
+    let no_client = (!asks).then_some("the mode does not ask for client certificates");
+    let skipped = (*insecure_skip_verify == Some(true)).then_some("insecureSkipVerify accepts every certificate");
+    let other_ca = (!ca_cert_credential_name.is_empty()).then_some("caCertCredentialName decides");
+    let own_ca = (!ca_certificates.is_empty()).then_some("caCertificates decides");
+    take(ledger, at, "serverCertificate", server_certificate, of_mesh.or(secret).or(pairs));
+    take(ledger, at, "privateKey", private_key, of_mesh.or(secret).or(pairs));
+    take(ledger, at, "credentialName", credential_name, of_mesh);
+    match of_mesh.or((!credential_name.is_empty()).then_some("credentialName decides")) {
+        Some(why) => ledger.without_effect(at, "credentialNames", credential_names, why),
+        None => {
+            ledger.take_list(at, "credentialNames", credential_names);
+        }
+    }
+    let no_files = no_client.or(of_mesh).or(skipped).or(other_ca).or(secret);
+    take(ledger, at, "caCertificates", ca_certificates, no_files);
+    take(ledger, at, "caCrl", ca_crl, no_files);
+    take(ledger, at, "caCertCredentialName", ca_cert_credential_name, no_client.or(of_mesh).or(skipped));
+    let mut first_ca = no_files.or(own_ca);
+    for (i, pair) in tls_certificates.iter().enumerate() {
+        let ServerTlsCertificate { server_certificate, private_key, ca_certificates } = pair;
+        let at = format!("{at}.tlsCertificates[{i}]");
+        take(ledger, &at, "serverCertificate", server_certificate, of_mesh.or(secret));
+        take(ledger, &at, "privateKey", private_key, of_mesh.or(secret));
+        take(ledger, &at, "caCertificates", ca_certificates, first_ca);
+        if !ca_certificates.is_empty() {
+            first_ca = first_ca.or(Some("the caCertificates of the first certificate decide"));
+        }
+    }
+    for (name, list) in [
+        ("subjectAltNames", subject_alt_names),
+        ("verifyCertificateSpki", verify_certificate_spki),
+        ("verifyCertificateHash", verify_certificate_hash),
+    ] {
+        match no_client.or(skipped) {
+            Some(why) => ledger.without_effect(at, name, list, why),
+            None => {
+                ledger.take_list(at, name, list);
+            }
+        }
+    }
+    match no_client {
+        Some(why) => ledger.without_effect(at, "insecureSkipVerify", insecure_skip_verify, why),
+        None => {
+            ledger.take(at, "insecureSkipVerify", insecure_skip_verify);
+        }
+    }
+    version(
+        ledger,
+        at,
+        "minProtocolVersion",
+        *min_protocol_version,
+        "TLS below 1.2 is not spoken: the lower limit is 1.2",
+    );
+    let nothing = "TLS below 1.2 is not spoken: no handshake with this server can succeed";
+    version(ledger, at, "maxProtocolVersion", *max_protocol_version, nothing);
+    names(ledger, &format!("{at}.cipherSuites"), cipher_suites, &CIPHER_SUITES);
+    names(ledger, &format!("{at}.ecdhCurves"), ecdh_curves, &ECDH_CURVES);
+}
+
+fn take(ledger: &mut Ledger<'_>, at: &str, name: &str, value: &String, inert: Option<&str>) {
+    match inert {
+        Some(why) => ledger.without_effect(at, name, value, why),
+        None => {
+            ledger.take(at, name, value);
+        }
+    }
+}
+
+fn version(ledger: &mut Ledger<'_>, at: &str, name: &str, value: TlsProtocol, below: &str) {
+    ledger.take(at, name, &value);
+    if matches!(value, TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1) {
+        ledger.report("MESH0102", "TlsVersionNotSpoken", Level::Warning, &format!("{at}.{name}"), below.into());
+    }
+}
+
+/// Names of suites or curves: unknown ones, and ones that were named before, are left out.
+fn names(ledger: &mut Ledger<'_>, path: &str, list: &[String], known: &[&str]) {
+    for (i, name) in list.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        if !known.contains(&name.as_str()) {
+            let why =
+                format!("{name} is not supported (TLS 1.3's suites are always on); supported are {}", known.join(", "));
+            ledger.inert(&at, &why);
+        } else if list[..i].contains(name) {
+            ledger.inert(&at, "it was named before");
+        } else {
+            ledger.consumed(&at);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Who delivers the key material that plans refer to: files beside the proxy, manifests of a standalone proxy, or the
+//! control plane ([`crate::discovery::secrets`]). None of it is part of a plan, of a log line or of the configuration
+//! channel's resources.
+
+pub(crate) mod manifests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mesh_tls::{Identity, Material, PrivateKey, Roots, SecretError, SecretRef, SecretState, Secrets};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often files are looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Where distributions keep the system's authorities.
+const SYSTEM: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Delivers files for ever, again when they change; and says of what nobody delivers that it is not there.
+pub(crate) async fn deliver_files(secrets: Arc<Secrets>) {
+    let mut wishes = secrets.wishes();
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen: BTreeMap<SecretRef, Vec<Stamp>> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = wishes.changed() => if changed.is_err() { return },
+        }
+        let wanted = secrets.wanted();
+        seen.retain(|name, _| wanted.contains(name));
+        for name in wanted {
+            let Some(paths) = paths(&name) else { continue };
+            let now: Vec<Stamp> = paths.iter().map(|p| stamp(p)).collect();
+            if seen.get(&name) == Some(&now) {
+                continue;
+            }
+            let state = match read(&name) {
+                Ok(material) => SecretState::Ready(material),
+                Err(error) => {
+                    tracing::warn!(secret = %name, %error, "key material");
+                    SecretState::Missing(error)
+                }
+            };
+            secrets.set(&name, state);
+            seen.insert(name, now);
+        }
+    }
+}
+
+/// What tells that a file has changed: `None`, it is not there.
+type Stamp = Option<(SystemTime, u64)>;
+
+fn stamp(path: &str) -> Stamp {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.modified().ok()?, about.len()))
+}
+
+/// The files of a reference; `None`: it is not for us. The mesh's own identity comes with no file.
+fn paths(name: &SecretRef) -> Option<Vec<Arc<str>>> {
+    Some(match name {
+        SecretRef::Files { certificate, key } => vec![certificate.clone(), key.clone()],
+        SecretRef::RootsFile { roots, crl } => {
+            let roots = roots.clone().unwrap_or_else(system);
+            std::iter::once(roots).chain(crl.clone()).collect()
+        }
+        SecretRef::Workload | SecretRef::MeshRoots => Vec::new(),
+        SecretRef::Credential { .. } | SecretRef::CredentialRoots { .. } | SecretRef::ConfigMapRoots { .. } => {
+            return None;
+        }
+    })
+}
+
+/// `SSL_CERT_FILE`, as other programs read it, else the distribution's file.
+fn system() -> Arc<str> {
+    if let Ok(path) = std::env::var("SSL_CERT_FILE") {
+        return path.into();
+    }
+    SYSTEM.iter().find(|p| Path::new(p).exists()).map_or_else(|| SYSTEM[0].into(), |p| (*p).into())
+}
+
+fn read(name: &SecretRef) -> Result<Material, SecretError> {
+    let file = |path: &str| std::fs::read(path).map_err(|e: io::Error| SecretError(format!("{path}: {e}")));
+    match name {
+        SecretRef::Files { certificate, key } => {
+            let key = PrivateKey::from_pem(&file(key)?);
+            Identity::from_pem(&file(certificate)?, &key).map(Material::Identity)
+        }
+        SecretRef::RootsFile { roots, crl } => {
+            let roots = file(&roots.clone().unwrap_or_else(system))?;
+            let crl = crl.as_ref().map(|c| file(c)).transpose()?;
+            Roots::from_pem(&roots, crl.as_deref()).map(|r| Material::Roots(Arc::new(r)))
+        }
+        SecretRef::Workload | SecretRef::MeshRoots => {
+            Err(SecretError("the mesh issues no identities yet; ISTIO_MUTUAL can't be used".into()))
+        }
+        SecretRef::Credential { .. } | SecretRef::CredentialRoots { .. } | SecretRef::ConfigMapRoots { .. } => {
+            Err(SecretError("it is not a file".into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

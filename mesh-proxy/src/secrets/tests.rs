@@ -1,0 +1,62 @@
+use super::manifests::Manifests;
+use super::*;
+
+fn pem() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
+    (certificate.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn secrets_among_manifests() {
+    let (certificate, key) = pem();
+    let indent = |text: &str| text.replace('\n', "\n    ");
+    let yaml = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: ns}}\nstringData:\n  tls.crt: |\n    {}\n  tls.key: |\n    {}\n---\n\
+         apiVersion: v1\nkind: Secret\nmetadata: {{name: c-cacert, namespace: ns}}\nstringData:\n  cacert: |\n    {}\n",
+        indent(&certificate),
+        indent(&key),
+        indent(&certificate)
+    );
+    let mut manifests = Manifests::default();
+    manifests.add(&yaml);
+    let secrets = Secrets::default();
+    let name = |namespace: &str| SecretRef::Credential { namespace: namespace.into(), name: "c".into() };
+    let watches = [
+        secrets_watch(&secrets, &name("ns")),
+        secrets_watch(&secrets, &SecretRef::CredentialRoots { namespace: "ns".into(), name: "c".into() }),
+        // Nobody gets Secrets of other namespaces.
+        secrets_watch(&secrets, &name("other")),
+    ];
+    manifests.deliver(&secrets);
+    assert!(matches!(&*watches[0].borrow(), SecretState::Ready(Material::Identity(_))), "{:?}", watches[0]);
+    assert!(matches!(&*watches[1].borrow(), SecretState::Ready(Material::Roots(_))), "{:?}", watches[1]);
+    assert!(matches!(&*watches[2].borrow(), SecretState::Missing(_)), "{:?}", watches[2]);
+    assert!(!format!("{watches:?} {manifests:?}").contains("PRIVATE"), "keys are not printed");
+}
+
+fn secrets_watch(secrets: &Secrets, name: &SecretRef) -> tokio::sync::watch::Receiver<SecretState> {
+    mesh_tls::SecretSource::watch(secrets, name)
+}
+
+#[tokio::test]
+async fn files_are_delivered_when_they_appear_and_when_they_change() {
+    let folder = std::env::temp_dir().join(format!("mesh-secrets-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| Arc::<str>::from(folder.join(name).to_string_lossy());
+    let secrets = Arc::new(Secrets::default());
+    let name = SecretRef::Files { certificate: path("tls.crt"), key: path("tls.key") };
+    let mut watch = secrets_watch(&secrets, &name);
+    let delivering = tokio::spawn(deliver_files(secrets.clone()));
+    watch.wait_for(|s| matches!(s, SecretState::Missing(_))).await.unwrap();
+    let (certificate, key) = pem();
+    std::fs::write(&*path("tls.key"), key).unwrap();
+    std::fs::write(&*path("tls.crt"), certificate).unwrap();
+    watch.wait_for(|s| matches!(s, SecretState::Ready(_))).await.unwrap();
+    // A key of another certificate is refused.
+    std::fs::write(&*path("tls.key"), [pem().1, "\n".into()].concat()).unwrap();
+    let state = watch.wait_for(|s| matches!(s, SecretState::Missing(_))).await.unwrap().clone();
+    assert!(format!("{state:?}").contains("does not belong"), "{state:?}");
+    delivering.abort();
+    std::fs::remove_dir_all(&folder).unwrap();
+}

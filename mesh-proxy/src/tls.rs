@@ -1,0 +1,57 @@
+//! TLS of a proxy: what terminates and originates it, by plan; kept across snapshots, so that sessions and key material
+//! that did not change stay.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_core::api::ContentHash;
+use mesh_core::snapshot::{DownstreamTls, Map, Snapshot, TlsServer, UpstreamTls};
+use mesh_tls::{Acceptor, Connector, Secrets};
+
+/// Acceptors and connectors by the hash of their plan.
+#[derive(Default)]
+pub struct Tls {
+    secrets: Arc<Secrets>,
+    connectors: ArcSwap<Map<ContentHash, Arc<Connector>>>,
+    acceptors: ArcSwap<Map<ContentHash, Arc<Acceptor>>>,
+}
+
+impl Tls {
+    /// Key material, for those who deliver it.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.secrets
+    }
+
+    /// What originates TLS by this plan.
+    pub(crate) fn connector(&self, plan: &Arc<UpstreamTls>) -> Arc<Connector> {
+        self.connectors.load().get(&plan.hash).map_or_else(|| self.new_connector(plan), Arc::clone)
+    }
+
+    /// What ends TLS by this plan.
+    pub(crate) fn acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor> {
+        self.acceptors.load().get(&plan.hash).map_or_else(|| self.new_acceptor(plan), Arc::clone)
+    }
+
+    fn new_connector(&self, plan: &Arc<UpstreamTls>) -> Arc<Connector> {
+        Arc::new(Connector::new(Arc::clone(plan), &*self.secrets))
+    }
+
+    fn new_acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor> {
+        Arc::new(Acceptor::new(Arc::clone(plan), &*self.secrets))
+    }
+
+    /// Makes what a snapshot needs, so that its key material is on its way before the first connection, and forgets what
+    /// no plan names any more.
+    pub(crate) fn follow(&self, snapshot: &Snapshot) {
+        let old = self.connectors.load();
+        let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref());
+        let made = upstream.map(|p| (p.hash, old.get(&p.hash).map_or_else(|| self.new_connector(p), Arc::clone)));
+        self.connectors.store(Arc::new(made.collect()));
+        let old = self.acceptors.load();
+        let servers = snapshot.listeners.values().flat_map(|l| &l.tls);
+        let made = servers.map(|TlsServer { tls: p, .. }| {
+            (p.hash, old.get(&p.hash).map_or_else(|| self.new_acceptor(p), Arc::clone))
+        });
+        self.acceptors.store(Arc::new(made.collect()));
+    }
+}

@@ -1,0 +1,14 @@
+//! TLS end to end on loopback sockets: gateways that end it or pass it on, and clusters that are reached by it.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
+#![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
+
+#[path = "tls/certificates.rs"]
+mod certificates;
+#[path = "tls/gateways.rs"]
+mod gateways;
+#[path = "tls/origination.rs"]
+mod origination;
+#[path = "tls/programs.rs"]
+mod programs;
+#[path = "tls/running.rs"]
+mod running;

@@ -1,0 +1,186 @@
+//! Gateways.
+
+use std::sync::Arc;
+
+use mesh_core::snapshot::TlsVersion;
+use mesh_tls::{SecretError, SecretState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::certificates::{Ca, TlsClient, acceptor};
+use crate::running::{Running, get, plain_upstream, routes, upstream, yaml};
+
+/// HTTPS servers on port 443, one for each host.
+fn https(servers: &[(&str, &str)]) -> String {
+    let one = |(i, (host, tls)): (usize, &(&str, &str))| {
+        format!("  - {{port: {{number: 443, name: s{i}, protocol: HTTPS}}, hosts: [{host}], tls: {{{tls}}}}}\n")
+    };
+    servers.iter().enumerate().map(one).collect()
+}
+
+async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) -> String {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest).await {
+        Ok(_) => "end".into(),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_https_reaches_the_upstream_as_one() {
+    let ca = Ca::new("ca");
+    let servers = https(&[("a.example.com", "mode: SIMPLE, credentialName: a")]);
+    let up = plain_upstream().await;
+    let gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    let mut stream = TlsClient::new(&ca, "a.example.com").connect(gateway.connect().await).await.unwrap();
+    assert_eq!(&*stream.info().alpn, "http/1.1");
+    let answer = get(&mut stream, "a.example.com").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\nx-forwarded-proto: https\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_missing_secret_resets_and_the_other_servers_go_on_until_it_comes() {
+    let ca = Ca::new("ca");
+    let servers = https(&[
+        ("a.example.com", "mode: SIMPLE, credentialName: a"),
+        ("b.example.com", "mode: SIMPLE, credentialName: b"),
+    ]);
+    let up = plain_upstream().await;
+    let gateway = Running::start(&yaml(&servers, up, &routes("'*.example.com'")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    gateway.deliver("b", SecretState::Missing(SecretError("there is no such Secret".into())));
+    let ask = async |host: &'static str| {
+        let mut stream = TlsClient::new(&ca, host).connect(gateway.connect().await).await?;
+        get(&mut stream, host).await
+    };
+    assert!(ask("b.example.com").await.is_err());
+    assert!(ask("a.example.com").await.unwrap().starts_with("HTTP/1.1 200"));
+    gateway.deliver("b", ca.leaf(&["b.example.com"]).material());
+    assert!(ask("b.example.com").await.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn s3_no_server_for_the_name_or_no_tls_is_reset_and_logged() {
+    let ca = Ca::new("ca");
+    let servers = https(&[("a.example.com", "mode: SIMPLE, credentialName: a")]);
+    let up = plain_upstream().await;
+    let mut gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    let chain = ("NR".to_owned(), "filter_chain_not_found".to_owned());
+    assert!(TlsClient::new(&ca, "Other.example.com").connect(gateway.connect().await).await.is_err());
+    assert_eq!(gateway.record().await, chain);
+    let mut plain = gateway.connect().await;
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: a.example.com\r\n\r\n").await.unwrap();
+    assert_eq!(closed(plain).await, "ConnectionReset");
+    assert_eq!(gateway.record().await, chain);
+    // The case of a name does not matter.
+    let stream = TlsClient::new(&ca, "A.Example.com").connect(gateway.connect().await).await;
+    assert!(stream.is_ok(), "{:?}", stream.err());
+}
+
+#[tokio::test]
+async fn s1_clients_without_a_certificate_are_refused() {
+    let (ca, other) = (Ca::new("ca"), Ca::new("other"));
+    let servers = https(&[("a.example.com", "mode: MUTUAL, credentialName: a")]);
+    let up = plain_upstream().await;
+    let gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    gateway.deliver_roots("a", ca.roots());
+    let (own, foreign) = (ca.leaf(&["client"]), other.leaf(&["client"]));
+    for (shows, answered) in [(None, false), (Some(&foreign), false), (Some(&own), true)] {
+        let client = TlsClient { shows, ..TlsClient::new(&ca, "a.example.com") };
+        let answer = match client.connect(gateway.connect().await).await {
+            Ok(mut stream) => get(&mut stream, "a.example.com").await.is_ok_and(|a| a.starts_with("HTTP/1.1 200")),
+            Err(_) => false,
+        };
+        assert_eq!(answer, answered);
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_another_servers_host_is_misdirected() {
+    let ca = Ca::new("ca");
+    let tls = "mode: SIMPLE, credentialName: a";
+    let servers = https(&[("a.example.com", tls), ("b.example.com", tls)]);
+    let up = plain_upstream().await;
+    let mut gateway = Running::start(&yaml(&servers, up, &routes("'*.example.com'")), 443).await;
+    gateway.deliver("a", ca.leaf(&["*.example.com"]).material());
+    for (host, status) in [("b.example.com", "421 Misdirected Request"), ("c.example.org", "404 Not Found")] {
+        let mut stream = TlsClient::new(&ca, "a.example.com").connect(gateway.connect().await).await.unwrap();
+        let answer = get(&mut stream, host).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert_eq!(gateway.record().await, ("NR".into(), "route_not_found".into()));
+    }
+}
+
+#[tokio::test]
+async fn tls_that_is_passed_on_is_the_upstreams() {
+    let ca = Ca::new("ca");
+    let far = Arc::new(acceptor(&ca.leaf(&["a.example.com"]), None, TlsVersion::V1_3));
+    let up = upstream(move |stream| {
+        let far = far.clone();
+        async move { far.accept(stream).await.ok() }
+    })
+    .await;
+    let servers =
+        "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: [a.example.com], tls: {mode: PASSTHROUGH}}";
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: default}
+spec:
+  hosts: [a.example.com]
+  gateways: [gw]
+  tls: [{match: [{sniHosts: [a.example.com]}], route: [{destination: {host: up.example, port: {number: 81}}}]}]
+";
+    let gateway = Running::start(&yaml(servers, up, rules), 443).await;
+    let mut stream = TlsClient::new(&ca, "a.example.com").connect(gateway.connect().await).await.unwrap();
+    let answer = get(&mut stream, "a.example.com").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn bytes_inside_tls_that_a_gateway_ends() {
+    let ca = Ca::new("ca");
+    let up = plain_upstream().await;
+    let servers = "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: [a.example.com], tls: {mode: SIMPLE, credentialName: a}}";
+    let rules = "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: default}
+spec:
+  hosts: [a.example.com]
+  gateways: [gw]
+  tcp: [{route: [{destination: {host: up.example, port: {number: 81}}}]}]
+";
+    let gateway = Running::start(&yaml(servers, up, rules), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    let mut stream = TlsClient::new(&ca, "a.example.com").connect(gateway.connect().await).await.unwrap();
+    stream.write_all(b"as it is\r\n\r\n").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut got = vec![0; 256];
+    let n = stream.read(&mut got).await.unwrap();
+    assert!(String::from_utf8_lossy(&got[..n]).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_proxy_header_says_who_the_client_is() {
+    let up = plain_upstream().await;
+    let servers = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}";
+    let topology = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    defaultConfig:
+      gatewayTopology:
+        proxyProtocol: {}
+";
+    let rest = format!("{}---\n{topology}", routes("'*'"));
+    let gateway = Running::start(&yaml(servers, up, &rest), 80).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n").await.unwrap();
+    let answer = get(&mut stream, "a.example.com").await.unwrap();
+    assert!(answer.contains("\r\nx-forwarded-for: 192.0.2.7\r\n"), "{answer}");
+    let mut stream = gateway.connect().await;
+    assert!(get(&mut stream, "a.example.com").await.is_err(), "without a header the connection is reset");
+}
