@@ -15,8 +15,7 @@ use crate::model::Health;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
     Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
-    TlsThen,
-    WeightedCluster,
+    TlsThen, WeightedCluster,
 };
 use crate::world::World;
 
