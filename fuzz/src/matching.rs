@@ -178,6 +178,7 @@ impl State {
             response_headers: HeaderOps::default(),
             rewrite: None,
             filters: RouteFilters::default(),
+            headers: Default::default(),
             timeout: None,
             retry: None,
             origin: origin.clone(),

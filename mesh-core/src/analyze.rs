@@ -125,6 +125,7 @@ pub fn analyze_with(input: &AnalyzeInput<'_>, names: &[&str]) -> Vec<Report> {
     }
     if let Some(world) = input.world.filter(|_| names.contains(&"mesh.Account")) {
         found.extend(account(world));
+        found.extend(input.resources.iter().flat_map(fates::of_object));
     }
     let suppressed = suppressions(input.resources);
     found.retain(|r| !suppressed.get(&r.object).is_some_and(|codes| codes.contains("*") || codes.contains(&*r.code)));

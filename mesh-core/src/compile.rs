@@ -34,11 +34,12 @@ use cluster::{ClusterDefaults, ClusterInput, RuleIndex};
 use memo::{Memo, Remembered, hash_set};
 use virtual_host::{Client, Destination, RouteDefaults, VirtualHostInput};
 
-use crate::api::{ContentHash, Key};
-use crate::model::{Route, Service, Workload};
+use crate::api::{ContentHash, Key, ProxyConfig};
+use crate::model::{Resolution, Route, Service, Workload};
+use crate::proxy_config;
 use crate::report::Report;
 use crate::snapshot::{
-    ClusterPlan, ListenerKey, ListenerPlan, Map, NameEntry, ProxyId, ProxyKind, ProxyPlan, RouteTable, Snapshot,
+    Bind, ClusterPlan, ListenerKey, ListenerPlan, Map, NameEntry, ProxyId, ProxyKind, ProxyPlan, RouteTable, Snapshot,
     VirtualHostPlan,
 };
 use crate::world::World;
@@ -97,6 +98,8 @@ struct Run<'a> {
     client_hash: ContentHash,
     route_defaults: Arc<RouteDefaults>,
     cluster_defaults: ClusterDefaults,
+    /// ProxyConfig in force for the workload.
+    config: Arc<ProxyConfig>,
     proxy: Arc<ProxyPlan>,
 
     route_memo: Memo<Arc<Route>>,
@@ -116,6 +119,7 @@ struct Run<'a> {
     /// Objects that are part of a plan.
     used: HashSet<Key>,
     listeners: Map<ListenerKey, Arc<ListenerPlan>>,
+    binds: Vec<Bind>,
     clusters: Map<Arc<str>, Arc<ClusterPlan>>,
     names: Map<Arc<str>, Arc<NameEntry>>,
     parts: Vec<Arc<Notes>>,
@@ -127,15 +131,26 @@ impl<'a> Run<'a> {
         let workload = world.workload(&id.workload);
         let labels = workload.map(|w| w.labels.clone()).unwrap_or_default();
         let client = Client { labels, namespace: id.namespace.clone(), gateways: vec!["mesh".into()] };
-        let (proxy, notes) = mesh::plan_proxy(world, id, workload);
+        let none = BTreeMap::new();
+        let (config, wrong) = proxy_config::effective(
+            world,
+            proxy_config::Asker {
+                namespace: &id.namespace,
+                labels: &client.labels,
+                annotations: workload.map_or(&none, |w| &w.annotations),
+            },
+        );
+        let (proxy, mut notes) = mesh::plan_proxy(world, id, workload, &config);
+        notes.reports.extend(wrong.map(|why| mesh::wrong_annotation(id, why)));
         Self {
             world,
             id,
             workload,
             client_hash: client.hash(),
             client: Arc::new(client),
-            route_defaults: Arc::new(RouteDefaults::of(world.mesh())),
+            route_defaults: Arc::new(RouteDefaults::of(world.mesh(), &config)),
             cluster_defaults: ClusterDefaults::of(world.mesh()),
+            config: Arc::new(config),
             proxy: Arc::new(proxy),
             route_memo: Memo::after(old.map(|c| &c.routes)),
             delegate_memo: Memo::after(old.map(|c| &c.delegated)),
@@ -149,6 +164,7 @@ impl<'a> Run<'a> {
             used_services: BTreeMap::new(),
             used: HashSet::new(),
             listeners: Map::default(),
+            binds: Vec::new(),
             clusters: Map::default(),
             names: Map::default(),
             parts: vec![Arc::new(notes)],
@@ -253,12 +269,15 @@ impl<'a> Run<'a> {
         for service in std::mem::take(&mut self.used_services).into_values() {
             let rules = index.rules(service);
             rules_used.extend(rules.iter().map(|r| r.key.clone()));
+            let by_dns = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+            let selected = world.selected_workloads(service).filter(|_| by_dns).cloned().collect::<Vec<_>>();
             for port in service.ports.iter().filter(|p| p.protocol != crate::model::AppProtocol::Udp) {
                 let input = ClusterInput {
                     service,
                     port,
                     rules: rules.clone(),
                     defaults: &self.cluster_defaults,
+                    selected: &selected,
                     gateway: self.id.kind == ProxyKind::Gateway,
                     namespace: &self.id.namespace,
                 };
@@ -281,6 +300,8 @@ impl<'a> Run<'a> {
             ledger.inert("spec", &unused(object, self.id));
             self.parts.push(Arc::new(ledger.notes));
         }
+        self.binds.sort_unstable();
+        self.binds.dedup_by_key(|b| b.at);
         keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners), |l| l.hash);
         keep_equal(&mut self.clusters, previous.map(|p| &p.snapshot.clusters), |c| c.hash);
         keep_equal(&mut self.names, previous.map(|p| &p.snapshot.names), |_| ContentHash(0));
@@ -291,12 +312,14 @@ impl<'a> Run<'a> {
             self.proxy.hash,
             hash_set(self.listeners.values().map(|l| l.hash)),
             hash_set(self.clusters.values().map(|c| c.hash)),
+            memo::hash_debug(&self.binds),
             hash_set(self.names.iter().map(|(n, e)| names::hash(n, e))),
         ];
         let snapshot = Snapshot {
             hash: parts.into_iter().fold(ContentHash::default(), ContentHash::with),
             proxy: self.proxy,
             listeners: self.listeners,
+            binds: self.binds,
             clusters: self.clusters,
             names: self.names,
         };

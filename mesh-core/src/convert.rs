@@ -5,6 +5,7 @@
 //! local mesh agree.
 
 mod addresses;
+mod fates;
 mod inputs;
 mod service;
 mod service_entry;
@@ -14,9 +15,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use addresses::{Addresses, Range};
+pub use fates::fates;
 pub use inputs::{
     BUILTIN_GATEWAY, BUILTIN_MESH_CONFIG, Inputs, MESH_CONFIG_MAP, Options, builtin_gateway, builtin_mesh_config,
-    changes, inputs, mesh_config, quarantined, set_aside,
+    changes, inputs, mesh_config, namespace_labels, quarantined, set_aside,
 };
 pub use service::{EXPORT_TO, service};
 pub use service_entry::service_entry;

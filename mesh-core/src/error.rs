@@ -14,6 +14,8 @@ pub enum ErrorKind {
     NoCluster,
     /// The cluster has no healthy endpoint (`UH`).
     NoHealthyUpstream,
+    /// The name that the request asks for does not resolve (`DF`).
+    DnsFailure,
     /// The connection could not be made (`UF`).
     ConnectFailure,
     /// The connection was not made in time (`UF`).
@@ -103,6 +105,7 @@ impl ErrorKind {
             Self::NoRoute => row(StatusCode::NOT_FOUND, "NR", Us, "", "route_not_found"),
             Self::NoCluster => row(unavailable, "NC", Us, "", "cluster_not_found"),
             Self::NoHealthyUpstream => row(unavailable, "UH", Upstream, "no healthy upstream", "no_healthy_upstream"),
+            Self::DnsFailure => row(unavailable, "DF", Upstream, "DNS resolution failure", "dns_resolution_failure"),
             Self::ConnectFailure => reset(unavailable, "UF", Upstream, "remote connection failure"),
             Self::ConnectTimeout => reset(unavailable, "UF", Upstream, "connection timeout"),
             Self::ConnectionTermination => reset(unavailable, "UC", Upstream, "connection termination"),
@@ -165,6 +168,7 @@ impl Error {
             ErrorKind::NoRoute
             | ErrorKind::NoCluster
             | ErrorKind::NoHealthyUpstream
+            | ErrorKind::DnsFailure
             | ErrorKind::ConnectFailure
             | ErrorKind::ConnectTimeout
             | ErrorKind::Overflow

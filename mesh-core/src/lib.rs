@@ -24,6 +24,7 @@ mod fixtures;
 pub mod layers;
 pub mod matching;
 pub mod model;
+pub mod proxy_config;
 pub mod record;
 pub mod report;
 pub mod scope;

@@ -76,10 +76,12 @@ pub enum Flag {
     Rl = 1 << 18,
     /// Denied by an external authorizer.
     Uaex = 1 << 19,
+    /// A name did not resolve.
+    Df = 1 << 20,
 }
 
 impl Flag {
-    const ALL: [(Flag, &'static str); 20] = [
+    const ALL: [(Flag, &'static str); 21] = [
         (Flag::Urx, "URX"),
         (Flag::Uh, "UH"),
         (Flag::Uf, "UF"),
@@ -94,6 +96,7 @@ impl Flag {
         (Flag::Dc, "DC"),
         (Flag::Dr, "DR"),
         (Flag::Dpe, "DPE"),
+        (Flag::Df, "DF"),
         (Flag::Si, "SI"),
         (Flag::Dt, "DT"),
         (Flag::Di, "DI"),

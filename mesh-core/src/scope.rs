@@ -205,8 +205,10 @@ impl<'a> Seen<'a> {
         names.extend(self.services.iter().map(|s| service_name(s)));
         let workloads = self.services.iter().flat_map(|s| world.selected_workloads(s));
         names.extend(workloads.chain(own_workload(world, id)).map(|w| workload_name(w)));
+        let near = |n: &str| *n == *id.namespace || *n == *world.root_namespace();
+        let settings = world.proxy_configs().iter().filter(|o| near(&o.key.namespace));
+        names.extend(settings.map(|o| object_name(kind::PROXY_CONFIG, &o.key)));
         if id.kind == ProxyKind::Sidecar {
-            let near = |n: &str| *n == *id.namespace || *n == *world.root_namespace();
             let all = world.sidecars().iter().filter(|s| near(&s.key.namespace));
             names.extend(all.map(|s| object_name(kind::SIDECAR, &s.key)));
         }

@@ -10,22 +10,24 @@ mod cluster;
 mod dump;
 mod endpoints;
 mod filters;
+mod http_settings;
 mod listener;
 mod route;
 mod tls;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Balancer, ClusterPlan, EndpointSource, UpstreamProtocol};
+pub use cluster::{Balancer, ClusterPlan, DnsName, EndpointSource, UpstreamProtocol};
 pub use endpoints::{Endpoint, EndpointSet};
 pub use filters::{
     AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
 };
+pub use http_settings::{EscapedSlashes, HttpSettings, ProxyPorts, RouteHeaders, Underscores};
 pub use listener::{
     Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan, TlsServer,
     TlsThen,
@@ -113,6 +115,12 @@ pub struct ProxyPlan {
     pub access_log_format: Option<Arc<str>>,
     /// `gatewayTopology.proxyProtocol`: connections of a gateway begin with a PROXY header.
     pub accepts_proxy_header: bool,
+    /// Connections that no listener takes are logged; off by `disableEnvoyListenerLog`.
+    pub listener_log: bool,
+    /// Ports of the proxy itself.
+    pub ports: ProxyPorts,
+    /// Header names keep their case towards upstreams, too (`proxyHeaders.preserveHttp1HeaderCase`).
+    pub preserve_case: bool,
     /// `outboundTrafficPolicy.mode` in force is ALLOW_ANY.
     pub allow_any: bool,
     /// `protocolDetectionTimeout`; `None`: wait for ever.
@@ -125,6 +133,26 @@ pub struct ProxyPlan {
     pub workload: Option<Arc<crate::model::Workload>>,
     /// Hash of it.
     pub hash: ContentHash,
+}
+
+/// What a socket that a plan asks for is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum BindDoor {
+    /// The outbound listener of this very address and port.
+    Outbound,
+    /// The inbound listener of this port.
+    Inbound,
+    /// An HTTP proxy, whose clients name where they want to go.
+    HttpProxy,
+}
+
+/// A socket that applications or clients dial, instead of being captured (`captureMode: NONE` of a Sidecar).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Bind {
+    /// Where to listen, in the workload's network.
+    pub at: SocketAddr,
+    /// What its connections are.
+    pub door: BindDoor,
 }
 
 /// What a name resolves to inside the mesh, for the DNS proxy and for explicit proxying.
@@ -145,6 +173,8 @@ pub struct Snapshot {
     pub proxy: Arc<ProxyPlan>,
     /// Listeners by direction, address and port.
     pub listeners: Map<ListenerKey, Arc<ListenerPlan>>,
+    /// Sockets beside those of capture.
+    pub binds: Vec<Bind>,
     /// Clusters by name (`outbound|9080|v1|reviews.default.svc.cluster.local`).
     pub clusters: Map<Arc<str>, Arc<ClusterPlan>>,
     /// Names that the DNS proxy answers: fully qualified and, in the own namespace, short; lower case.

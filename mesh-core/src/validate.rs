@@ -11,11 +11,13 @@ mod local_rate_limit;
 mod mesh_config;
 mod overlap;
 mod pod;
+mod proxy_settings;
 mod service_entry;
 mod sidecar;
 mod string_match;
 mod traffic_policy;
 mod virtual_service;
+mod workload_group;
 
 pub use mesh_config::validate_mesh_config;
 
@@ -34,10 +36,12 @@ pub fn validate(resource: &Resource) -> Vec<Report> {
         Resource::Gateway(o) => gateway::check(&mut check, &o.spec, &o.key.name),
         Resource::ServiceEntry(o) => service_entry::check(&mut check, &o.spec, namespace),
         Resource::WorkloadEntry(o) => service_entry::workload(&mut check, &o.spec, "spec"),
+        Resource::WorkloadGroup(o) => workload_group::check(&mut check, &o.spec),
         Resource::Sidecar(o) => sidecar::check(&mut check, &o.spec),
         Resource::Deployment(o) => pod::check(&mut check, &o.spec.template.spec, "spec.template.spec"),
         Resource::Pod(o) => pod::check(&mut check, &o.spec, "spec"),
         Resource::LocalRateLimit(o) => local_rate_limit::check(&mut check, &o.spec),
+        Resource::ProxyConfig(o) => proxy_settings::check(&mut check, &o.spec),
         Resource::Service(_)
         | Resource::ServiceAccount(_)
         | Resource::Namespace(_)

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{
-    DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, Sidecar, VirtualService,
+    DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, ProxySettings, Sidecar,
+    VirtualService,
 };
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
@@ -26,6 +27,7 @@ pub struct World {
     gateways: Arc<List<Object<Gateway>>>,
     sidecars: Arc<List<Object<Sidecar>>>,
     rate_limits: Arc<List<Object<LocalRateLimit>>>,
+    proxy_configs: Arc<List<Object<ProxySettings>>>,
     services: Arc<List<Service>>,
     workloads: Arc<List<Workload>>,
     mesh: Arc<Object<MeshConfig>>,
@@ -49,6 +51,8 @@ pub enum Change {
     Sidecar(Arc<Object<Sidecar>>),
     /// Sets a LocalRateLimit.
     LocalRateLimit(Arc<Object<LocalRateLimit>>),
+    /// Sets a ProxyConfig.
+    ProxyConfig(Arc<Object<ProxySettings>>),
     /// Sets a service, by namespace and host name.
     Service(Arc<Service>),
     /// Sets a workload, by uid.
@@ -57,7 +61,7 @@ pub enum Change {
     Mesh(Option<Arc<Object<MeshConfig>>>),
     /// Sets a namespace's labels.
     Namespace(Arc<str>, BTreeMap<String, String>),
-    /// Removes a VirtualService, DestinationRule, Gateway, Sidecar, LocalRateLimit or (core) Namespace.
+    /// Removes a VirtualService, DestinationRule, Gateway, Sidecar, LocalRateLimit, ProxyConfig or (core) Namespace.
     Remove(Key),
     /// Removes a service: namespace, host name.
     RemoveService(Arc<str>, Arc<str>),
@@ -73,6 +77,7 @@ impl Default for World {
             gateways: Arc::default(),
             sidecars: Arc::default(),
             rate_limits: Arc::default(),
+            proxy_configs: Arc::default(),
             services: Arc::default(),
             workloads: Arc::default(),
             mesh: Arc::new(default_mesh()),
@@ -118,6 +123,7 @@ impl World {
                 Change::Gateway(o) => edits.gateways.set(o),
                 Change::Sidecar(o) => edits.sidecars.set(o),
                 Change::LocalRateLimit(o) => edits.rate_limits.set(o),
+                Change::ProxyConfig(o) => edits.proxy_configs.set(o),
                 Change::Service(s) => edits.services.set(s),
                 Change::Workload(w) => edits.workloads.set(w),
                 Change::Mesh(m) => next.mesh = m.unwrap_or_else(|| Arc::new(default_mesh())),
@@ -130,6 +136,7 @@ impl World {
                     "Gateway" => edits.gateways.remove(key),
                     "Sidecar" => edits.sidecars.remove(key),
                     "LocalRateLimit" => edits.rate_limits.remove(key),
+                    "ProxyConfig" => edits.proxy_configs.remove(key),
                     "Namespace" => {
                         Arc::make_mut(&mut next.namespaces).remove(&key.name);
                     }
@@ -148,6 +155,7 @@ impl World {
         edits.gateways.apply(&mut self.gateways);
         edits.sidecars.apply(&mut self.sidecars);
         edits.rate_limits.apply(&mut self.rate_limits);
+        edits.proxy_configs.apply(&mut self.proxy_configs);
         if edits.destination_rules.apply(&mut self.destination_rules) {
             let mut index: Map<HostPattern, Vec<_>> = Map::default();
             for rule in self.destination_rules.iter() {
@@ -205,6 +213,11 @@ impl World {
     /// LocalRateLimits, oldest first.
     pub fn rate_limits(&self) -> &List<Object<LocalRateLimit>> {
         &self.rate_limits
+    }
+
+    /// ProxyConfigs, oldest first.
+    pub fn proxy_configs(&self) -> &List<Object<ProxySettings>> {
+        &self.proxy_configs
     }
 
     /// Services, oldest first.
@@ -274,6 +287,7 @@ struct Edits {
     gateways: list::Edit<Object<Gateway>>,
     sidecars: list::Edit<Object<Sidecar>>,
     rate_limits: list::Edit<Object<LocalRateLimit>>,
+    proxy_configs: list::Edit<Object<ProxySettings>>,
     services: list::Edit<Service>,
     workloads: list::Edit<Workload>,
 }

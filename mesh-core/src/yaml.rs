@@ -12,6 +12,7 @@ mod read;
 mod scalar;
 mod write;
 
+pub(crate) use read::merge_settings_into;
 pub use read::{mesh_config, objects, read};
 pub use write::to_yaml;
 

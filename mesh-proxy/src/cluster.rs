@@ -7,11 +7,14 @@ mod balance;
 mod buckets;
 mod dns;
 mod member;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use mesh_core::env::Env;
@@ -56,6 +59,7 @@ pub struct Runtime<N: Net> {
     /// Mirrored requests have `-shadow` after their host (istiod's `DISABLE_SHADOW_HOST_SUFFIX=false`). Default: no.
     pub shadow_suffix: bool,
     workers: usize,
+    preserve_case: AtomicBool,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
     buckets: buckets::Buckets,
     nobody: Arc<Workload>,
@@ -74,6 +78,7 @@ impl<N: Net> Runtime<N> {
             variables: BTreeMap::new(),
             shadow_suffix: false,
             workers: workers.max(1),
+            preserve_case: AtomicBool::new(false),
             clusters: ArcSwap::default(),
             buckets: buckets::Buckets::default(),
             nobody: Arc::new(Workload::default()),
@@ -123,20 +128,41 @@ impl<N: Net> Runtime<N> {
     ///
     /// # Errors
     /// [`ErrorKind::NoHealthyUpstream`] if there is none.
-    pub async fn pick(&self, plan: &ClusterPlan, cluster: &Cluster<N>, conn: &ConnInfo) -> Result<Active<N>, Error> {
+    pub async fn pick(
+        &self,
+        plan: &ClusterPlan,
+        cluster: &Cluster<N>,
+        conn: &ConnInfo,
+        host: Option<&str>,
+    ) -> Result<Active<N>, Error> {
         let member = match &plan.source {
             EndpointSource::Service { .. } => {
                 balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)
             }
-            EndpointSource::Dns { names, first_only } => {
-                let members = cluster.dns.members(self, cluster, names, *first_only).await;
-                balance::pick(plan.balancer, &members, &cluster.turn, &*self.env)
+            EndpointSource::Dns { .. } => {
+                if cluster.members.load().is_empty() {
+                    cluster.dns.first_answer(plan.connect_timeout).await;
+                }
+                balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)
             }
-            EndpointSource::OriginalDst => Some(self.dialled(cluster, conn.local)),
+            EndpointSource::DynamicDns { port } => {
+                let at = SocketAddr::new(conn.local.ip(), port.unwrap_or(conn.local.port()));
+                let address = match host.unwrap_or(&conn.sni) {
+                    // Nothing tells a name: where the client dialled, unless a service is meant.
+                    "" if port.is_none() => at,
+                    name => cluster.asked.address(self, name, at.port()).await?,
+                };
+                Some(self.dialled(cluster, address))
+            }
+            EndpointSource::OriginalDst { port } => {
+                let port = port.unwrap_or(conn.local.port());
+                Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), port)))
+            }
             EndpointSource::LocalOriginalDst => {
                 Some(self.dialled(cluster, self.app.connect(conn, conn.local.port()).0))
             }
-            EndpointSource::LocalApp { port } => Some(self.dialled(cluster, self.app.connect(conn, *port).0)),
+            EndpointSource::LocalApp { port, ip: None } => Some(self.dialled(cluster, self.app.connect(conn, *port).0)),
+            EndpointSource::LocalApp { port, ip: Some(ip) } => Some(self.dialled(cluster, self.app.at(*ip, *port))),
             EndpointSource::BlackHole => None,
         };
         member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
@@ -145,14 +171,38 @@ impl<N: Net> Runtime<N> {
     /// Connections to the own application leave from an address that capture lets through, as Istio's do.
     pub(crate) fn options(&self, source: &EndpointSource) -> ConnectOptions {
         match source {
-            EndpointSource::LocalApp { .. } | EndpointSource::LocalOriginalDst => {
+            // From loopback to loopback: nothing there is captured.
+            EndpointSource::LocalApp { ip: Some(_), .. } => ConnectOptions { purpose: Purpose::App, source: None },
+            EndpointSource::LocalApp { ip: None, .. } | EndpointSource::LocalOriginalDst => {
                 let source = self.app.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
                 ConnectOptions { purpose: Purpose::App, source }
             }
-            EndpointSource::Service { .. }
-            | EndpointSource::Dns { .. }
-            | EndpointSource::OriginalDst
-            | EndpointSource::BlackHole => ConnectOptions { purpose: Purpose::Upstream, source: None },
+            EndpointSource::Dns { .. } | EndpointSource::DynamicDns { .. } => {
+                ConnectOptions { purpose: Purpose::Named, source: None }
+            }
+            EndpointSource::Service { .. } | EndpointSource::OriginalDst { .. } | EndpointSource::BlackHole => {
+                ConnectOptions { purpose: Purpose::Upstream, source: None }
+            }
+        }
+    }
+
+    /// Whether header names keep their case on new HTTP/1.1 connections.
+    pub(crate) fn preserves_case(&self) -> bool {
+        self.preserve_case.load(Ordering::Relaxed)
+    }
+
+    /// Says whether header names keep their case.
+    pub(crate) fn preserve_case(&self, preserve: bool) {
+        self.preserve_case.store(preserve, Ordering::Relaxed);
+    }
+
+    /// Brings the look-up of a cluster's names into line with its plan: they are looked up in the background as long as
+    /// the cluster is there. Other kinds of clusters look nothing up.
+    pub(crate) fn follow_names(self: &Arc<Self>, plan: &ClusterPlan) {
+        if let EndpointSource::Dns { names, first_only, retry } = &plan.source {
+            let cluster = self.cluster(&plan.name);
+            let wanted = dns::Wanted { names: names.clone(), first_only: *first_only, retry: *retry };
+            cluster.dns.follow(self, &cluster, wanted);
         }
     }
 
@@ -194,6 +244,7 @@ pub struct Cluster<N: Net> {
     turn: balance::Turn,
     dns: dns::Names,
     copies: Arc<Budget>,
+    asked: dns::Asked,
 }
 
 impl<N: Net> Default for Cluster<N> {
@@ -204,6 +255,7 @@ impl<N: Net> Default for Cluster<N> {
             turn: balance::Turn::default(),
             dns: dns::Names::default(),
             copies: Arc::default(),
+            asked: dns::Asked::default(),
         }
     }
 }

@@ -15,33 +15,42 @@ pub const MAX_BYTES: usize = 64 * 1024;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const VERSION: &[u8] = b"HTTP/1.1";
+const OLD_VERSION: &[u8] = b"HTTP/1.0";
 
 /// What these first bytes are; `None`: more are needed.
 pub fn sniff(bytes: &[u8]) -> Option<Detected> {
+    sniff_with(bytes, false)
+}
+
+/// The same, where HTTP/1.0 is HTTP, too, if `http10`.
+pub fn sniff_with(bytes: &[u8], http10: bool) -> Option<Detected> {
     let full = bytes.len() >= MAX_BYTES;
     let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
     let found = match bytes.first()? {
         // A TLS record of type handshake.
         0x16 => hello::parse(bytes),
-        _ => http(bytes),
+        _ => http(bytes, http10),
     };
     found.or(full.then_some(Detected::Other))
 }
 
-fn http(bytes: &[u8]) -> Option<Detected> {
+fn http(bytes: &[u8], http10: bool) -> Option<Detected> {
     if bytes.starts_with(PREFACE) {
         return Some(Detected::Http2);
     }
     if PREFACE.starts_with(bytes) {
         return None;
     }
-    let verdict = request_line(bytes);
+    let mut verdict = request_line(bytes, VERSION);
+    if http10 && verdict == Some(false) {
+        verdict = request_line(bytes, OLD_VERSION);
+    }
     // `PRI * HTTP/2.0` that is not the preface is caught by the version.
     verdict.map(|is_http1| if is_http1 { Detected::Http1 } else { Detected::Other })
 }
 
-/// Whether the bytes begin with `METHOD SP TARGET SP HTTP/1.1 [CR] LF`.
-fn request_line(bytes: &[u8]) -> Option<bool> {
+/// Whether the bytes begin with `METHOD SP TARGET SP VERSION [CR] LF`.
+fn request_line(bytes: &[u8], wanted: &[u8]) -> Option<bool> {
     let method = bytes.iter().position(|b| !is_token(*b))?;
     if method == 0 || bytes[method] != b' ' {
         return Some(false);
@@ -52,10 +61,10 @@ fn request_line(bytes: &[u8]) -> Option<bool> {
         return Some(false);
     }
     let rest = &rest[target + 1..];
-    let Some(version) = rest.get(..VERSION.len()) else {
-        return if VERSION.starts_with(rest) { None } else { Some(false) };
+    let Some(version) = rest.get(..wanted.len()) else {
+        return if wanted.starts_with(rest) { None } else { Some(false) };
     };
-    match (version == VERSION, &rest[VERSION.len()..]) {
+    match (version == wanted, &rest[wanted.len()..]) {
         (true, [b'\n', ..] | [b'\r', b'\n', ..]) => Some(true),
         (true, [] | [b'\r']) => None,
         _ => Some(false),

@@ -35,6 +35,8 @@ pub const CAPTURE_PORTS: [u16; 2] = [15001, 15006];
 pub enum Door {
     /// 15001: from the own application.
     Outbound,
+    /// From the own application, which dials the listener itself (a Sidecar's `captureMode: NONE`).
+    OutboundDirect,
     /// 15006: to the own application, captured.
     Inbound,
     /// To the own application, at the address that its clients dial (explicit mode).
@@ -51,7 +53,7 @@ impl Door {
     /// Direction of its listeners.
     pub fn direction(self) -> Direction {
         match self {
-            Self::Outbound | Self::Explicit => Direction::Outbound,
+            Self::Outbound | Self::OutboundDirect | Self::Explicit => Direction::Outbound,
             Self::Inbound | Self::InboundDirect => Direction::Inbound,
             Self::Gateway(_) | Self::GatewayAt(..) => Direction::Gateway,
         }
@@ -190,7 +192,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let Some(snapshot) = self.snapshot.load_full() else { return };
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
         let local = match door {
-            Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::InboundDirect => own,
+            Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::OutboundDirect | Door::InboundDirect => own,
             Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
                 Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
                 // The port of the door itself: nobody captured this connection, and following it would be a loop.
@@ -199,7 +201,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         };
         let mut conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
         let route = match door {
-            Door::Outbound => Route::Outbound(local),
+            Door::Outbound | Door::OutboundDirect => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
             Door::GatewayAt(address, port) => Route::GatewayAt(address, port),

@@ -7,6 +7,7 @@ mod dialer;
 mod env;
 mod host;
 mod inherited;
+mod resolver;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use dialer::Dialer;
 pub use env::HostEnv;
 pub use host::{HostDatagrams, HostListener, HostNet, HostStream};
 pub use inherited::Inherited;
+pub use resolver::Resolver;
 
 /// `SO_MARK` of connections to upstreams: never captured again.
 pub const MARK_UPSTREAM: u32 = 0x539;
@@ -36,6 +38,8 @@ pub enum Purpose {
     /// To another workload or to the outside.
     #[default]
     Upstream,
+    /// To an address that the host's resolver gave: if that is a loopback address, the host's is meant.
+    Named,
     /// To the application that this proxy stands before.
     App,
 }
@@ -60,6 +64,12 @@ pub struct AppAddress {
 }
 
 impl AppAddress {
+    /// An address that configuration names (`defaultEndpoint`): loopback of the pod, which in explicit mode is shared with
+    /// everybody, so that the application's own address stands for it there.
+    pub fn at(&self, ip: IpAddr, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip.filter(|_| ip.is_loopback()).unwrap_or(ip), port)
+    }
+
     /// Address of the application's `port` for a connection of this client, and how to connect to it.
     pub fn connect(&self, conn: &ConnInfo, port: u16) -> (SocketAddr, ConnectOptions) {
         let dialled = if conn.direction == Direction::Inbound { conn.local.ip() } else { Ipv4Addr::LOCALHOST.into() };
@@ -90,6 +100,29 @@ pub struct Resolved {
     pub addresses: Vec<IpAddr>,
     /// How long they may be used.
     pub ttl: Duration,
+}
+
+impl Resolved {
+    /// Reads `seconds address…`, as the local mesh's dialer answers.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn parse(text: &str) -> io::Result<Self> {
+        let mut words = text.split_whitespace();
+        let seconds = words.next().and_then(|word| word.parse().ok());
+        let addresses: Option<Vec<IpAddr>> = words.map(|word| word.parse().ok()).collect();
+        let broken = || io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is no answer to a look-up"));
+        let (seconds, addresses) = seconds.zip(addresses).ok_or_else(broken)?;
+        Ok(Self { addresses, ttl: Duration::from_secs(seconds) })
+    }
+}
+
+impl std::fmt::Display for Resolved {
+    /// As [`Resolved::parse`] reads it; a time to live that is not whole seconds is rounded up.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.ttl.as_millis().div_ceil(1000))?;
+        self.addresses.iter().try_for_each(|ip| write!(f, " {ip}"))
+    }
 }
 
 /// A connected byte stream.

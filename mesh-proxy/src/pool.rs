@@ -12,8 +12,10 @@ mod h2;
 use std::sync::Arc;
 
 use http::Version;
+use http::header::HOST;
 use mesh_core::error::Error;
 use mesh_core::layers::{Request, Response};
+use mesh_core::matching::host_without_port;
 use mesh_core::record::Cx;
 use mesh_core::snapshot::{ClusterPlan, UpstreamProtocol};
 use parking_lot::Mutex;
@@ -83,12 +85,17 @@ impl<N: Net> Destination<N> {
     }
 }
 
+/// The host that a request asks for, without port.
+fn host(request: &Request) -> Option<&str> {
+    request.headers().get(HOST)?.to_str().ok().map(host_without_port)
+}
+
 /// Sends one request to one endpoint of the cluster.
 pub(crate) async fn send<N: Net>(to: Arc<Destination<N>>, request: Request) -> Result<Response, Error> {
     let cx =
         request.extensions().get::<Arc<Cx>>().cloned().expect("invariant: the server gives each request a context");
     let _ = cx.cluster.set(Arc::clone(&to.plan));
-    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn).await?;
+    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, host(&request)).await?;
     cx.endpoint.store(Some(Arc::clone(active.member().endpoint())));
     let http2 = match to.plan.protocol {
         UpstreamProtocol::Http2 => true,

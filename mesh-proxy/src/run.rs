@@ -33,7 +33,7 @@ use crate::discovery::{self, Target};
 use crate::drain::Drain;
 use crate::http::Proxy;
 use crate::listener::Shared;
-use crate::net::{HostEnv, HostNet, Inherited, Listener, Net, Share};
+use crate::net::{HostEnv, HostNet, Inherited, Listener, Net, Resolver, Share};
 use crate::source::FileSource;
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
@@ -68,7 +68,8 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let config = inherited.config.take();
     let place = Place::new(kind, &args, inherited.dialer.is_some());
     let workers = args.workers();
-    let net = HostNet::with(inherited, place.captured);
+    let resolver = args.resolver.map_or_else(Resolver::system, Resolver::of_server);
+    let net = HostNet::with_resolver(inherited, place.captured, resolver);
     let env: Arc<dyn Env> = Arc::new(HostEnv);
     let metrics = Arc::new(Metrics::new());
     let (writer, write) = LineWriter::new(io::stdout());

@@ -150,10 +150,14 @@ pub fn route(
             node: Arc::clone(&common.node),
         }))
         .option_layer(common.mirror(mirrors)) // a copy sees the changed request, once, not once a try
-        .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try, announce: outwards }))
+        .layer(TimeoutLayer::new(TimeoutConfig {
+            timeout: plan.timeout,
+            per_try,
+            announce: outwards && plan.headers.debug,
+        }))
         .layer(RetryLayer::new(RetryConfig {
             policy: retry,
-            attempt_count: outwards,
+            attempt_count: outwards && plan.headers.attempt_count,
             buffer: DEFAULT_CAP,
             env: Arc::clone(&common.env),
         }))

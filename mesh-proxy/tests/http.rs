@@ -22,6 +22,8 @@ mod paths;
 mod redirects;
 #[path = "http/row.rs"]
 mod row;
+#[path = "http/settings.rs"]
+mod settings;
 #[path = "http/telemetry.rs"]
 mod telemetry;
 #[path = "http/timeouts.rs"]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::messages::{INERT, NOT_IN_FORCE, OVERRIDDEN};
-use crate::api::{Key, Origin, Source};
+use crate::api::{Key, Origin, Resource, Source};
 use crate::compile::compile;
 use crate::model::Workload;
 use crate::report::{Outcome, Report};
@@ -48,6 +48,29 @@ pub fn account(world: &World) -> Vec<Report> {
                     let text = format!("{field} has no effect: {by} decides instead");
                     found.push(OVERRIDDEN.report(subject, field, text));
                 }
+            }
+        }
+    }
+    found
+}
+
+/// What conversion says about fields of an object that have no effect.
+pub(super) fn of_object(resource: &Resource) -> Vec<Report> {
+    let subject = (resource.key(), resource.origin());
+    let mut found = Vec::new();
+    for fate in crate::convert::fates(resource) {
+        let field = &fate.field;
+        match &fate.outcome {
+            Outcome::Consumed => {}
+            Outcome::NotInForceYet => {
+                let text = format!("{field} is read, but this version does not act on it yet");
+                found.push(NOT_IN_FORCE.report(subject, field, text));
+            }
+            Outcome::Inert { because } => {
+                found.push(INERT.report(subject, field, format!("{field} has no effect: {because}")));
+            }
+            Outcome::Overridden { by } => {
+                found.push(OVERRIDDEN.report(subject, field, format!("{field} has no effect: {by} decides instead")));
             }
         }
     }

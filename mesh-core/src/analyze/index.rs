@@ -113,7 +113,10 @@ impl<'a> Index<'a> {
                 let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
                 self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone() });
             }
-            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) => {}
+            Resource::ServiceAccount(_)
+            | Resource::LocalRateLimit(_)
+            | Resource::WorkloadGroup(_)
+            | Resource::ProxyConfig(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::decode::{DecodeError, Unknown, decode};
 use super::{ContentHash, DestinationRule, Gateway, Key, Kind, Meta, Object, Origin, ServiceEntry, Sidecar};
-use super::{LocalRateLimit, VirtualService, WorkloadEntry, codes, kube};
+use super::{LocalRateLimit, ProxySettings, VirtualService, WorkloadEntry, WorkloadGroup, codes, kube};
 use crate::report::Report;
 use crate::yaml::child;
 
@@ -30,10 +30,14 @@ pub enum Resource {
     ServiceEntry(Arc<Object<ServiceEntry>>),
     /// `networking.istio.io` WorkloadEntry.
     WorkloadEntry(Arc<Object<WorkloadEntry>>),
+    /// `networking.istio.io` WorkloadGroup.
+    WorkloadGroup(Arc<Object<WorkloadGroup>>),
     /// `networking.istio.io` Sidecar.
     Sidecar(Arc<Object<Sidecar>>),
     /// `policy.mesh.local` LocalRateLimit.
     LocalRateLimit(Arc<Object<LocalRateLimit>>),
+    /// `networking.istio.io` ProxyConfig.
+    ProxyConfig(Arc<Object<ProxySettings>>),
     /// Kubernetes Service.
     Service(Arc<Object<kube::ServiceSpec>>),
     /// Kubernetes Deployment.
@@ -71,8 +75,10 @@ impl Resource {
             Self::Gateway(o) => head(o),
             Self::ServiceEntry(o) => head(o),
             Self::WorkloadEntry(o) => head(o),
+            Self::WorkloadGroup(o) => head(o),
             Self::Sidecar(o) => head(o),
             Self::LocalRateLimit(o) => head(o),
+            Self::ProxyConfig(o) => head(o),
             Self::Service(o) => head(o),
             Self::Deployment(o) => head(o),
             Self::Pod(o) => head(o),
@@ -111,8 +117,10 @@ impl Resource {
             Self::Gateway(o) => spec_value(&o.spec),
             Self::ServiceEntry(o) => spec_value(&o.spec),
             Self::WorkloadEntry(o) => spec_value(&o.spec),
+            Self::WorkloadGroup(o) => spec_value(&o.spec),
             Self::Sidecar(o) => spec_value(&o.spec),
             Self::LocalRateLimit(o) => spec_value(&o.spec),
+            Self::ProxyConfig(o) => spec_value(&o.spec),
             Self::Service(o) => spec_value(&o.spec),
             Self::Deployment(o) => spec_value(&o.spec),
             Self::Pod(o) => spec_value(&o.spec),
@@ -150,6 +158,8 @@ impl Resource {
             ("networking.istio.io", "Gateway") => Self::Gateway(reader.spec()?),
             ("networking.istio.io", "ServiceEntry") => Self::ServiceEntry(reader.spec()?),
             ("networking.istio.io", "WorkloadEntry") => Self::WorkloadEntry(reader.spec()?),
+            ("networking.istio.io", "WorkloadGroup") => Self::WorkloadGroup(reader.spec()?),
+            ("networking.istio.io", "ProxyConfig") => Self::ProxyConfig(reader.spec()?),
             ("networking.istio.io", _) => Self::Sidecar(reader.spec()?),
             ("policy.mesh.local", _) => Self::LocalRateLimit(reader.spec()?),
             (_, "Service") => Self::Service(reader.spec()?),
@@ -264,8 +274,8 @@ impl<'a> Reader<'a> {
             .collect();
         self.unknown(others);
         match self.value.get("spec").filter(|s| !s.is_null()) {
-            // The two kinds whose CRD requires it; the others are refused for what is then missing inside.
-            None if matches!(&*self.key.kind.kind, "ServiceEntry" | "WorkloadEntry") => {
+            // The kinds whose CRD requires it; the others are refused for what is then missing inside.
+            None if matches!(&*self.key.kind.kind, "ServiceEntry" | "WorkloadEntry" | "WorkloadGroup") => {
                 self.reports.push(codes::SCHEMA.report(self.subject(), "spec", "spec: Required value"));
                 Err(std::mem::take(&mut self.reports))
             }

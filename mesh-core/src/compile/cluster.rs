@@ -15,8 +15,8 @@ use crate::api::{
     ClientTlsSettings, ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings,
     MeshConfig, Object, ProxyProtocol, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
 };
-use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort};
-use crate::snapshot::{Balancer, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
+use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, Workload};
+use crate::snapshot::{Balancer, ClusterPlan, DnsName, EndpointSource, Provenance, UpstreamProtocol};
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`.
 pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
@@ -35,6 +35,7 @@ pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 pub(super) struct ClusterDefaults {
     connect_timeout: Duration,
     origin: Provenance,
+    dns_refresh_rate: Duration,
     pub(super) hash: ContentHash,
 }
 
@@ -48,7 +49,9 @@ impl ClusterDefaults {
             (None, Some(t)) => (t.into(), at("spec.connectTimeout")),
             (None, None) => (Duration::from_secs(10), Provenance::default("Istio's default policy")),
         };
-        Self { connect_timeout, origin, hash: hash_debug(&connect_timeout) }
+        let dns_refresh_rate = mesh.spec.dns_refresh_rate.map_or(Duration::from_secs(60), Into::into);
+        let hash = hash_debug(&(connect_timeout, dns_refresh_rate));
+        Self { connect_timeout, origin, dns_refresh_rate, hash }
     }
 }
 
@@ -62,6 +65,8 @@ pub(super) struct ClusterInput<'a> {
     pub(super) port: &'a ServicePort,
     pub(super) rules: Rules<'a>,
     pub(super) defaults: &'a ClusterDefaults,
+    /// Workloads that the service's selector picks, where DNS finds them; otherwise endpoints are not configuration.
+    pub(super) selected: &'a [Arc<Workload>],
     /// Gateways have no original destination: headless services are balanced there.
     pub(super) gateway: bool,
     /// Namespace of the proxy: its Secrets are used.
@@ -72,6 +77,7 @@ impl ClusterInput<'_> {
     pub(super) fn hash(&self) -> ContentHash {
         let h = self.service.hash.with_str(&self.service.namespace).with_str(&self.service.hostname);
         let h = h.with(ContentHash(self.port.number.into())).with(ContentHash(self.gateway.into()));
+        let h = self.selected.iter().fold(h, |h, w| h.with(w.hash));
         self.rules.iter().fold(h.with(self.defaults.hash), |h, r| h.with(r.hash).with_str(&r.key.name))
     }
 }
@@ -226,7 +232,7 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
     with_hash(ClusterPlan {
         name: name(input.port.number, subset_name, &service.hostname),
         source: match simple {
-            Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst,
+            Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst { port: None },
             _ => source(input, labels),
         },
         protocol: upstream_protocol(input.port.protocol),
@@ -269,30 +275,39 @@ fn source(input: &ClusterInput<'_>, labels: BTreeMap<String, String>) -> Endpoin
     };
     match service.resolution {
         // A headless service has no address to balance: the client has chosen an instance by its own look-up.
-        Resolution::Static if service.headless && !input.gateway => EndpointSource::OriginalDst,
+        Resolution::Static if service.headless && !input.gateway => EndpointSource::OriginalDst { port: None },
         Resolution::Static => endpoints(),
         Resolution::None if input.gateway => EndpointSource::BlackHole,
-        Resolution::None => EndpointSource::OriginalDst,
-        Resolution::Dns | Resolution::DnsRoundRobin => {
-            if service.endpoints.iter().any(|e| e.hostname.is_none()) {
-                return endpoints();
-            }
-            let target = match port.target_port {
-                0 => port.number,
-                p => p,
-            };
-            let covered = service.endpoints.iter().filter(|e| crate::world::covers(&labels, &e.labels));
-            let mut names: Vec<_> = covered
-                .filter_map(|e| Some((e.hostname.clone()?, e.ports.get(&*port.name).copied().unwrap_or(target))))
-                .collect();
-            if service.endpoints.is_empty() {
-                names.push((service.hostname.clone(), target));
-            }
-            EndpointSource::Dns { names, first_only: service.resolution == Resolution::DnsRoundRobin }
-        }
-        // Names that are only known from a request are not resolved yet.
-        Resolution::DynamicDns => EndpointSource::BlackHole,
+        Resolution::None => EndpointSource::OriginalDst { port: other_port(port) },
+        Resolution::Dns | Resolution::DnsRoundRobin => EndpointSource::Dns {
+            names: names(input, &labels),
+            first_only: service.resolution == Resolution::DnsRoundRobin,
+            retry: input.defaults.dns_refresh_rate,
+        },
+        Resolution::DynamicDns => EndpointSource::DynamicDns { port: other_port(port) },
     }
+}
+
+/// `targetPort`, where it is not the port that clients dial.
+fn other_port(port: &ServicePort) -> Option<u16> {
+    Some(port.target_port).filter(|p| *p != 0 && *p != port.number)
+}
+
+/// What the instances of a service that DNS finds are called; without any, the service's host itself is looked up.
+fn names(input: &ClusterInput<'_>, labels: &BTreeMap<String, String>) -> Vec<DnsName> {
+    let (service, port) = (input.service, input.port);
+    let target = other_port(port).unwrap_or(port.number);
+    let listed = service.endpoints.iter().chain(input.selected).filter(|e| crate::world::covers(labels, &e.labels));
+    let named = listed.filter_map(|e| {
+        let host = e.hostname.clone().or_else(|| Some(e.addresses.first()?.to_string().into()))?;
+        let port = e.ports.get(&*port.name).copied().unwrap_or(target);
+        Some(DnsName { host, port, workload: e.clone() })
+    });
+    let mut names: Vec<DnsName> = named.collect();
+    if service.endpoints.is_empty() && service.selector.is_none() && labels.is_empty() {
+        names.push(DnsName { host: service.hostname.clone(), port: target, workload: Arc::default() });
+    }
+    names
 }
 
 /// HTTP version towards instances of a port.

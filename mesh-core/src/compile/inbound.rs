@@ -1,6 +1,7 @@
 //! Listeners for traffic to the own application.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +12,21 @@ use super::l4::plan_tcp;
 use super::table::HttpDefaults;
 use super::virtual_host::{Fallback, plain};
 use super::visible;
-use crate::api::{IstioIngressListener, Object, Sidecar};
+use crate::api::{CaptureMode, InboundTrafficPolicyMode, IstioIngressListener, Object, Sidecar};
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::report::Level;
 use crate::snapshot::{
-    ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, RetryOn, RetryPlan, UpstreamProtocol,
+    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, RetryOn, RetryPlan,
+    UpstreamProtocol,
 };
-
-/// Port that captured connections come to; a connection that was meant for it would go round for ever.
-const CAPTURE_PORT: u16 = 15006;
 
 /// One port of the application.
 struct Port<'a> {
     protocol: AppProtocol,
     /// Where the application listens.
     local: u16,
+    /// Address on which it does, if that is not the one that clients dial.
+    ip: Option<IpAddr>,
     service: Option<&'a Arc<Service>>,
     origin: Provenance,
 }
@@ -38,6 +39,12 @@ pub(super) fn compile(run: &mut Run<'_>) {
     };
     for (number, port) in &ports {
         listener(run, *number, port);
+    }
+    for ingress in sidecar.iter().flat_map(|s| &s.spec.ingress).filter(|i| i.capture_mode == CaptureMode::None) {
+        let Some(number) = ingress.port.as_ref().and_then(|p| u16::try_from(p.number).ok()) else { continue };
+        let own = run.id.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let at = SocketAddr::new(ingress.bind.parse().unwrap_or(own), number);
+        run.binds.push(Bind { at, door: BindDoor::Inbound });
     }
     others(run);
 }
@@ -56,7 +63,8 @@ fn service_ports<'a>(run: &mut Run<'a>) -> BTreeMap<u16, Port<'a>> {
                 }
                 continue;
             }
-            out.insert(target, Port { protocol: port.protocol, local: target, service: Some(service), origin });
+            let protocol = port.protocol;
+            out.insert(target, Port { protocol, local: target, ip: localhost(run), service: Some(service), origin });
         }
     }
     out
@@ -69,6 +77,20 @@ fn conflict(run: &mut Run<'_>, service: &Service, target: u16, by: &Provenance) 
     let report =
         crate::report::Report::new("MESH0109", "ConflictingInboundPort", Level::Warning, about, "spec.ports", message);
     run.parts.push(Arc::new(super::Notes { fates: Vec::new(), reports: vec![report] }));
+}
+
+/// Where `inboundTrafficPolicy` of the mesh has applications listen; `None`: on the address of the workload.
+fn localhost(run: &Run<'_>) -> Option<IpAddr> {
+    let policy = run.world.mesh().spec.inbound_traffic_policy.as_ref()?;
+    (policy.mode == InboundTrafficPolicyMode::Localhost).then_some(Ipv4Addr::LOCALHOST.into())
+}
+
+/// Address and port of a `defaultEndpoint`; an unspecified address is the workload's.
+fn endpoint(text: &str) -> (Option<IpAddr>, Option<u16>) {
+    match text.parse::<SocketAddr>() {
+        Ok(at) => (Some(at.ip()).filter(|ip| !ip.is_unspecified()), Some(at.port())),
+        Err(_) => (None, text.strip_prefix(':').and_then(|port| port.parse().ok())),
+    }
 }
 
 /// The port number on a workload; `None` if it is a name that the workload does not have.
@@ -87,17 +109,15 @@ fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u1
         let IstioIngressListener { port, default_endpoint, .. } = listener;
         let Some(port) = port else { continue };
         let Ok(number) = u16::try_from(port.number) else { continue };
-        let local = match default_endpoint.rsplit_once(':').map(|(_, p)| p.parse()) {
-            Some(Ok(local)) if !default_endpoint.starts_with("unix:") => local,
-            _ => number,
-        };
+        let (ip, local) = endpoint(default_endpoint);
+        let local = local.unwrap_or(number);
         let origin = Provenance::field(&sidecar.key, &sidecar.origin, &format!("spec.ingress[{i}]"));
         let has = |s: &&Arc<Service>| {
             s.ports.iter().any(|p| target_port(p, run.workload.expect("invariant: selected")) == Some(number))
         };
         let service = run.world.services().iter().filter(own).find(has);
         let protocol = AppProtocol::of_port(Some(&port.protocol), "", number);
-        out.entry(number).or_insert(Port { protocol, local, service, origin });
+        out.entry(number).or_insert(Port { protocol, local, ip, service, origin });
     }
     out
 }
@@ -115,7 +135,7 @@ fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>) {
         service_namespace: namespace,
         ..ClusterPlan::clone(&special(
             &name,
-            EndpointSource::LocalApp { port: port.local },
+            EndpointSource::LocalApp { port: port.local, ip: port.ip },
             upstream_protocol(port.protocol),
             port.origin.clone(),
             &run.cluster_defaults,
@@ -152,10 +172,11 @@ fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origi
     let table = run.table(name, &[host]);
     let mesh = run.world.mesh();
     let defaults = HttpDefaults {
-        server: super::mesh::server_header(mesh, "istio-envoy"),
+        server: super::mesh::server_header(&run.config, "istio-envoy"),
         use_remote_address: false,
         trusted_hops: 0,
-        path_normalization: super::mesh::path_normalization(mesh),
+        path_normalization: super::mesh::path_normalization(mesh, &run.config),
+        settings: super::mesh::http_settings(&run.config, Direction::Inbound),
     };
     defaults.with(table)
 }
@@ -173,19 +194,29 @@ fn others(run: &mut Run<'_>) {
     let key = |port| ListenerKey { direction: Direction::Inbound, address: None, port };
     run.plain_listener("virtualInbound", key(0), (Some(http), true), Some(tcp), origin);
     let stop = plan_tcp("", vec![plain(BLACK_HOLE.into(), loops.clone())], loops.clone());
-    run.plain_listener("virtualInbound-blackhole", key(CAPTURE_PORT), (None, false), Some(stop), loops);
+    run.plain_listener("virtualInbound-blackhole", key(run.proxy.ports.inbound), (None, false), Some(stop), loops);
 }
 
 /// What became of the fields of a Sidecar's `ingress`.
 pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, listener: &IstioIngressListener) {
     let IstioIngressListener { port, bind, capture_mode, default_endpoint, tls, connection_pool } = listener;
     super::mesh::account_port(ledger, at, port.as_ref());
-    ledger.later(at, "bind", bind);
-    ledger.later(at, "captureMode", capture_mode);
+    let captured = "connections are captured by port, whatever address they are for";
+    match capture_mode {
+        CaptureMode::None => {
+            ledger.take(at, "captureMode", capture_mode);
+            ledger.take(at, "bind", bind);
+        }
+        CaptureMode::Default | CaptureMode::Iptables => {
+            ledger.without_effect(at, "captureMode", capture_mode, "connections to the pod are captured anyway");
+            ledger.without_effect(at, "bind", bind, captured);
+        }
+    }
     ledger.later(at, "tls", tls);
     ledger.later(at, "connectionPool", connection_pool);
     if default_endpoint.starts_with("unix:") {
-        ledger.later(at, "defaultEndpoint", default_endpoint);
+        let why = "applications are reached by TCP; the port itself is dialled instead of the unix socket";
+        ledger.inert(&format!("{at}.defaultEndpoint"), why);
     } else {
         ledger.take(at, "defaultEndpoint", default_endpoint);
     }

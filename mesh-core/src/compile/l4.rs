@@ -23,11 +23,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) struct Target<'a> {
     pub(super) service: &'a Arc<Service>,
     pub(super) port: &'a ServicePort,
+    /// Protocol of the listener: the port's, unless a Sidecar says another.
+    pub(super) protocol: AppProtocol,
 }
 
 impl Target<'_> {
     fn tls(&self) -> bool {
-        matches!(self.port.protocol, AppProtocol::Tls | AppProtocol::Https)
+        matches!(self.protocol, AppProtocol::Tls | AppProtocol::Https)
     }
 }
 
@@ -53,6 +55,7 @@ impl L4Input<'_> {
         }
         for t in self.targets {
             h = h.with(t.service.hash).with_str(&t.service.hostname).with(ContentHash(t.port.number.into()));
+            h = h.with(hash_debug(&t.protocol));
         }
         for r in &self.routes {
             h = h.with(r.hash).with_str(&r.key.namespace).with_str(&r.key.name);
@@ -140,30 +143,25 @@ fn tls_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
         for rule in &route.tls {
             for m in &rule.matches {
                 if let Some(plan) = matched(input, rule, Some(m), fates) {
-                    out.push(L4Rule {
-                        sni: m.sni.clone(),
-                        alpn: Vec::new(),
-                        destination_subnets: m.destination_subnets.clone(),
-                        plan,
-                    });
+                    let destination_subnets = or_networks(input, target, m.destination_subnets.clone());
+                    out.push(L4Rule { sni: m.sni.clone(), alpn: Vec::new(), destination_subnets, plan });
                 }
             }
         }
         note_unused(&route.tcp, "its service's port carries TLS, which tcp rules don't apply to", fates);
     }
     if out.is_empty() {
-        let sni = match input.key.address {
-            Some(_) => Vec::new(),
-            None => vec![HostPattern::parse(&target.service.hostname)],
-        };
         let own = own_cluster(target);
         let origin = own.origin.clone();
-        out.push(L4Rule {
-            sni,
-            alpn: Vec::new(),
-            destination_subnets: Vec::new(),
-            plan: plan_tcp("", vec![own], origin),
-        });
+        let plan = plan_tcp("", vec![own], origin);
+        let destination_subnets = or_networks(input, target, Vec::new());
+        if input.key.address.is_none() || input.targets.len() > 1 {
+            let sni = vec![HostPattern::parse(&target.service.hostname)];
+            out.push(L4Rule { sni, alpn: Vec::new(), destination_subnets, plan: plan.clone() });
+        }
+        if input.key.address.is_some() {
+            out.push(L4Rule { sni: Vec::new(), alpn: Vec::new(), destination_subnets: Vec::new(), plan });
+        }
     }
     out
 }
@@ -187,6 +185,7 @@ fn tcp_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
                 if destination_subnets.is_empty() {
                     done = Some(at.clone());
                 }
+                let destination_subnets = or_networks(input, target, destination_subnets);
                 out.push(L4Rule { sni: Vec::new(), alpn: Vec::new(), destination_subnets, plan });
             }
         }
@@ -196,9 +195,20 @@ fn tcp_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
         let own = own_cluster(target);
         let origin = own.origin.clone();
         let plan = plan_tcp("", vec![own], origin);
-        out.push(L4Rule { sni: Vec::new(), alpn: Vec::new(), destination_subnets: Vec::new(), plan });
+        out.push(L4Rule {
+            sni: Vec::new(),
+            alpn: Vec::new(),
+            destination_subnets: or_networks(input, target, Vec::new()),
+            plan,
+        });
     }
     out
+}
+
+/// A rule that says nothing about networks is for those of the service, where the listener's address does not say which
+/// service is meant.
+fn or_networks(input: &L4Input<'_>, target: &Target<'_>, own: Vec<Cidr>) -> Vec<Cidr> {
+    if own.is_empty() && input.key.address.is_none() { target.service.networks.clone() } else { own }
 }
 
 fn note_unused(rules: &[L4Route], because: &str, fates: &mut Vec<Fate>) {

@@ -1,36 +1,47 @@
 //! Settings of the whole proxy, from MeshConfig and Sidecar.
 
+mod fates;
+mod settings;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) use settings::{http_settings, route_headers};
 
 use super::account::Ledger;
 use super::memo::{Notes, hash_debug};
 use super::visible::sidecar_for;
 use crate::api::{
-    AccessLogEncoding, Destination, IstioEgressListener, MeshConfig, Object, OutboundTrafficPolicy,
-    OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
+    AccessLogEncoding, CaptureMode, Destination, IstioEgressListener, Key, Kind, MeshConfig, Object, Origin,
+    OutboundTrafficPolicy, OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
 };
 use crate::model::Workload;
-use crate::snapshot::{PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader};
+use crate::report::{Level, Report};
+use crate::snapshot::{Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader};
 use crate::world::World;
 
 /// The proxy's settings, and what became of the fields of MeshConfig, Sidecars, and Gateways of other workloads.
-pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Workload>>) -> (ProxyPlan, Notes) {
+pub(super) fn plan_proxy(
+    world: &World,
+    id: &ProxyId,
+    workload: Option<&Arc<Workload>>,
+    config: &ProxyConfig,
+) -> (ProxyPlan, Notes) {
     let mesh = &world.mesh().spec;
-    let config = mesh.default_config.as_ref();
     let text = |t: &String| Some(t.as_str().into()).filter(|_| !t.is_empty());
     let mut plan = ProxyPlan {
         id: id.clone(),
         access_log: !mesh.access_log_file.is_empty(),
         access_log_json: mesh.access_log_encoding == AccessLogEncoding::Json,
         access_log_format: text(&mesh.access_log_format),
-        accepts_proxy_header: id.kind == ProxyKind::Gateway && accepts_proxy_header(mesh),
-        allow_any: outbound_policy(world, id, workload).0,
+        accepts_proxy_header: id.kind == ProxyKind::Gateway && accepts_proxy_header(config),
+        listener_log: !mesh.disable_envoy_listener_log,
+        ports: settings::ports(mesh, config),
+        preserve_case: http_settings(config, Direction::Outbound).preserve_case,
+        allow_any: outbound_policy(world, id, workload).allow,
         detection_timeout: mesh.protocol_detection_timeout.map(Duration::from).filter(|d| !d.is_zero()),
-        drain_duration: config.and_then(|c| c.drain_duration).map_or(Duration::from_secs(45), Into::into),
-        termination_drain_duration: config
-            .and_then(|c| c.termination_drain_duration)
-            .map_or(Duration::from_secs(5), Into::into),
+        drain_duration: config.drain_duration.map_or(Duration::from_secs(45), Into::into),
+        termination_drain_duration: config.termination_drain_duration.map_or(Duration::from_secs(5), Into::into),
         workload: workload.cloned(),
         hash: crate::api::ContentHash::default(),
     };
@@ -58,12 +69,20 @@ pub(super) fn plan_proxy(world: &World, id: &ProxyId, workload: Option<&Arc<Work
 
 const ALLOW_ANY: &str = "outboundTrafficPolicy is ALLOW_ANY by default";
 
+/// What happens to traffic to unknown destinations.
+pub(crate) struct OutboundPolicy {
+    /// It is let through.
+    pub(crate) allow: bool,
+    /// Where the client names a host, that is looked up (ALLOW_ANY_DYNAMIC_DNS).
+    pub(crate) by_name: bool,
+    /// Who says so.
+    pub(crate) origin: Provenance,
+    /// The service that takes it, if any.
+    pub(crate) proxy: Option<Destination>,
+}
+
 /// Whether traffic to unknown destinations is let through, who says so, and the service that takes it, if any.
-pub(crate) fn outbound_policy(
-    world: &World,
-    id: &ProxyId,
-    workload: Option<&Arc<Workload>>,
-) -> (bool, Provenance, Option<Destination>) {
+pub(crate) fn outbound_policy(world: &World, id: &ProxyId, workload: Option<&Arc<Workload>>) -> OutboundPolicy {
     let field = "spec.outboundTrafficPolicy";
     // A Sidecar says nothing about gateways, which are not sent any.
     let sidecar = sidecar_for(world, &id.namespace, workload.map(|w| &**w)).filter(|_| id.kind == ProxyKind::Sidecar);
@@ -77,17 +96,27 @@ pub(crate) fn outbound_policy(
         Some((policy, Provenance::setting(mesh, field, ALLOW_ANY)))
     };
     match of_sidecar.or_else(of_mesh) {
-        Some((OutboundTrafficPolicy { mode, egress_proxy, tls: _ }, origin)) => {
-            (*mode != OutboundTrafficPolicyMode::RegistryOnly, origin, egress_proxy.clone())
-        }
-        None => (true, Provenance::default(ALLOW_ANY), None),
+        Some((OutboundTrafficPolicy { mode, egress_proxy, tls: _ }, origin)) => OutboundPolicy {
+            allow: *mode != OutboundTrafficPolicyMode::RegistryOnly,
+            by_name: *mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns,
+            origin,
+            proxy: egress_proxy.clone(),
+        },
+        None => OutboundPolicy { allow: true, by_name: false, origin: Provenance::default(ALLOW_ANY), proxy: None },
     }
 }
 
-/// The `server` header; `proxyHeaders.server` of the mesh's `defaultConfig` changes it.
-pub(super) fn server_header(mesh: &Object<MeshConfig>, default: &str) -> ServerHeader {
-    let headers = mesh.spec.default_config.as_ref().and_then(|c| c.proxy_headers.as_ref());
-    match headers.and_then(|h| h.server.as_ref()) {
+/// An annotation that can't be read has no effect, which somebody must say.
+pub(super) fn wrong_annotation(id: &ProxyId, why: String) -> Report {
+    let key = Key::new(Kind::new("", "Pod"), &id.namespace, &id.name);
+    let origin = Origin::generated("the pod of this proxy");
+    let field = "metadata.annotations";
+    Report::new("MESH0110", "ProxyConfigAnnotation", Level::Warning, (&key, &origin), field, why)
+}
+
+/// The `server` header; `proxyHeaders.server` changes it.
+pub(super) fn server_header(config: &ProxyConfig, default: &str) -> ServerHeader {
+    match config.proxy_headers.as_ref().and_then(|h| h.server.as_ref()) {
         Some(s) if s.disabled == Some(true) => ServerHeader::PassThrough,
         Some(s) if !s.value.is_empty() => ServerHeader::Overwrite(s.value.as_str().into()),
         _ => ServerHeader::Overwrite(default.into()),
@@ -95,26 +124,25 @@ pub(super) fn server_header(mesh: &Object<MeshConfig>, default: &str) -> ServerH
 }
 
 /// `gatewayTopology.numTrustedProxies`.
-pub(super) fn trusted_hops(mesh: &Object<MeshConfig>) -> u32 {
-    let topology = mesh.spec.default_config.as_ref().and_then(|c| c.gateway_topology.as_ref());
-    topology.map_or(0, |t| t.num_trusted_proxies)
+pub(super) fn trusted_hops(config: &ProxyConfig) -> u32 {
+    config.gateway_topology.as_ref().map_or(0, |t| t.num_trusted_proxies)
 }
 
 /// `gatewayTopology.proxyProtocol`.
-fn accepts_proxy_header(mesh: &MeshConfig) -> bool {
-    let topology = mesh.default_config.as_ref().and_then(|c| c.gateway_topology.as_ref());
-    topology.is_some_and(|t| t.proxy_protocol.is_some())
+fn accepts_proxy_header(config: &ProxyConfig) -> bool {
+    config.gateway_topology.as_ref().is_some_and(|t| t.proxy_protocol.is_some())
 }
 
-/// `pathNormalization`.
-pub(super) fn path_normalization(mesh: &Object<MeshConfig>) -> PathNormalization {
+/// `pathNormalization`, and `httpMergeSlashes` of the proxy.
+pub(super) fn path_normalization(mesh: &Object<MeshConfig>, config: &ProxyConfig) -> PathNormalization {
     use crate::api::PathNormalization as Api;
-    match mesh.spec.path_normalization.as_ref().map_or(Api::Default, |p| p.normalization) {
+    let of_mesh = match mesh.spec.path_normalization.as_ref().map_or(Api::Default, |p| p.normalization) {
         Api::Default | Api::Base => PathNormalization::Base,
         Api::None => PathNormalization::None,
         Api::MergeSlashes => PathNormalization::MergeSlashes,
         Api::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
-    }
+    };
+    settings::merged_slashes(config, of_mesh)
 }
 
 fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
@@ -131,8 +159,21 @@ fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
         let at = format!("spec.egress[{i}]");
         let IstioEgressListener { port, bind, capture_mode, hosts } = listener;
         account_port(ledger, &at, port.as_ref());
-        ledger.later(&at, "bind", bind);
-        ledger.later(&at, "captureMode", capture_mode);
+        match bind.starts_with("unix:") {
+            true => ledger.inert(&format!("{at}.bind"), "listeners are TCP ports, not unix sockets; write a port"),
+            false => {
+                ledger.take(&at, "bind", bind);
+            }
+        }
+        match (capture_mode, port) {
+            (CaptureMode::None, Some(_)) => {
+                ledger.take(&at, "captureMode", capture_mode);
+            }
+            (CaptureMode::None, None) => {
+                ledger.inert(&format!("{at}.captureMode"), "without a port there is nothing that could be dialled");
+            }
+            _ => ledger.without_effect(&at, "captureMode", capture_mode, "connections of pods are captured anyway"),
+        }
         ledger.take_list(&at, "hosts", hosts);
     }
     if let Some(policy) = outbound_traffic_policy {
@@ -198,12 +239,14 @@ fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, notes: &mut Notes) {
     if let Some(config) = &read.default_config {
         account_proxy(&mut ledger, config, id);
     }
+    fates::mesh(&mut ledger, read, id);
     rest_later(&mut ledger, mesh);
     notes.fates.append(&mut ledger.notes.fates);
 }
 
 fn account_proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {
     let at = "spec.defaultConfig";
+    fates::proxy(ledger, config, id);
     ledger.take(at, "drainDuration", &config.drain_duration);
     ledger.take(at, "terminationDrainDuration", &config.termination_drain_duration);
     if let Some(Topology { num_trusted_proxies, forward_client_cert_details: _, proxy_protocol }) =

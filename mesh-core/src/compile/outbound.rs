@@ -11,14 +11,11 @@ use super::table::HttpDefaults;
 use super::virtual_host::{Fallback, plain};
 use super::visible::{self, Egress, exported_to, is_private};
 use crate::matching::HostPattern;
-use crate::model::{AppProtocol, Route, Service, ServicePort};
+use crate::model::{AppProtocol, Route, Service};
 use crate::snapshot::{
-    Direction, EndpointSource, HttpPlan, ListenerKey, ListenerPlan, Map, Provenance, RouteTable, TcpPlan,
-    UpstreamProtocol,
+    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, Map, Provenance, RouteTable,
+    TcpPlan, UpstreamProtocol,
 };
-
-/// Port that captured connections come to; a connection that was meant for it would go round for ever.
-const CAPTURE_PORT: u16 = 15001;
 
 pub(super) fn compile(run: &mut Run<'_>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
@@ -37,8 +34,16 @@ pub(super) fn compile(run: &mut Run<'_>) {
         }
         all.extend(&view.services);
         let wanted = |p: u16| listener.port.as_ref().map_or(!claimed.contains(&p), |(own, _)| *own == p);
-        for (port, entries) in view.ports().into_iter().filter(|(p, _)| wanted(*p)) {
-            port_listeners(run, &view, port, &entries, &unknown);
+        if listener.is_http_proxy() {
+            run.binds.extend(listener.socket(BindDoor::HttpProxy));
+            continue;
+        }
+        for (port, mut entries) in view.ports().into_iter().filter(|(p, _)| wanted(*p)) {
+            if let Some((_, protocol)) = &listener.port {
+                entries.iter_mut().for_each(|e| e.protocol = AppProtocol::of_port(Some(protocol), "", port));
+            }
+            port_listeners(run, (&view, listener.bind), port, &entries, &unknown);
+            run.binds.extend(listener.socket(BindDoor::Outbound).filter(|b| b.at.port() == port));
         }
     }
     catch_all(run, &unknown);
@@ -50,14 +55,21 @@ struct Unknown {
     cluster: Arc<str>,
     tcp: Arc<TcpPlan>,
     allow: bool,
+    /// By the name that the client asks for, not by address.
+    by_name: bool,
     origin: Provenance,
 }
 
 fn unknown_traffic(run: &mut Run<'_>) -> Unknown {
-    let (allow, origin, proxy) = super::mesh::outbound_policy(run.world, run.id, run.workload);
+    let policy = super::mesh::outbound_policy(run.world, run.id, run.workload);
+    let (allow, origin, proxy) = (policy.allow, policy.origin, policy.proxy);
     let defaults = run.cluster_defaults.clone();
     let default = || Provenance::default("traffic to unknown destinations");
-    for (name, source) in [(PASSTHROUGH, EndpointSource::OriginalDst), (BLACK_HOLE, EndpointSource::BlackHole)] {
+    let outside = match policy.by_name {
+        true => EndpointSource::DynamicDns { port: None },
+        false => EndpointSource::OriginalDst { port: None },
+    };
+    for (name, source) in [(PASSTHROUGH, outside), (BLACK_HOLE, EndpointSource::BlackHole)] {
         let cluster = special(name, source, UpstreamProtocol::Client, default(), &defaults);
         run.clusters.insert(cluster.name.clone(), cluster);
     }
@@ -72,7 +84,7 @@ fn unknown_traffic(run: &mut Run<'_>) -> Unknown {
         None => BLACK_HOLE.into(),
     };
     let tcp = plan_tcp("", vec![plain(cluster.clone(), origin.clone())], origin.clone());
-    Unknown { cluster, tcp, allow, origin }
+    Unknown { cluster, tcp, allow, by_name: policy.by_name, origin }
 }
 
 /// Services and routes that one egress listener imports, and which route takes which service.
@@ -136,11 +148,11 @@ impl<'a> View<'a> {
     }
 
     /// Service ports by number, services in order.
-    fn ports(&self) -> BTreeMap<u16, Vec<(&'a Arc<Service>, &'a ServicePort)>> {
+    fn ports(&self) -> BTreeMap<u16, Vec<Target<'a>>> {
         let mut out: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for service in &self.services {
             for port in service.ports.iter().filter(|p| p.protocol != AppProtocol::Udp) {
-                out.entry(port.number).or_default().push((*service, port));
+                out.entry(port.number).or_default().push(Target { service, port, protocol: port.protocol });
             }
         }
         out
@@ -190,35 +202,38 @@ struct Group<'a> {
 
 fn port_listeners<'a>(
     run: &mut Run<'a>,
-    view: &View<'a>,
+    (view, bind): (&View<'a>, Option<IpAddr>),
     port: u16,
-    entries: &[(&'a Arc<Service>, &'a ServicePort)],
+    entries: &[Target<'a>],
     unknown: &Unknown,
 ) {
     let mut groups: BTreeMap<Option<IpAddr>, Group<'a>> = BTreeMap::new();
-    for (service, p) in entries {
-        let target = Target { service, port: p };
+    for target in entries {
+        let Target { service, port: _, protocol } = *target;
         let group = |groups: &mut BTreeMap<_, Group<'a>>, ip| {
             let group: &mut Group<'a> = groups.entry(ip).or_default();
-            group.targets.push(target);
-            if p.protocol == AppProtocol::Auto {
+            group.targets.push(*target);
+            if protocol == AppProtocol::Auto {
                 match ip {
-                    Some(_) => group.detected = group.detected.or(Some((*service, port))),
-                    None => group.shared = true,
+                    Some(_) if bind.is_none() => group.detected = group.detected.or(Some((service, port))),
+                    _ => group.shared = true,
                 }
             }
         };
-        if p.protocol.is_http() {
-            groups.entry(None).or_default().shared = true;
+        if protocol.is_http() {
+            groups.entry(bind).or_default().shared = true;
+        } else if bind.is_some() {
+            group(&mut groups, bind);
         } else if service.headless {
             let own: HashSet<&IpAddr> = run.id.addresses.iter().collect();
             let pods = run.world.selected_workloads(service).chain(&service.endpoints);
             for ip in pods.flat_map(|w| &w.addresses).filter(|ip| !own.contains(ip)) {
                 group(&mut groups, Some(*ip));
             }
-        } else if service.addresses.is_empty() {
-            group(&mut groups, None);
         } else {
+            if service.addresses.is_empty() || !service.networks.is_empty() {
+                group(&mut groups, None);
+            }
             for ip in &service.addresses {
                 group(&mut groups, Some(*ip));
             }
@@ -270,10 +285,11 @@ fn listener(
 
 pub(super) fn http_defaults(run: &Run<'_>) -> HttpDefaults {
     HttpDefaults {
-        server: super::mesh::server_header(run.world.mesh(), "envoy"),
+        server: super::mesh::server_header(&run.config, "envoy"),
         use_remote_address: false,
         trusted_hops: 0,
-        path_normalization: super::mesh::path_normalization(run.world.mesh()),
+        path_normalization: super::mesh::path_normalization(run.world.mesh(), &run.config),
+        settings: super::mesh::http_settings(&run.config, Direction::Outbound),
     }
 }
 
@@ -282,14 +298,14 @@ fn shared_table<'a>(
     run: &mut Run<'a>,
     view: &View<'a>,
     port: u16,
-    entries: &[(&'a Arc<Service>, &'a ServicePort)],
+    entries: &[Target<'a>],
     unknown: &Unknown,
 ) -> Arc<RouteTable> {
     let mut taken: HashSet<Arc<str>> = HashSet::new();
     let mut hosts = Vec::new();
-    let http = |p: &ServicePort| p.protocol.is_http() || p.protocol == AppProtocol::Auto;
+    let http = |t: &&Target<'_>| t.protocol.is_http() || t.protocol == AppProtocol::Auto;
     let (routed, rest): (Vec<_>, Vec<_>) =
-        entries.iter().filter(|(_, p)| http(p)).partition(|(s, _)| view.by_host.contains_key(&s.hostname));
+        entries.iter().filter(http).map(|t| t.service).partition(|s| view.by_host.contains_key(&s.hostname));
     let known = |run: &mut Run<'a>, service: &'a Arc<Service>, taken: &mut HashSet<Arc<str>>| {
         let aliases = view.aliases.get(&service.hostname).map_or(&[][..], Vec::as_slice);
         let domains = run.domains(service, aliases);
@@ -297,7 +313,7 @@ fn shared_table<'a>(
         let name: Arc<str> = format!("{}:{port}", service.hostname).into();
         (!domains.is_empty()).then(|| run.service_host((name, port), domains, service, &view.routes_of(service)))
     };
-    for (service, _) in routed {
+    for service in routed {
         hosts.extend(known(run, service, &mut taken));
     }
     // A host that is no service has no port of its own; Istio routes it on port 80.
@@ -319,7 +335,7 @@ fn shared_table<'a>(
             hosts.push(plan);
         }
     }
-    for (service, _) in rest {
+    for service in rest {
         hosts.extend(known(run, service, &mut taken));
     }
     if !taken.contains("*") {
@@ -349,11 +365,20 @@ fn catch_all(run: &mut Run<'_>, unknown: &Unknown) {
     let loops = Provenance::default("a connection to the capture port itself would loop");
     let stop = plan_tcp("", vec![plain(BLACK_HOLE.into(), loops.clone())], loops.clone());
     let rest = unknown.origin.clone();
-    for (name, port, tcp, origin) in
-        [("virtualOutbound", 0, unknown.tcp.clone(), rest), ("virtualOutbound-trap", CAPTURE_PORT, stop, loops)]
-    {
+    for (name, port, tcp, origin) in [
+        ("virtualOutbound", 0, unknown.tcp.clone(), rest),
+        ("virtualOutbound-trap", run.proxy.ports.outbound, stop, loops),
+    ] {
         let key = ListenerKey { direction: Direction::Outbound, address: None, port };
-        run.plain_listener(name, key, (None, false), Some(tcp), origin);
+        // To know the name that a TLS client asks for, its first bytes are looked at.
+        let named = L4Rule {
+            sni: vec![HostPattern::Any],
+            alpn: Vec::new(),
+            destination_subnets: Vec::new(),
+            plan: tcp.clone(),
+        };
+        let l4 = if port == 0 && unknown.by_name { vec![named] } else { Vec::new() };
+        run.listener_with(name, key, (None, !l4.is_empty()), (l4, Some(tcp)), origin);
     }
 }
 
@@ -363,8 +388,20 @@ impl Run<'_> {
         &mut self,
         name: &str,
         key: ListenerKey,
-        (http, detect): (Option<Arc<HttpPlan>>, bool),
+        http: (Option<Arc<HttpPlan>>, bool),
         fallback: Option<Arc<TcpPlan>>,
+        origin: Provenance,
+    ) {
+        self.listener_with(name, key, http, (Vec::new(), fallback), origin);
+    }
+
+    /// A listener of these parts.
+    fn listener_with(
+        &mut self,
+        name: &str,
+        key: ListenerKey,
+        (http, detect): (Option<Arc<HttpPlan>>, bool),
+        (l4, fallback): (Vec<L4Rule>, Option<Arc<TcpPlan>>),
         origin: Provenance,
     ) {
         let plan = super::l4::with_hash(ListenerPlan {
@@ -373,7 +410,7 @@ impl Run<'_> {
             detect,
             http,
             tls: Vec::new(),
-            l4: Vec::new(),
+            l4,
             fallback,
             origin,
             hash: crate::api::ContentHash::default(),
@@ -388,3 +425,6 @@ impl Run<'_> {
         self.listeners.insert(key, plan.plan);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,9 @@ use super::{Run, VirtualHostInput};
 use crate::api::ContentHash;
 use crate::matching::HostPattern;
 use crate::model::{Route, Service};
-use crate::snapshot::{HttpPlan, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan};
+use crate::snapshot::{
+    HttpPlan, HttpSettings, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan,
+};
 
 use super::rate_limit::RouteLimit;
 use super::virtual_host::Fallback;
@@ -89,6 +91,7 @@ pub(super) struct HttpDefaults {
     pub(super) use_remote_address: bool,
     pub(super) trusted_hops: u32,
     pub(super) path_normalization: PathNormalization,
+    pub(super) settings: HttpSettings,
 }
 
 impl HttpDefaults {
@@ -98,11 +101,20 @@ impl HttpDefaults {
 
     /// The same for a server that shares its port with servers for these other hosts.
     pub(super) fn misdirecting(&self, routes: Arc<RouteTable>, elsewhere: &[HostPattern]) -> Arc<HttpPlan> {
-        let Self { server, use_remote_address, trusted_hops, path_normalization } = self.clone();
-        let rest = hash_debug(&(&server, use_remote_address, trusted_hops, path_normalization, elsewhere));
+        let Self { server, use_remote_address, trusted_hops, path_normalization, settings } = self.clone();
+        let rest = hash_debug(&(&server, use_remote_address, trusted_hops, path_normalization, elsewhere, settings));
         let hash = routes.hash.with(rest);
         let elsewhere = elsewhere.into();
-        Arc::new(HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, elsewhere, hash })
+        Arc::new(HttpPlan {
+            routes,
+            server,
+            use_remote_address,
+            trusted_hops,
+            path_normalization,
+            settings,
+            elsewhere,
+            hash,
+        })
     }
 }
 

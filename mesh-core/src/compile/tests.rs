@@ -208,7 +208,7 @@ fn inbound_goes_to_the_application_and_virtual_services_do_not_apply() {
     let request = super::sim::Request::parse("GET http://anything/");
     assert_eq!(super::sim::route_outcome(&http.routes, &request), "inbound|8081||");
     let cluster = &snapshot.clusters["inbound|8081||"];
-    assert_eq!(cluster.source, crate::snapshot::EndpointSource::LocalApp { port: 8081 });
+    assert_eq!(cluster.source, crate::snapshot::EndpointSource::LocalApp { port: 8081, ip: None });
     assert_eq!(&*snapshot.inbound(9999).name, "virtualInbound");
     assert_eq!(&*snapshot.inbound(15006).fallback.as_ref().unwrap().clusters[0].cluster, "BlackHoleCluster");
     assert_eq!(&*snapshot.outbound(None, 15001).fallback.as_ref().unwrap().clusters[0].cluster, "BlackHoleCluster");
@@ -226,7 +226,7 @@ spec:
     assert_eq!(&*snapshot.inbound(8081).name, "virtualInbound");
     assert_eq!(&*snapshot.inbound(9000).name, "0.0.0.0_9000");
     let source = &snapshot.clusters["inbound|9000||"].source;
-    assert_eq!(*source, crate::snapshot::EndpointSource::LocalApp { port: 7070 });
+    assert_eq!(*source, crate::snapshot::EndpointSource::LocalApp { port: 7070, ip: Some([127, 0, 0, 1].into()) });
 }
 
 #[test]

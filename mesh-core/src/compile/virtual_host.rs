@@ -10,7 +10,7 @@ use super::account::fate;
 use super::memo::{Notes, Planned, hash_debug};
 use super::rate_limit::RouteLimit;
 use super::virtual_service::Wrong;
-use crate::api::{ContentHash, MeshConfig, Object};
+use crate::api::{ContentHash, MeshConfig, Object, ProxyConfig};
 use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
 use crate::model::{
     Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleFilters, RuleMatch, RuleRedirect,
@@ -19,8 +19,8 @@ use crate::model::{
 use crate::report::{Fate, Outcome};
 use crate::snapshot::{
     Action, CorsPlan, DirectResponse, FaultPlan, HeaderOps, MirrorPlan, Provenance, RateLimitPlan, RedirectPath,
-    RedirectPlan, RetryPlan, Rewrite, RewritePath, RouteFilters, RoutePlan, Share, StatsPlan, VirtualHostPlan,
-    WeightedCluster,
+    RedirectPlan, RetryPlan, Rewrite, RewritePath, RouteFilters, RouteHeaders, RoutePlan, Share, StatsPlan,
+    VirtualHostPlan, WeightedCluster,
 };
 use crate::world::covers;
 
@@ -73,12 +73,13 @@ pub(super) struct Destination {
 pub(super) struct RouteDefaults {
     pub(super) retry: Option<RetryPlan>,
     pub(super) retry_origin: Provenance,
+    pub(super) headers: RouteHeaders,
     pub(super) hash: ContentHash,
 }
 
 impl RouteDefaults {
     /// `defaultHttpRetryPolicy`, else Istio's two retries.
-    pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
+    pub(super) fn of(mesh: &Object<MeshConfig>, config: &ProxyConfig) -> Self {
         let field = "spec.defaultHttpRetryPolicy";
         let mut ledger = super::account::Ledger::new(mesh);
         let read = |p| super::virtual_service::retry_plan(&mut ledger, field, p);
@@ -97,8 +98,9 @@ impl RouteDefaults {
                 Provenance::default(by_default),
             ),
         };
-        let hash = hash_debug(&retry);
-        Self { retry, retry_origin, hash }
+        let headers = super::mesh::route_headers(config);
+        let hash = hash_debug(&(&retry, headers));
+        Self { retry, retry_origin, headers, hash }
     }
 }
 
@@ -281,6 +283,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         response_headers,
         rewrite,
         filters,
+        headers: input.defaults.headers,
         timeout,
         retry,
         origin: m.map_or(&rule.origin, |m| &m.origin).clone(),
@@ -418,6 +421,7 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         response_headers: HeaderOps::default(),
         rewrite: None,
         filters: RouteFilters { rate_limits: rate_limits(input, None), ..RouteFilters::default() },
+        headers: defaults.headers,
         timeout: None,
         retry,
         origin: input.origin.clone(),
@@ -450,6 +454,7 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         response_headers,
         rewrite,
         filters,
+        headers,
         timeout,
         retry,
         origin: _,
@@ -457,6 +462,7 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         retry_origin: _,
         hash: _,
     } = &plan;
+    let rewrite = (rewrite, headers);
     let rest = (name, matches, request_headers, response_headers, rewrite, hash_filters(filters), timeout, retry);
     let action = match action {
         Action::Forward(clusters) => clusters.iter().map(hash_weighted).fold(ContentHash(1), ContentHash::with),

@@ -1,12 +1,13 @@
 //! What a proxy may see: `exportTo`, and the Sidecar in force for it.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::api::{CaptureMode, IstioEgressListener, Object, Sidecar};
 use crate::matching::HostPattern;
 use crate::model::{Route, Service, Workload};
-use crate::snapshot::Map;
+use crate::snapshot::{Bind, BindDoor, Map};
 use crate::world::{World, covers};
 
 /// Whether an object of namespace `own` is exported to `client`. An empty list means the mesh's default, which is
@@ -66,6 +67,10 @@ pub(crate) fn sidecar_for<'w>(
 pub(crate) struct Egress {
     /// Port and declared protocol; `None`: every port that no other listener has.
     pub(crate) port: Option<(u16, Arc<str>)>,
+    /// Address of its listeners, instead of the services' own.
+    pub(crate) bind: Option<IpAddr>,
+    /// Applications dial it (`captureMode: NONE`).
+    pub(crate) dialled: bool,
     imports: Vec<Import>,
 }
 
@@ -80,19 +85,33 @@ struct Import {
 impl Egress {
     /// Everything, as without a Sidecar.
     pub(crate) fn everything() -> Self {
-        Self { port: None, imports: vec![Import { namespace: None, host: HostPattern::Any, exclude: false }] }
+        Self {
+            port: None,
+            bind: None,
+            dialled: false,
+            imports: vec![Import { namespace: None, host: HostPattern::Any, exclude: false }],
+        }
     }
 
     /// An egress listener of a Sidecar, for a workload of `namespace`.
     pub(crate) fn of(listener: &IstioEgressListener, namespace: &str) -> Self {
-        let IstioEgressListener {
-            port,
-            bind: _,
-            capture_mode: CaptureMode::Default | CaptureMode::Iptables | CaptureMode::None,
-            hosts,
-        } = listener;
+        let IstioEgressListener { port, bind, capture_mode, hosts } = listener;
+        let dialled = *capture_mode == CaptureMode::None && port.is_some();
+        let bind = bind.parse().ok().or(dialled.then_some(Ipv4Addr::LOCALHOST.into()));
         let port = port.as_ref().and_then(|p| Some((u16::try_from(p.number).ok()?, p.protocol.as_str().into())));
-        Self { port, imports: hosts.iter().filter_map(|h| import(h, namespace)).collect() }
+        Self { port, bind, dialled, imports: hosts.iter().filter_map(|h| import(h, namespace)).collect() }
+    }
+
+    /// It is an HTTP proxy (protocol `HTTP_PROXY`): clients name where they want to go.
+    pub(crate) fn is_http_proxy(&self) -> bool {
+        self.port.as_ref().is_some_and(|(_, protocol)| protocol.eq_ignore_ascii_case("HTTP_PROXY"))
+    }
+
+    /// The socket that applications dial, if they do. An HTTP proxy can't be captured, so that it always has one.
+    pub(crate) fn socket(&self, door: BindDoor) -> Option<Bind> {
+        let (port, _) = self.port.as_ref().filter(|_| self.dialled || door == BindDoor::HttpProxy)?;
+        let ip = self.bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Some(Bind { at: SocketAddr::new(ip, *port), door })
     }
 
     /// Whether a host of a namespace is imported.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Addresses, Owner, Placement, Range, Settings, entry, pod, pods_of, service, service_entry};
 use crate::api::kube::{ConfigMap, ServiceSpec};
-use crate::api::{Key, Kind, MeshConfig, Meta, Object, Origin, Resource, Span, Spans};
+use crate::api::{Key, Kind, MeshConfig, MeshLabelSelector, Meta, Object, Origin, Resource, Span, Spans};
 use crate::report::{Level, Report};
 use crate::world::{Change, World};
 use crate::yaml;
@@ -26,6 +26,8 @@ pub struct Options<'a> {
     /// Where pods run, by key; pods that are not in it are thought to be ready, at an address that follows from their
     /// name.
     pub placements: Option<&'a BTreeMap<Key, Placement>>,
+    /// `discoverySelectors`: namespaces of which any one must hold; empty: all are read.
+    pub selectors: Vec<MeshLabelSelector>,
     /// Settings in force until there are good ones.
     pub mesh: Option<Arc<Object<MeshConfig>>>,
 }
@@ -52,6 +54,8 @@ pub fn inputs(resources: &[Resource], options: &Options<'_>, addresses: &mut Add
     if let Some(mesh) = &mesh {
         options.follow(&mesh.spec);
     }
+    let labels: BTreeMap<Arc<str>, BTreeMap<String, String>> = usable().filter_map(namespace_labels).collect();
+    let usable = || usable().filter(|r| options.discovers(&r.key().namespace, labels.get(&r.key().namespace)));
     for r in usable() {
         set_aside(r, addresses);
     }
@@ -72,6 +76,26 @@ impl Options<'_> {
         let metadata = mesh.default_config.as_ref().map(|c| &c.proxy_metadata);
         let on = metadata.and_then(|m| m.get("ISTIO_META_DNS_CAPTURE")).is_some_and(|v| v == "true");
         self.dns_capture.get_or_insert(on);
+        self.selectors.clone_from(&mesh.discovery_selectors);
+    }
+
+    /// Whether objects of a namespace with these labels are read. The root namespace always is, and so is what belongs
+    /// to none.
+    pub fn discovers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let named = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())]);
+        let of = |key: &str| labels.and_then(|l| l.get(key)).or_else(|| named.get(key));
+        let holds = |s: &MeshLabelSelector| {
+            s.match_labels.iter().all(|(k, v)| of(k) == Some(v))
+                && s.match_expressions.iter().all(|e| match e.operator.as_str() {
+                    "In" => of(&e.key).is_some_and(|v| e.values.contains(v)),
+                    "NotIn" => of(&e.key).is_none_or(|v| !e.values.contains(v)),
+                    "Exists" => of(&e.key).is_some(),
+                    "DoesNotExist" => of(&e.key).is_none(),
+                    _ => false,
+                })
+        };
+        let everywhere = self.selectors.is_empty() || namespace.is_empty() || namespace == MESH_CONFIG_MAP.0;
+        everywhere || self.selectors.iter().any(holds)
     }
 }
 
@@ -117,13 +141,29 @@ pub fn mesh_config(map: &Object<ConfigMap>) -> Result<(Object<MeshConfig>, Vec<R
     Ok((mesh, reports))
 }
 
-/// Sets the addresses aside that a Service names itself; to be done for all before any is given out.
+/// Sets the addresses aside that a Service or ServiceEntry names itself; to be done for all before any is given out.
 pub fn set_aside(resource: &Resource, addresses: &mut Addresses) {
-    let Resource::Service(s) = resource else { return };
-    for a in std::iter::once(&s.spec.cluster_ip).chain(&s.spec.cluster_ips) {
-        if let Ok(a) = a.parse() {
+    let own: Vec<IpAddr> = match resource {
+        Resource::Service(s) => {
+            std::iter::once(&s.spec.cluster_ip).chain(&s.spec.cluster_ips).filter_map(|a| a.parse().ok()).collect()
+        }
+        Resource::ServiceEntry(s) => {
+            s.spec.addresses.iter().filter_map(|a| super::service_entry::single_address(a)).collect()
+        }
+        _ => return,
+    };
+    for a in own {
+        if let IpAddr::V4(a) = a {
             addresses.take(a);
         }
+    }
+}
+
+/// The name and labels of a Namespace.
+pub fn namespace_labels(resource: &Resource) -> Option<(Arc<str>, BTreeMap<String, String>)> {
+    match resource {
+        Resource::Namespace(o) => Some((o.key.name.clone(), o.meta.labels.clone())),
+        _ => None,
     }
 }
 
@@ -137,6 +177,7 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
         Resource::Gateway(o) => vec![Change::Gateway(o.clone())],
         Resource::Sidecar(o) => vec![Change::Sidecar(o.clone())],
         Resource::LocalRateLimit(o) => vec![Change::LocalRateLimit(o.clone())],
+        Resource::ProxyConfig(o) => vec![Change::ProxyConfig(o.clone())],
         Resource::Service(o) => {
             let address = virtual_address(o, addresses);
             vec![Change::Service(Arc::new(service(o, address, settings)))]
@@ -162,7 +203,10 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
             vec![Change::Workload(Arc::new(entry(&o.spec, &o.key.name, &o.key, settings)))]
         }
         Resource::Namespace(o) => vec![Change::Namespace(o.key.name.clone(), o.meta.labels.clone())],
-        Resource::ServiceAccount(_) | Resource::ConfigMap(_) | Resource::Unread(_) => Vec::new(),
+        // Machines that register themselves are the control plane's.
+        Resource::WorkloadGroup(_) | Resource::ServiceAccount(_) | Resource::ConfigMap(_) | Resource::Unread(_) => {
+            Vec::new()
+        }
     }
 }
 

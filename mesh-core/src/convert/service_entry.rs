@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::workload::entry;
 use super::{Settings, export_to, parse_ip};
 use crate::api::{Object, ServiceEntry, ServiceLocation, ServiceResolution};
+use crate::matching::Cidr;
 use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, Workload};
 
 /// The services of a ServiceEntry. `allocate` gives the virtual address of a host; it is asked only for hosts that may
-/// have one (no `addresses`, a resolution other than NONE, no wildcard, not switched off by label), and says `None` if
+/// have one (no `addresses`, a resolution other than NONE, a wildcard only with DYNAMIC_DNS, not switched off by label), and says `None` if
 /// the mesh does not give out addresses.
 pub fn service_entry(
     object: &Object<ServiceEntry>,
@@ -19,6 +20,8 @@ pub fn service_entry(
     let spec = &object.spec;
     let namespace: Arc<str> = object.key.namespace.clone();
     let addresses: Vec<IpAddr> = spec.addresses.iter().filter_map(|a| single_address(a)).collect();
+    let networks = spec.addresses.iter().filter(|a| single_address(a).is_none());
+    let networks: Vec<Cidr> = networks.filter_map(|a| Cidr::parse(a).ok()).collect();
     let exported: Vec<&str> = spec.export_to.iter().map(String::as_str).collect();
     let export_to = export_to(&exported, &settings.service_export_to, &namespace);
     let resolution = resolution(spec.resolution);
@@ -38,7 +41,7 @@ pub fn service_entry(
     let make = |host: &String| {
         let hostname: Arc<str> = host.trim_end_matches('.').to_ascii_lowercase().into();
         let mut addresses = addresses.clone();
-        if allocatable && !hostname.starts_with('*') {
+        if allocatable && (!hostname.starts_with('*') || resolution == Resolution::DynamicDns) {
             addresses.extend(allocate(&format!("{namespace}/{hostname}")));
         }
         let hash = addresses.iter().fold(hash.with_str(&hostname), |h, a| h.with_str(&a.to_string()));
@@ -48,6 +51,7 @@ pub fn service_entry(
             hostname,
             namespace: namespace.clone(),
             addresses,
+            networks: networks.clone(),
             ports: spec.ports.iter().filter_map(port).collect(),
             selector: spec.workload_selector.as_ref().map(|s| s.labels.clone()),
             endpoints: endpoints.clone(),
@@ -69,7 +73,7 @@ pub fn service_entry(
 }
 
 /// An address, also written as a network of one.
-fn single_address(text: &str) -> Option<IpAddr> {
+pub(super) fn single_address(text: &str) -> Option<IpAddr> {
     match text.split_once('/') {
         None => parse_ip(text),
         Some((a, length)) => parse_ip(a).filter(|a| length == if a.is_ipv4() { "32" } else { "128" }),

@@ -227,8 +227,9 @@ impl Proxy<'_> {
                 }
                 (target, healthy.first().map(|e| (*e).clone()))
             }
-            EndpointSource::LocalApp { port } => {
-                target.endpoints = vec![format!("the application, port {port}")];
+            EndpointSource::LocalApp { port, ip } => {
+                let at = ip.map_or(String::new(), |ip| format!(" at {ip}"));
+                target.endpoints = vec![format!("the application{at}, port {port}")];
                 (target, None)
             }
             EndpointSource::BlackHole => {
@@ -236,10 +237,21 @@ impl Proxy<'_> {
                 (target, None)
             }
             EndpointSource::Dns { names, .. } => {
-                target.endpoints = names.iter().map(|(n, p)| format!("{n}:{p} by DNS")).collect();
+                target.balancer = Some(Decided::new(format!("{:?}", plan.balancer), &plan.policy_origin));
+                target.endpoints = names.iter().map(|n| format!("{}:{} by DNS", n.host, n.port)).collect();
                 (target, None)
             }
-            EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => {
+            EndpointSource::DynamicDns { port } => {
+                let port = port.map_or("the client's port".to_owned(), |p| format!("port {p}"));
+                target.endpoints = vec![format!("the host that the request names, by DNS, {port}")];
+                (target, None)
+            }
+            EndpointSource::OriginalDst { port } => {
+                let port = port.map_or(String::new(), |p| format!(", with port {p}"));
+                target.endpoints = vec![format!("the address that the client dialled{port}")];
+                (target, None)
+            }
+            EndpointSource::LocalOriginalDst => {
                 target.endpoints = vec!["the address that the client dialled".to_owned()];
                 (target, None)
             }
@@ -278,12 +290,24 @@ pub(super) fn source(source: &EndpointSource) -> String {
             let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
             format!("instances of {hostname} with {}, port {port}", labels.join(","))
         }
-        EndpointSource::Dns { names, first_only } => {
-            let names: Vec<String> = names.iter().map(|(n, p)| format!("{n}:{p}")).collect();
-            format!("DNS {}{}", names.join(", "), if *first_only { ", first address" } else { "" })
+        EndpointSource::Dns { names, first_only, retry } => {
+            let names: Vec<String> = names.iter().map(|n| format!("{}:{}", n.host, n.port)).collect();
+            let first = if *first_only { ", first address" } else { "" };
+            format!("DNS {}{first}, again after {retry:?} where it fails", names.join(", "))
         }
-        EndpointSource::OriginalDst | EndpointSource::LocalOriginalDst => "the address that the client dialled".into(),
-        EndpointSource::LocalApp { port } => format!("the application, port {port}"),
+        EndpointSource::DynamicDns { port } => {
+            let port = port.map_or(String::new(), |p| format!(", port {p}"));
+            format!("the host that the request names, by DNS{port}")
+        }
+        EndpointSource::OriginalDst { port: Some(port) } => {
+            format!("the address that the client dialled, with port {port}")
+        }
+        EndpointSource::OriginalDst { port: None } | EndpointSource::LocalOriginalDst => {
+            "the address that the client dialled".into()
+        }
+        EndpointSource::LocalApp { port, ip } => {
+            format!("the application{}, port {port}", ip.map_or(String::new(), |ip| format!(" at {ip}")))
+        }
         EndpointSource::BlackHole => "nothing".into(),
     }
 }

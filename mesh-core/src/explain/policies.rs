@@ -36,6 +36,7 @@ pub(super) fn of_route(plan: &RoutePlan) -> Vec<Policy> {
         response_headers: _,
         rewrite: _,
         filters,
+        headers: _,
         timeout: _,
         retry: _,
         origin,
@@ -83,6 +84,10 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
         access_log,
         access_log_json,
         access_log_format,
+        accepts_proxy_header: _,
+        listener_log,
+        ports,
+        preserve_case: _,
         allow_any,
         detection_timeout,
         drain_duration,
@@ -96,11 +101,15 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
     let format = access_log_format.as_ref().map_or("Istio's default".to_owned(), |f| format!("{f:?}"));
     let detection = detection_timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
     let policy = if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" };
-    let (_, by, _) = crate::compile::outbound_policy(world, id, workload.as_ref());
+    let by = crate::compile::outbound_policy(world, id, workload.as_ref()).origin;
     vec![
         set("accessLogFile", "spec.accessLogFile", file.into()),
         set("accessLogEncoding", "spec.accessLogEncoding", encoding.into()),
         set("accessLogFormat", "spec.accessLogFormat", format),
+        set("disableEnvoyListenerLog", "spec.disableEnvoyListenerLog", (!listener_log).to_string()),
+        set("proxyListenPort", "spec.proxyListenPort", ports.outbound.to_string()),
+        set("proxyInboundListenPort", "spec.proxyInboundListenPort", ports.inbound.to_string()),
+        set("proxyHttpPort", "spec.proxyHttpPort", ports.http.map_or("off".to_owned(), |p| p.to_string())),
         line("outboundTrafficPolicy", policy, &by),
         set("protocolDetectionTimeout", "spec.protocolDetectionTimeout", detection),
         set("drainDuration", "spec.defaultConfig.drainDuration", format!("{drain_duration:?}")),
@@ -114,7 +123,7 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
 
 /// A listener: everything but its routes and L4 rules.
 pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
-    let ListenerPlan { name: _, key: _, detect, http, l4: _, fallback: _, origin, hash: _ } = plan;
+    let ListenerPlan { name: _, key: _, detect, http, tls: _, l4: _, fallback: _, origin, hash: _ } = plan;
     let protocol = match (detect, http) {
         (true, Some(_)) => "HTTP or bytes, as the first bytes say",
         (false, Some(_)) => "HTTP",
@@ -126,12 +135,22 @@ pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
 }
 
 fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
-    let HttpPlan { routes: _, server, use_remote_address, trusted_hops, path_normalization, hash: _ } = plan;
+    let HttpPlan {
+        routes: _,
+        server,
+        use_remote_address,
+        trusted_hops,
+        path_normalization,
+        settings,
+        elsewhere: _,
+        hash: _,
+    } = plan;
     let edge = || line("numTrustedProxies", trusted_hops.to_string(), origin);
     let lines = [
         Some(line("server", format!("{server:?}"), origin)),
         use_remote_address.then(edge),
         Some(line("pathNormalization", format!("{path_normalization:?}"), origin)),
+        Some(line("proxyConfig", format!("{settings:?}"), origin)),
     ];
     lines.into_iter().flatten().collect()
 }

@@ -24,11 +24,12 @@ use crate::decide::{apply_redirect, rewrite_path};
 use crate::error::Error;
 use crate::matching::{Claims, HeaderValueTemplate, RequestFacts};
 use crate::record::Cx;
-use crate::snapshot::{Action, HeaderOps, RoutePlan, WeightedCluster};
+use crate::snapshot::{Action, HeaderOps, RouteHeaders, RoutePlan, WeightedCluster};
 use template::{Kept, Scope};
 
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 
 /// Config of [`ModifyLayer`].
@@ -173,11 +174,11 @@ impl ModifyConfig {
         let rewrite = self.route.rewrite.as_ref();
         let authority = self.destination().and_then(|d| d.authority.as_ref());
         if let Some(template) = authority.or(rewrite.and_then(|r| r.authority.as_ref())) {
-            rewrite_host(template, request, cx);
+            rewrite_host(template, request, cx, self.route.headers);
         }
         if let Some(rewrite) = rewrite.and_then(|r| r.path.as_ref()) {
             let path = rewrite_path(rewrite, request.uri().path(), request.uri().query());
-            set_path(request, &path, cx);
+            set_path(request, &path, cx, self.route.headers);
         }
     }
 }
@@ -197,7 +198,7 @@ pub fn with_facts<T>(request: &Request, f: impl FnOnce(&RequestFacts<'_>) -> T) 
     })
 }
 
-fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Option<&Cx>) {
+fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Option<&Cx>, make: RouteHeaders) {
     let before = matches!(template, HeaderValueTemplate::Parts(_)).then(|| Kept::of(request));
     let scope = Scope { cx, request: before.as_ref(), response: None, status: 0 };
     let Some(value) = template.render(|name, argument| scope.resolve(name, argument)) else { return };
@@ -205,11 +206,16 @@ fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Optio
         let _ = cx.authority.set(value.clone());
     }
     if let Some(old) = request.headers_mut().insert(HOST, value) {
-        request.headers_mut().insert(ORIGINAL_HOST, old);
+        if make.forwarded_host {
+            request.headers_mut().append(FORWARDED_HOST, old.clone());
+        }
+        if make.debug {
+            request.headers_mut().insert(ORIGINAL_HOST, old);
+        }
     }
 }
 
-fn set_path(request: &mut Request, path: &str, cx: Option<&Cx>) {
+fn set_path(request: &mut Request, path: &str, cx: Option<&Cx>, make: RouteHeaders) {
     let original = request.uri().path_and_query().map_or("/", |p| p.as_str());
     // A configured path that is no URI is left out; validation refuses it long before.
     let Ok(uri) = path.parse::<Uri>() else { return };
@@ -217,7 +223,9 @@ fn set_path(request: &mut Request, path: &str, cx: Option<&Cx>) {
         if let Some(cx) = cx {
             let _ = cx.path.set(original.to_owned());
         }
-        request.headers_mut().insert(ORIGINAL_PATH, value);
+        if make.debug {
+            request.headers_mut().insert(ORIGINAL_PATH, value);
+        }
     }
     *request.uri_mut() = uri;
 }
@@ -295,7 +303,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
                 if let Some(cx) = this.cx {
                     cx.service_time.store(millis, Ordering::Relaxed);
                 }
-                response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(millis));
+                if this.compiled.config.route.headers.debug {
+                    response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(millis));
+                }
                 response
             }
         };

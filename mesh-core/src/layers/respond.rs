@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SERVER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, SERVER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -39,18 +39,35 @@ pub struct LocalReply {
     pub close: bool,
     /// Status for a gRPC client; unset: the one that [`LocalReply::status`] is mapped to.
     pub grpc: Option<u8>,
+    /// `location`.
+    pub location: Option<HeaderValue>,
 }
 
 impl LocalReply {
     /// A reply without a flag, on a connection that stays.
     pub fn new(status: StatusCode, body: &'static str, details: &'static str) -> Self {
-        Self { status, body: Bytes::from_static(body.as_bytes()), details, flag: None, close: false, grpc: None }
+        Self {
+            status,
+            body: Bytes::from_static(body.as_bytes()),
+            details,
+            flag: None,
+            close: false,
+            grpc: None,
+            location: None,
+        }
     }
 
     /// The same, closing the connection.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
+        self
+    }
+
+    /// The same, sending the client elsewhere.
+    #[must_use]
+    pub fn located(mut self, location: HeaderValue) -> Self {
+        self.location = Some(location);
         self
     }
 
@@ -82,6 +99,9 @@ impl LocalReply {
         if !self.body.is_empty() {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if let Some(location) = self.location {
+            headers.insert(LOCATION, location);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -214,9 +234,18 @@ impl Asked {
         }
         // Malformed input ends the connection: where the next request begins is not known.
         let close = error.kind() == ErrorKind::DownstreamProtocol;
-        let reply = LocalReply { status: error.status(), body, details: row.details, flag: None, close, grpc: None };
+        let reply = LocalReply {
+            status: error.status(),
+            body,
+            details: row.details,
+            flag: None,
+            close,
+            grpc: None,
+            location: None,
+        };
         let mut response = reply.into_response(None);
-        if error.kind() == ErrorKind::Overflow {
+        let debug = cx.and_then(|cx| cx.route.get()).is_none_or(|route| route.headers.debug);
+        if error.kind() == ErrorKind::Overflow && debug {
             response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
         }
         response.extensions_mut().remove::<IsLocal>();

@@ -23,7 +23,9 @@ use crate::decide::normalize_target;
 use crate::env::Env;
 use crate::error::Error;
 use crate::record::{Cx, Flag};
-use crate::snapshot::{Direction, HttpPlan, PathNormalization, ServerHeader};
+use crate::snapshot::{
+    Direction, EscapedSlashes, HttpPlan, HttpSettings, PathNormalization, ServerHeader, Underscores,
+};
 
 pub use forward::{last_forwarded, trusted_address};
 
@@ -40,6 +42,8 @@ pub struct SanitizeConfig {
     pub trusted_hops: u32,
     /// Path normalization.
     pub path_normalization: PathNormalization,
+    /// How HTTP is spoken.
+    pub settings: HttpSettings,
     /// What a loopback peer is called in `x-forwarded-for`; `None`: its own address.
     pub node_address: Option<IpAddr>,
     /// Source of request ids.
@@ -49,8 +53,16 @@ pub struct SanitizeConfig {
 impl SanitizeConfig {
     /// From a listener's plan.
     pub fn of(plan: &HttpPlan, direction: Direction, node_address: Option<IpAddr>, env: Arc<dyn Env>) -> Self {
-        let HttpPlan { routes: _, server, use_remote_address, trusted_hops, path_normalization, elsewhere: _, hash: _ } =
-            plan;
+        let HttpPlan {
+            routes: _,
+            server,
+            use_remote_address,
+            trusted_hops,
+            path_normalization,
+            settings,
+            elsewhere: _,
+            hash: _,
+        } = plan;
         let server = match server {
             ServerHeader::Overwrite(name) => HeaderValue::from_str(name).ok(),
             ServerHeader::PassThrough => None,
@@ -61,6 +73,7 @@ impl SanitizeConfig {
             use_remote_address: *use_remote_address,
             trusted_hops: *trusted_hops,
             path_normalization: *path_normalization,
+            settings: *settings,
             node_address,
             env,
         }
@@ -135,7 +148,11 @@ impl SanitizeConfig {
             let reply = LocalReply::new(StatusCode::NOT_FOUND, "", "route_not_found").flagged(Flag::Nr);
             return Err(if request.version() < http::Version::HTTP_2 { reply.closing() } else { reply });
         }
+        self.slashes(request)?;
         self.normalize(request, cx.as_deref())?;
+        if self.settings.underscores != Underscores::Allow {
+            self.underscores(request)?;
+        }
         let seen = hop::survey(request.headers());
         hop::clean_request(request.headers_mut(), seen)?;
         let ingress = matches!(self.direction, Direction::Gateway);
@@ -143,7 +160,46 @@ impl SanitizeConfig {
             forward::strip_internal(request.headers_mut(), ingress);
         }
         forward::set(self, request.headers_mut(), cx.as_deref(), seen.forwarded);
-        request_id::set(&*self.env, self.use_remote_address, request.headers_mut(), cx.as_deref());
+        let make = self.settings.request_id.then_some(&*self.env);
+        request_id::set(make, self.use_remote_address, request.headers_mut(), cx.as_deref());
+        Ok(())
+    }
+
+    /// `httpPathWithEscapedSlashesAction`.
+    fn slashes(&self, request: &mut Request) -> Result<(), LocalReply> {
+        let refuse = |status| LocalReply::new(status, "", "path_normalization_failed");
+        if self.settings.escaped_slashes == EscapedSlashes::Keep {
+            return Ok(());
+        }
+        let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let Some(decoded) = without_escaped_slashes(target) else { return Ok(()) };
+        match self.settings.escaped_slashes {
+            EscapedSlashes::Keep => Ok(()),
+            EscapedSlashes::Reject => Err(refuse(StatusCode::BAD_REQUEST).closing()),
+            EscapedSlashes::Redirect => match decoded.parse() {
+                Ok(location) => Err(refuse(StatusCode::TEMPORARY_REDIRECT).located(location)),
+                Err(_) => Err(refuse(StatusCode::BAD_REQUEST).closing()),
+            },
+            EscapedSlashes::Forward => {
+                *request.uri_mut() = decoded.parse::<Uri>().map_err(|_| refuse(StatusCode::BAD_REQUEST).closing())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// `httpHeadersWithUnderscoresAction`, where it is not to allow them.
+    fn underscores(&self, request: &mut Request) -> Result<(), LocalReply> {
+        let named: Vec<_> = request.headers().keys().filter(|n| n.as_str().contains('_')).cloned().collect();
+        if !named.is_empty() && self.settings.underscores == Underscores::Reject {
+            let details = match request.version() {
+                http::Version::HTTP_2 => "http2.unexpected_underscore",
+                _ => "http1.unexpected_underscore",
+            };
+            return Err(LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", details).flagged(Flag::Dpe).closing());
+        }
+        for name in named {
+            request.headers_mut().remove(name);
+        }
         Ok(())
     }
 
@@ -161,6 +217,17 @@ impl SanitizeConfig {
         }
         Ok(())
     }
+}
+
+/// A target whose path has `%2F` or `%5C`, with slashes instead.
+fn without_escaped_slashes(target: &str) -> Option<String> {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let has = |word: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(word.as_bytes()));
+    if !has("%2f") && !has("%5c") {
+        return None;
+    }
+    let path = ["%2F", "%2f", "%5C", "%5c"].iter().fold(path.to_owned(), |path, escape| path.replace(escape, "/"));
+    Some(path + query)
 }
 
 pin_project! {

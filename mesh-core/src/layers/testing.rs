@@ -219,6 +219,7 @@ pub(super) fn route() -> RoutePlan {
         response_headers: HeaderOps::default(),
         rewrite: None,
         filters: RouteFilters::default(),
+        headers: Default::default(),
         timeout: None,
         retry: None,
         origin: origin.clone(),

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A host name as Istio writes it: exact, `*`, or a leading `*` followed by a suffix. Always lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum HostPattern {
@@ -86,8 +88,9 @@ pub fn host_without_port(authority: &str) -> &str {
     if port.bytes().all(|b| b.is_ascii_digit()) && (bracketed || !host.contains(':')) { host } else { authority }
 }
 
-/// A network: address and prefix length.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// A network: address and prefix length; written as text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cidr {
     /// Network address; host bits are zero.
     pub address: IpAddr,
@@ -118,6 +121,20 @@ impl Cidr {
     /// Whether an address is in the network; an IPv4 address in IPv6 clothing counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         mask(ip.to_canonical(), self.length) == self.address
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
     }
 }
 

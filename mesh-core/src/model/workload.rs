@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{ContentHash, Key, Origin};
+use crate::matching::Cidr;
 
 /// Protocol of a port: of `appProtocol`, else of the name's first token, else detected from the first bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -130,6 +131,9 @@ pub struct Service {
     pub namespace: Arc<str>,
     /// Virtual addresses; empty for headless services.
     pub addresses: Vec<IpAddr>,
+    /// Networks whose every address is one of the service's (CIDR `addresses` of a ServiceEntry).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Cidr>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// Labels that a workload of the same namespace must have; `None`: no selector, `endpoints` are all there is.

@@ -1,11 +1,13 @@
 //! Clusters: how the instances of a destination are found, balanced and spoken to.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
 use crate::api::ContentHash;
+use crate::model::Workload;
 
 /// Where a cluster's endpoints come from.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,24 +23,48 @@ pub enum EndpointSource {
         /// Labels of the subset; empty: all.
         labels: BTreeMap<String, String>,
     },
-    /// DNS names, each with a port.
+    /// DNS names, resolved in the background.
     Dns {
         /// Names.
-        names: Vec<(Arc<str>, u16)>,
-        /// Use only the first address.
+        names: Vec<DnsName>,
+        /// Use only the first address (`DNS_ROUND_ROBIN`).
         first_only: bool,
+        /// `dnsRefreshRate`: pause after a look-up that failed. After one that did not, the answer's time to live counts.
+        retry: Duration,
+    },
+    /// The name that a request asks for (Host, or the server name of TLS), resolved when it comes.
+    DynamicDns {
+        /// Port to connect to; `None`: the one that the client dialled.
+        port: Option<u16>,
     },
     /// The address that the client dialled.
-    OriginalDst,
+    OriginalDst {
+        /// Another port than the client's (`targetPort`).
+        port: Option<u16>,
+    },
     /// The own application on this port.
     LocalApp {
         /// Port of the application.
         port: u16,
+        /// Address of the application; `None`: the one that the client dialled. A loopback address is dialled from
+        /// loopback, not from the address that capture lets through.
+        ip: Option<IpAddr>,
     },
     /// The own application on the port that the client dialled.
     LocalOriginalDst,
     /// Nothing: what is sent here fails.
     BlackHole,
+}
+
+/// A name (or an address) that stands for instances of a service.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DnsName {
+    /// Host name, or an address that needs no look-up.
+    pub host: Arc<str>,
+    /// Port of the instances.
+    pub port: u16,
+    /// What is known about them: labels, locality, weight.
+    pub workload: Arc<Workload>,
 }
 
 /// HTTP version towards an upstream.

@@ -20,7 +20,7 @@ use crate::matching::{
 impl Snapshot {
     /// The whole plan as JSON, in a stable order, with where each part comes from.
     pub fn to_json(&self) -> Value {
-        let Self { hash, proxy, listeners, clusters, names } = self;
+        let Self { hash, proxy, listeners, binds, clusters, names } = self;
         let mut listeners: Vec<_> = listeners.values().collect();
         listeners.sort_by_key(|l| l.key);
         let mut clusters: Vec<_> = clusters.values().collect();
@@ -31,6 +31,7 @@ impl Snapshot {
             "config": hash.to_string(),
             "proxy": proxy_json(proxy),
             "listeners": listeners.into_iter().map(|l| listener(l)).collect::<Vec<_>>(),
+            "binds": binds.iter().map(|b| format!("{} {:?}", b.at, b.door)).collect::<Vec<_>>(),
             "clusters": clusters.into_iter().map(|c| cluster(c)).collect::<Vec<_>>(),
             "names": names.into_iter().map(|(n, e)| name(n, e)).collect::<Vec<_>>(),
         })
@@ -53,6 +54,9 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         access_log_json,
         access_log_format,
         accepts_proxy_header,
+        listener_log,
+        ports,
+        preserve_case,
         allow_any,
         detection_timeout,
         drain_duration,
@@ -66,6 +70,11 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         "accessLogEncoding": if *access_log_json { "JSON" } else { "TEXT" },
         "accessLogFormat": access_log_format,
         "acceptsProxyProtocol": accepts_proxy_header,
+        "listenerLog": listener_log,
+        "proxyListenPort": ports.outbound,
+        "proxyInboundListenPort": ports.inbound,
+        "proxyHttpPort": ports.http,
+        "preserveHttp1HeaderCase": preserve_case,
         "outboundTrafficPolicy": if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" },
         "protocolDetectionTimeout": duration(*detection_timeout),
         "drainDuration": duration(Some(*drain_duration)),
@@ -93,7 +102,8 @@ fn listener(plan: &ListenerPlan) -> Value {
 }
 
 fn http_plan(plan: &HttpPlan) -> Value {
-    let HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, elsewhere, hash: _ } = plan;
+    let HttpPlan { routes, server, use_remote_address, trusted_hops, path_normalization, settings, elsewhere, hash: _ } =
+        plan;
     json!({
         "routes": route_table(routes),
         "server": format!("{server:?}"),
@@ -101,6 +111,7 @@ fn http_plan(plan: &HttpPlan) -> Value {
         "numTrustedProxies": trusted_hops,
         "pathNormalization": format!("{path_normalization:?}"),
         "misdirected": patterns(elsewhere),
+        "settings": format!("{settings:?}"),
     })
 }
 
@@ -176,6 +187,7 @@ fn route(plan: &RoutePlan) -> Value {
         response_headers,
         rewrite,
         filters,
+        headers,
         timeout,
         retry,
         origin,
@@ -191,6 +203,7 @@ fn route(plan: &RoutePlan) -> Value {
         "responseHeaders": header_ops(response_headers),
         "rewrite": rewrite.as_ref().map(rewrite_json),
         "filters": filters::json(filters),
+        "headers": format!("{headers:?}"),
         "timeout": duration(*timeout),
         "retries": retry.as_ref().map(retry_json),
         "origin": provenance(origin),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DownstreamTls, Provenance, RouteTable, WeightedCluster};
+use super::{DownstreamTls, HttpSettings, Provenance, RouteTable, WeightedCluster};
 use crate::api::ContentHash;
 use crate::matching::{Cidr, HostPattern};
 
@@ -115,6 +115,8 @@ pub struct HttpPlan {
     pub path_normalization: PathNormalization,
     /// Hosts of other servers of the same port: a request for one of them came on the wrong connection (421).
     pub elsewhere: Arc<[HostPattern]>,
+    /// How HTTP is spoken.
+    pub settings: HttpSettings,
     /// Hash over all of it.
     pub hash: ContentHash,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use super::{Map, Provenance, RouteFilters};
+use super::{Map, Provenance, RouteFilters, RouteHeaders};
 use crate::api::ContentHash;
 use crate::matching::{HeaderValueTemplate, RequestMatch};
 
@@ -60,6 +60,8 @@ pub struct RoutePlan {
     pub rewrite: Option<Rewrite>,
     /// Fault, CORS, mirrors and what else most routes don't have.
     pub filters: RouteFilters,
+    /// Headers that the proxy makes.
+    pub headers: RouteHeaders,
     /// Whole-request timeout; `None`: none.
     pub timeout: Option<Duration>,
     /// `None`: no retries.

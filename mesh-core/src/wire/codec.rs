@@ -23,6 +23,8 @@ pub mod kind {
     pub const SIDECAR: &str = "networking.istio.io/Sidecar";
     /// LocalRateLimit.
     pub const LOCAL_RATE_LIMIT: &str = "policy.mesh.local/LocalRateLimit";
+    /// ProxyConfig.
+    pub const PROXY_CONFIG: &str = "networking.istio.io/ProxyConfig";
     /// Services of any origin.
     pub const SERVICE: &str = "mesh/Service";
     /// Instances of any origin.
@@ -30,8 +32,17 @@ pub mod kind {
     /// The mesh's settings.
     pub const MESH_CONFIG: &str = "mesh/MeshConfig";
     /// All of them.
-    pub const ALL: [&str; 8] =
-        [VIRTUAL_SERVICE, DESTINATION_RULE, GATEWAY, SIDECAR, LOCAL_RATE_LIMIT, SERVICE, WORKLOAD, MESH_CONFIG];
+    pub const ALL: [&str; 9] = [
+        VIRTUAL_SERVICE,
+        DESTINATION_RULE,
+        GATEWAY,
+        SIDECAR,
+        LOCAL_RATE_LIMIT,
+        PROXY_CONFIG,
+        SERVICE,
+        WORKLOAD,
+        MESH_CONFIG,
+    ];
 }
 
 #[derive(Serialize)]
@@ -98,6 +109,7 @@ pub fn decode(resource: &WireResource) -> Result<Change, Rejection> {
         kind::GATEWAY => object(body).map(Change::Gateway),
         kind::SIDECAR => object(body).map(Change::Sidecar),
         kind::LOCAL_RATE_LIMIT => object(body).map(Change::LocalRateLimit),
+        kind::PROXY_CONFIG => object(body).map(Change::ProxyConfig),
         kind::MESH_CONFIG => object::<MeshConfig>(body).map(|o| Change::Mesh(Some(o))),
         kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(s))),
         kind::WORKLOAD => read(body).map(|w| Change::Workload(Arc::new(w))),
@@ -139,6 +151,7 @@ pub fn removal(name: &ResourceName) -> Option<Change> {
             let (namespace, object) = split();
             Change::Remove(Key::new(Kind::new("policy.mesh.local", "LocalRateLimit"), namespace, object))
         }
+        kind::PROXY_CONFIG => key("ProxyConfig"),
         kind::MESH_CONFIG => Change::Mesh(None),
         kind::SERVICE => {
             let (namespace, host) = split();
@@ -202,6 +215,9 @@ impl Encoded {
         }
         for o in world.rate_limits().iter() {
             next.object(kind::LOCAL_RATE_LIMIT, o, previous);
+        }
+        for o in world.proxy_configs().iter() {
+            next.object(kind::PROXY_CONFIG, o, previous);
         }
         next.object(kind::MESH_CONFIG, world.mesh(), previous);
         for s in world.services().iter() {

@@ -145,6 +145,11 @@ fn json_names(value: Value) -> Value {
     Value::Object(map.into_iter().map(rename).collect::<Map<_, _>>())
 }
 
+/// Merges settings as written over others, field by field.
+pub(crate) fn merge_settings_into(base: &mut Value, over: Value) {
+    merge(base, json_names(over));
+}
+
 fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

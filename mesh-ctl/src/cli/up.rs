@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::Outcome;
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// How pods are kept apart.
     #[arg(long, value_enum, default_value_t)]
     mode: ModeChoice,
+    /// DNS server that is asked for names outside the mesh, instead of the host's resolver.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    resolver: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -52,7 +56,7 @@ fn port_pair(text: &str) -> Result<(u16, u16), String> {
 pub(super) fn run(mesh: &str, args: Args) -> Outcome {
     let mode = choose(args.mode)?;
     let settings = settings(mesh, &args)?;
-    let config = Config { name: mesh.to_owned(), mode, detach: args.detach };
+    let config = Config { name: mesh.to_owned(), mode, detach: args.detach, resolver: args.resolver };
     let launched = launch(&config, show, move |node| node::main(node, settings)).map_err(|e| e.to_string())?;
     match launched {
         Launched::Detached(_) => Ok(0),

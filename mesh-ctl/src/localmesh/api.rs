@@ -41,6 +41,8 @@ pub struct Config {
     pub mode: Mode,
     /// Return as soon as the mesh is ready and leave it running in a session of its own.
     pub detach: bool,
+    /// DNS server that is asked for names outside the mesh; `None`: as the host is configured.
+    pub resolver: Option<std::net::SocketAddr>,
 }
 
 /// One line of the status pipe, from the node to whoever started the mesh.
@@ -142,10 +144,14 @@ pub enum Selector {
 pub struct CaptureRules {
     /// How own traffic is recognised.
     pub selector: Selector,
-    /// Redirect the application's connections to 15001 and its DNS to 15053.
+    /// Redirect the application's connections to `outbound_port` and its DNS to 15053.
     pub capture_outbound: bool,
-    /// Redirect connections to the pod to 15006.
+    /// Redirect connections to the pod to `inbound_port`.
     pub capture_inbound: bool,
+    /// Port of the sidecar for outbound connections (`proxyListenPort`).
+    pub outbound_port: u16,
+    /// Port of the sidecar for inbound connections (`proxyInboundListenPort`).
+    pub inbound_port: u16,
     /// Destination ports that are left alone.
     pub exclude_outbound_ports: Vec<u16>,
     /// Destination ranges `(address, prefix length)` that are left alone.
@@ -166,6 +172,8 @@ impl Default for CaptureRules {
             selector: Selector::Mark,
             capture_outbound: true,
             capture_inbound: true,
+            outbound_port: super::OUTBOUND_PORT,
+            inbound_port: super::INBOUND_PORT,
             exclude_outbound_ports: Vec::new(),
             exclude_outbound_cidrs: Vec::new(),
             include_outbound_ports: None,

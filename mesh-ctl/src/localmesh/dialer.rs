@@ -9,7 +9,7 @@
 //! | Request | Reply |
 //! |---|---|
 //! | `CONNECT ip port` | `OK` and the connected socket (non-blocking) |
-//! | `RESOLVE name` | `OK ip ip …` from the host's own resolver |
+//! | `RESOLVE name` | `OK seconds ip ip …` from the host's own resolver; good for so many seconds |
 //! | `LISTEN ip port [n]` | `OK ip:port` and `n` (1 to 16, by default 1) listening sockets; port 0 picks a free one |
 //! | `UNLISTEN ip port` | `OK`; the parent's copies are closed |
 //! | `PEERUID`, with the socket as second descriptor | `OK uid`, as the host sees it |
@@ -20,16 +20,18 @@
 //! `SO_REUSEPORT`, and whoever asks must accept on each of them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use mesh_proxy::net::Resolved;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
 
 use super::{sys, wire};
 
 mod host;
+mod resolving;
 
 pub(super) use host::{BACKLOG, Host};
 
@@ -59,9 +61,9 @@ impl Dialer {
     ///
     /// # Errors
     /// The name has none, or the parent is gone.
-    pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub async fn resolve(&self, name: &str) -> io::Result<Resolved> {
         let (text, _) = self.ask(&format!("RESOLVE {name}"), None).await?;
-        Ok(text.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        Resolved::parse(&text)
     }
 
     /// Opens a port of the host with `copies` listening sockets; asked again it gives the same ones.

@@ -100,7 +100,7 @@ fn parent(
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 return Err(error);
             }
-            dialer::Host::new(requests, pid, lifeline)
+            dialer::Host::new(requests, pid, lifeline, config.resolver)
         }
     }
 }

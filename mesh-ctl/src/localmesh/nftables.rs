@@ -7,9 +7,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::netlink::{CREATE, Message, Socket};
-use super::{
-    CaptureRules, DNS_PORT, INBOUND_PORT, MARK_TO_APP, MARK_UPSTREAM, NODE_PROXY_PORT, OUTBOUND_PORT, Selector,
-};
+use super::{CaptureRules, DNS_PORT, MARK_TO_APP, MARK_UPSTREAM, NODE_PROXY_PORT, OUTBOUND_PORT, Selector};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -245,7 +243,7 @@ fn outbound(batch: &mut Batch, rules: &CaptureRules) {
     // The sidecar picked its own pod as the endpoint.
     for localhost in [(IpAddr::from([127, 0, 0, 0]), 8), (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128)] {
         let rule = own(Rule::new()).output_loopback().transport(TCP);
-        add(rule.range(false, NOT_EQUAL, localhost).redirect(INBOUND_PORT));
+        add(rule.range(false, NOT_EQUAL, localhost).redirect(rules.inbound_port));
     }
     add(own(Rule::new()).leave());
     add(Rule::new().port(UDP, 53).redirect(DNS_PORT));
@@ -259,13 +257,13 @@ fn outbound(batch: &mut Batch, rules: &CaptureRules) {
         add(Rule::new().range(false, EQUAL, *range).leave());
     }
     if rules.include_outbound_ports.is_none() && rules.include_outbound_cidrs.is_none() {
-        add(Rule::new().transport(TCP).redirect(OUTBOUND_PORT));
+        add(Rule::new().transport(TCP).redirect(rules.outbound_port));
     }
     for port in rules.include_outbound_ports.iter().flatten() {
-        add(Rule::new().port(TCP, *port).redirect(OUTBOUND_PORT));
+        add(Rule::new().port(TCP, *port).redirect(rules.outbound_port));
     }
     for range in rules.include_outbound_cidrs.iter().flatten() {
-        add(Rule::new().transport(TCP).range(false, EQUAL, *range).redirect(OUTBOUND_PORT));
+        add(Rule::new().transport(TCP).range(false, EQUAL, *range).redirect(rules.outbound_port));
     }
 }
 
@@ -277,10 +275,10 @@ fn inbound(batch: &mut Batch, rules: &CaptureRules) {
         batch.rule("in", Rule::new().port(TCP, *port).leave());
     }
     match &rules.include_inbound_ports {
-        None => batch.rule("in", Rule::new().transport(TCP).redirect(INBOUND_PORT)),
+        None => batch.rule("in", Rule::new().transport(TCP).redirect(rules.inbound_port)),
         Some(ports) => {
             for port in ports {
-                batch.rule("in", Rule::new().port(TCP, *port).redirect(INBOUND_PORT));
+                batch.rule("in", Rule::new().port(TCP, *port).redirect(rules.inbound_port));
             }
         }
     }

@@ -15,16 +15,12 @@ use mesh_core::model::Health;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::world::World;
 use mesh_proxy::dns;
-use mesh_proxy::net::Resolved;
 use socket2::SockRef;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::mesh::Mesh;
 use crate::localmesh::{DNS_PORT, Dialer, Mode, NODE_PROXY_PORT};
-
-/// How long names of the outside are good for; the host's resolver does not say.
-const OUTSIDE_TTL: Duration = Duration::from_secs(30);
 
 /// Serves until the mesh ends. In explicit mode there is nothing to serve: nothing is captured.
 pub(super) async fn serve(mesh: Arc<Mesh>) {
@@ -55,10 +51,7 @@ async fn serve_names(mesh: &Arc<Mesh>) -> io::Result<()> {
         let snapshot = plan.as_ref().map(|(_, c)| c.snapshot.clone());
         let (query, dialer, socket) = (buffer[..length].to_vec(), mesh.dialer.clone(), socket.clone());
         tokio::spawn(async move {
-            let outside = async |name: String| {
-                let addresses = dialer.resolve(&name).await?;
-                Ok(Resolved { addresses, ttl: OUTSIDE_TTL })
-            };
+            let outside = async |name: String| dialer.resolve(&name).await;
             if let Some(reply) = dns::answer(&query, snapshot.as_deref(), outside).await {
                 // A client that has gone asks no more.
                 let _ = socket.send_to(&reply, from).await;
@@ -163,8 +156,8 @@ async fn open(dialer: &Dialer, way: Way) -> io::Result<TcpStream> {
         Way::Inside(to) => TcpStream::connect(to).await,
         Way::Outside(to) => outside(to).await,
         Way::Named(host, port) => {
-            let addresses = dialer.resolve(&host).await?;
-            let first = addresses.first().ok_or_else(|| io::Error::other("the name has no address"))?;
+            let found = dialer.resolve(&host).await?;
+            let first = found.addresses.first().ok_or_else(|| io::Error::other("the name has no address"))?;
             outside(SocketAddr::new(*first, port)).await
         }
         Way::Nowhere => Err(io::Error::other("no ready endpoint")),

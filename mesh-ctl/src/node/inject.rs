@@ -47,6 +47,15 @@ pub fn wants_sidecar(rule: Inject, pod: &Labels, annotations: &Labels, namespace
 pub fn capture(annotations: &Labels) -> Result<CaptureRules, String> {
     let get = |name: &str| annotations.get(&format!("traffic.sidecar.istio.io/{name}")).map(|v| v.trim());
     let mut rules = CaptureRules::default();
+    match annotations.get("sidecar.istio.io/interceptionMode").map(String::as_str) {
+        // TPROXY would keep the clients' addresses; here both are done by redirection.
+        None | Some("" | "REDIRECT" | "TPROXY") => {}
+        Some("NONE") => (rules.capture_outbound, rules.capture_inbound) = (false, false),
+        Some(other) => {
+            let wanted = "write REDIRECT, TPROXY or NONE";
+            return Err(format!("annotation sidecar.istio.io/interceptionMode: {other:?} is no mode; {wanted}"));
+        }
+    }
     if let Some(v) = get("excludeOutboundPorts") {
         rules.exclude_outbound_ports = ports("excludeOutboundPorts", v)?;
     }

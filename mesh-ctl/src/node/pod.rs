@@ -157,6 +157,9 @@ impl Life {
         let key = &self.plan.key;
         let mut spec = PodSpec::new(&*key.name, &*key.namespace, self.ip);
         spec.capture.clone_from(&self.plan.capture);
+        if let Some(rules) = &mut spec.capture {
+            self.capture_settings(rules);
+        }
         (spec.files, spec.volumes) = files::of(&self.mesh, &self.plan)?;
         self.mesh.runtime.create_pod(spec).await.map_err(|e| e.to_string())
     }

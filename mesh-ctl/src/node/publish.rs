@@ -1,6 +1,6 @@
 //! From objects and pods to what each proxy is sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_core::api::{ContentHash, Key, Kind, Resource};
@@ -23,7 +23,7 @@ pub(super) fn publish(mesh: &Mesh) -> u64 {
         state.published.apply(changes);
         // The mesh's settings are among the objects: what depends on them is made again when they change.
         let now = Mesh::convert_options(&state.published.world);
-        if now.settings != options.settings {
+        if (&now.settings, &now.selectors) != (&options.settings, &options.selectors) {
             changes = collect(state, &now);
             state.published.apply(changes);
         }
@@ -64,14 +64,21 @@ fn collect(state: &mut State, options: &Options<'_>) -> Vec<Change> {
     let base = ContentHash::default().with_str(&format!("{:?}", options.settings));
     let mut changes = Vec::new();
     let mut seen = BTreeSet::new();
-    for stored in store.iter().filter(|s| !s.document.refused()) {
+    // Addresses that objects name themselves go before those that are given out.
+    for resource in store.iter().filter_map(|s| s.document.resource.as_ref()) {
+        convert::set_aside(resource, addresses);
+    }
+    let namespaces: BTreeMap<_, _> =
+        store.iter().filter_map(|s| convert::namespace_labels(s.document.resource.as_ref()?)).collect();
+    let discovered = |key: &Key| options.discovers(&key.namespace, namespaces.get(&key.namespace));
+    for stored in store.iter().filter(|s| !s.document.refused() && discovered(&s.document.key)) {
         let document = &stored.document;
         let Some(resource) = &document.resource else { continue };
         let hash = base.with(resource.hash()).with_str(&format!("{:?}", resource.origin().source));
         seen.insert(document.key.clone());
         published.source(&document.key, hash, &mut changes, || of_document(document, options, addresses));
     }
-    for (key, pod) in &*pods {
+    for (key, pod) in pods.iter().filter(|(key, _)| discovered(key)) {
         let ready = pod.ready();
         let hash = base.with(pod.plan.hash).with_str(&format!("{} {ready}", pod.ip));
         seen.insert(key.clone());
@@ -137,6 +144,7 @@ fn undo(change: &Change) -> Option<Change> {
         Change::Gateway(o) => Change::Remove(o.key.clone()),
         Change::Sidecar(o) => Change::Remove(o.key.clone()),
         Change::LocalRateLimit(o) => Change::Remove(o.key.clone()),
+        Change::ProxyConfig(o) => Change::Remove(o.key.clone()),
         Change::Service(s) => Change::RemoveService(s.namespace.clone(), s.hostname.clone()),
         Change::Workload(w) => Change::RemoveWorkload(w.uid.clone()),
         Change::Mesh(_) => Change::Mesh(None),

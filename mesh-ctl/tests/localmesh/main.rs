@@ -92,7 +92,7 @@ fn mesh_name(scenario: &str) -> String {
 }
 
 fn scenario(name: &str, mode: Mode) -> ExitCode {
-    let config = Config { name: mesh_name(name), mode, detach: name == "detached" };
+    let config = Config { name: mesh_name(name), mode, detach: name == "detached", resolver: None };
     let show = |status: &Status| println!("{}", serde_json::to_string(status).unwrap());
     let launched = match name {
         "pods" => launch(&config, show, node::pods),

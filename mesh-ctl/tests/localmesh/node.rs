@@ -336,7 +336,7 @@ impl Mesh {
         assert_eq!(copies.len(), 2);
         let busy = dialer.listen(shared, 1).await.unwrap_err();
         assert!(busy.to_string().contains("2 copies"), "{busy}");
-        assert!(dialer.resolve("localhost").await.unwrap().iter().all(|ip| ip.is_loopback()));
+        assert!(dialer.resolve("localhost").await.unwrap().addresses.iter().all(|ip| ip.is_loopback()));
         assert!(dialer.resolve("no.such.name.invalid").await.is_err());
         let (one, _other) = tokio::net::UnixStream::pair().unwrap();
         assert_eq!(dialer.peer_uid(&one).await.unwrap(), rustix::process::getuid().as_raw());

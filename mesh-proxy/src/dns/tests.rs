@@ -21,6 +21,9 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         access_log_json: false,
         access_log_format: None,
         accepts_proxy_header: false,
+        listener_log: true,
+        ports: Default::default(),
+        preserve_case: false,
         allow_any: true,
         detection_timeout: None,
         drain_duration: std::time::Duration::from_secs(45),
@@ -36,6 +39,7 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         hash: ContentHash::default(),
         proxy: Arc::new(proxy),
         listeners: Default::default(),
+        binds: Vec::new(),
         clusters: Default::default(),
         names: names.iter().map(entry).collect(),
     }

@@ -25,7 +25,7 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
         through: Option<&TunnelPlan>,
     ) -> Result<Upstream<N::Stream>, Error> {
         let cluster = self.runtime.cluster(&plan.name);
-        let picked = self.runtime.pick(plan, &cluster, conn).await?;
+        let picked = self.runtime.pick(plan, &cluster, conn, None).await?;
         let stream = self.runtime.dial_bytes(plan, picked.member(), conn, through).await?;
         let endpoint = picked.member().endpoint().clone();
         Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
@@ -41,9 +41,13 @@ impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> f
 impl<N: Net> Engine<N::Stream> for Proxy<N> {
     fn activate(&self, snapshot: &Arc<Snapshot>) {
         self.runtime.tls.follow(snapshot);
+        self.runtime.preserve_case(snapshot.proxy.preserve_case);
         let previous = self.active.load_full();
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
         self.active.store(Some(Arc::new(next)));
+        for plan in snapshot.clusters.values() {
+            self.runtime.follow_names(plan);
+        }
         self.runtime.retain(|name| snapshot.clusters.contains_key(name));
     }
 

@@ -59,6 +59,8 @@ impl Exchanges {
         if verdict.expects_continue {
             request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
+        let old = request.version() == http::Version::HTTP_10;
+        let keeps = old && request.headers().get_all(CONNECTION).iter().any(asks_to_keep);
         let tunnel = upgrade::Tunnel::asked_for(&mut request);
         let (request, received) = incoming(request);
         let mut request = request;
@@ -73,7 +75,11 @@ impl Exchanges {
             return Ok(tunnel.settle(answer, &cx));
         }
         let complete = received.is_none_or(|r| r.load(Ordering::Acquire));
-        if !complete || self.0.drain.is_draining() {
+        // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.
+        if old && keeps {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+        if !complete || self.0.drain.is_draining() || (old && !keeps) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer)
@@ -149,6 +155,11 @@ fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<AtomicBool>>
         (Body::Stream(Box::pin(body)), Some(complete))
     };
     (http::Request::from_parts(head, body), received)
+}
+
+/// Whether a `connection` header of an HTTP/1.0 request asks to keep the connection.
+fn asks_to_keep(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 /// HTTP/2 may send a cookie header in parts; applications expect one line.

@@ -50,6 +50,8 @@ enum Stop {
 pub(super) struct Guard<I> {
     io: I,
     shared: Arc<Shared>,
+    /// HTTP/1.0 is served.
+    http10: bool,
     expecting: Expecting,
     /// From the client, not yet judged.
     held: Vec<u8>,
@@ -62,9 +64,9 @@ pub(super) struct Guard<I> {
 }
 
 impl<I> Guard<I> {
-    pub(super) fn new(io: I, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(io: I, shared: Arc<Shared>, http10: bool) -> Self {
         let (held, out) = (Vec::new(), Vec::new());
-        Self { io, shared, expecting: Expecting::Head, held, seen: 0, out, given: 0, linger: None }
+        Self { io, shared, http10, expecting: Expecting::Head, held, seen: 0, out, given: 0, linger: None }
     }
 
     /// How many bytes go on as they are, and what to do with the rest, if there is one.
@@ -91,7 +93,7 @@ impl<I> Guard<I> {
                     // The codec will find out, and end the request.
                     chunked::Step::Broken => self.expecting = Expecting::Anything,
                 },
-                Expecting::Head => match rules::check(rest) {
+                Expecting::Head => match rules::check(rest, self.http10) {
                     Verdict::Incomplete => return (at, Some(Stop::Hold)),
                     Verdict::Pass { length, framing } => {
                         self.shared.pass();

@@ -49,37 +49,37 @@ fn old_version() -> LocalReply {
     LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version").flagged(Flag::Dpe).closing()
 }
 
-/// Judges the bytes from the start of a head.
-pub(super) fn check(bytes: &[u8]) -> Verdict {
+/// Judges the bytes from the start of a head. `http10`: that version is served, too.
+pub(super) fn check(bytes: &[u8], http10: bool) -> Verdict {
     let mut slots = [MaybeUninit::<Header<'_>>::uninit(); MAX_HEADERS];
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut slots) {
         Ok(Status::Partial) if bytes.len() > MAX_HEAD => Verdict::Refuse(too_large("http1.headers_too_large")),
-        Ok(Status::Partial) => match request_line(bytes) {
+        Ok(Status::Partial) => match request_line(bytes, http10) {
             Some(reply) => Verdict::Refuse(reply),
             None => Verdict::Incomplete,
         },
         Ok(Status::Complete(length)) if length > MAX_HEAD => Verdict::Refuse(too_large("http1.headers_too_large")),
-        Ok(Status::Complete(length)) => match complete(bytes, length, &request) {
+        Ok(Status::Complete(length)) => match complete(bytes, length, &request, http10) {
             Ok(verdict) => verdict,
             Err(reply) => Verdict::Refuse(reply),
         },
-        Err(error) => broken(bytes, error),
+        Err(error) => broken(bytes, error, http10),
     }
 }
 
 /// The codec's parser does not take it: what is wrong, or whether Envoy is more tolerant.
-fn broken(bytes: &[u8], error: httparse::Error) -> Verdict {
+fn broken(bytes: &[u8], error: httparse::Error, http10: bool) -> Verdict {
     if error == httparse::Error::TooManyHeaders {
         return Verdict::Refuse(too_large("http1.too_many_headers"));
     }
-    if let Some(reply) = request_line(bytes) {
+    if let Some(reply) = request_line(bytes, http10) {
         return Verdict::Refuse(reply);
     }
     let end = end_of_head(bytes).unwrap_or(bytes.len());
     let head = &bytes[..end];
     if let Some(unfolded) = unfold(head) {
-        return match check(&unfolded) {
+        return match check(&unfolded, http10) {
             Verdict::Pass { framing, .. } => {
                 Verdict::Rewrite { head: unfolded, length: end, framing, expects_continue: false }
             }
@@ -94,7 +94,7 @@ fn broken(bytes: &[u8], error: httparse::Error) -> Verdict {
 }
 
 /// Checks a request line on its own; `None`: nothing wrong with it, or it has not come completely.
-fn request_line(bytes: &[u8]) -> Option<LocalReply> {
+fn request_line(bytes: &[u8], http10: bool) -> Option<LocalReply> {
     let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
     let rest = &bytes[start..];
     let end = rest.iter().position(|b| *b == b'\n');
@@ -113,6 +113,7 @@ fn request_line(bytes: &[u8]) -> Option<LocalReply> {
     let words: Vec<_> = words.collect();
     match &*words {
         [_] => Some(old_version()),
+        [target, b"HTTP/1.0"] if http10 => wrong_target(method, target),
         [.., version] if version.starts_with(b"HTTP/") && *version != b"HTTP/1.1" => Some(old_version()),
         [target, b"HTTP/1.1"] => wrong_target(method, target),
         _ => Some(bad("http1.codec_error")),
@@ -177,8 +178,8 @@ fn wrong_target(method: &[u8], target: &[u8]) -> Option<LocalReply> {
 }
 
 /// What a complete head says about its body, and whether it may.
-fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>) -> Result<Verdict, LocalReply> {
-    if request.version != Some(1) {
+fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>, http10: bool) -> Result<Verdict, LocalReply> {
+    if request.version != Some(1) && !(http10 && request.version == Some(0)) {
         return Err(old_version());
     }
     let method = request.method.unwrap_or_default().as_bytes();

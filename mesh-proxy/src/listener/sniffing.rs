@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Early;
-use crate::detect::{MAX_BYTES, Prefixed, sniff};
+use crate::detect::{MAX_BYTES, Prefixed, sniff_with};
 use crate::net::Stream;
 use crate::tcp::{HEAD_START, Tools, Upstreams, open};
 
@@ -43,6 +43,7 @@ pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
     // A gateway does not guess: a client that sends nothing has time.
     let guesses = conn.direction != Direction::Gateway;
     let deadline = snapshot.proxy.detection_timeout.filter(|_| guesses).map(|t| Instant::now() + t);
+    let http10 = listener.http.as_ref().is_some_and(|h| h.settings.http10);
     let mut bytes = BytesMut::with_capacity(1024);
     let mut slot = None;
     let detected = {
@@ -74,7 +75,7 @@ pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
                 biased;
                 read = stream.read_buf(&mut bytes) => match read {
                     Ok(n) if n > 0 => {
-                        if let Some(found) = sniff(&bytes) {
+                        if let Some(found) = sniff_with(&bytes, http10) {
                             break found;
                         }
                         bytes.reserve(bytes.len().min(MAX_BYTES));

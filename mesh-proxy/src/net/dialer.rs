@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use rustix::net::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::Resolved;
 
 /// A client of the dialer; cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,9 +49,9 @@ impl Dialer {
     ///
     /// # Errors
     /// The name has none, or the dialer is gone.
-    pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub async fn resolve(&self, name: &str) -> io::Result<Resolved> {
         let (text, _) = self.ask(&format!("RESOLVE {name}")).await?;
-        Ok(text.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        Resolved::parse(&text)
     }
 
     /// Listening sockets of a port of the host, `copies` of them; the same ones when asked again.
@@ -106,6 +108,7 @@ fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 fn error_of(why: &str) -> io::Error {
     let lower = why.to_ascii_lowercase();
     let kind = [
+        ("no records found", io::ErrorKind::NotFound),
         ("refused", io::ErrorKind::ConnectionRefused),
         ("timed out", io::ErrorKind::TimedOut),
         ("unreachable", io::ErrorKind::NetworkUnreachable),

@@ -14,12 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::{
-    ConnectOptions, Datagrams, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved, Share,
-    Stream,
+    ConnectOptions, Datagrams, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved,
+    Resolver, Share, Stream,
 };
 
-/// How long addresses of a resolver that tells no TTL are used.
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 4096;
 
 /// The host's network: own sockets, and the local mesh's dialer for what can't be reached from inside a pod.
@@ -33,6 +31,7 @@ struct Inner {
     dialer: Option<Dialer>,
     listeners: BTreeMap<String, Vec<OwnedFd>>,
     marks: bool,
+    resolver: Resolver,
 }
 
 impl HostNet {
@@ -44,8 +43,13 @@ impl HostNet {
     /// The same with inherited descriptors. `marks`: traffic of this network namespace is captured, and own connections
     /// are told apart by `SO_MARK`.
     pub fn with(inherited: Inherited, marks: bool) -> Self {
+        Self::with_resolver(inherited, marks, Resolver::system())
+    }
+
+    /// The same with another way to look names up; one inherited dialer goes before it.
+    pub fn with_resolver(inherited: Inherited, marks: bool, resolver: Resolver) -> Self {
         let Inherited { dialer, config: _, listeners } = inherited;
-        Self { inner: Arc::new(Inner { dialer: dialer.map(Dialer::new), listeners, marks }) }
+        Self { inner: Arc::new(Inner { dialer: dialer.map(Dialer::new), listeners, marks, resolver }) }
     }
 
     async fn dial(&self, to: SocketAddr, options: ConnectOptions) -> io::Result<TcpStream> {
@@ -57,7 +61,7 @@ impl HostNet {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if self.inner.marks {
             let mark = match options.purpose {
-                Purpose::Upstream => MARK_UPSTREAM,
+                Purpose::Upstream | Purpose::Named => MARK_UPSTREAM,
                 Purpose::App => MARK_TO_APP,
             };
             SockRef::from(&socket).set_mark(mark)?;
@@ -75,10 +79,10 @@ impl Default for HostNet {
     }
 }
 
-/// Addresses that a pod reaches by itself: pods and loopback. Everything else is the host's to reach.
+/// Addresses that a pod reaches by itself: pods and its own loopback. Everything else is the host's to reach.
 fn is_direct(ip: IpAddr, purpose: Purpose) -> bool {
     purpose == Purpose::App
-        || ip.is_loopback()
+        || (ip.is_loopback() && purpose != Purpose::Named)
         || match ip {
             IpAddr::V4(ip) => ip.octets()[..2] == [10, 244],
             IpAddr::V6(ip) => ip.segments()[..4] == [0xfd11, 0, 0, 0],
@@ -231,16 +235,10 @@ impl Net for HostNet {
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Resolved> {
-        let addresses = match &self.inner.dialer {
-            Some(dialer) => dialer.resolve(name).await?,
-            None => {
-                let found = tokio::net::lookup_host((name, 0)).await?;
-                let mut all: Vec<IpAddr> = found.map(|a| a.ip()).collect();
-                all.dedup();
-                all
-            }
-        };
-        Ok(Resolved { addresses, ttl: DEFAULT_TTL })
+        match &self.inner.dialer {
+            Some(dialer) => dialer.resolve(name).await,
+            None => self.inner.resolver.resolve(name).await,
+        }
     }
 
     fn original_dst(&self, stream: &HostStream) -> io::Result<SocketAddr> {

@@ -118,9 +118,10 @@ async fn a_refusal_by_the_dialer_is_a_refused_connection() {
 #[tokio::test]
 async fn names_and_host_ports_are_the_dialers() {
     let (net, theirs) = dialer();
-    let asked = answer_one(theirs, "OK 192.0.2.1 2001:db8::1", Vec::new());
+    let asked = answer_one(theirs, "OK 17 192.0.2.1 2001:db8::1", Vec::new());
     let found = net.resolve("example.com").await.unwrap();
     assert_eq!(asked.recv().unwrap(), "RESOLVE example.com");
+    assert_eq!(found.ttl, Duration::from_secs(17));
     assert_eq!(found.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
 
     let socket = std::net::TcpListener::bind(LOOPBACK).unwrap();

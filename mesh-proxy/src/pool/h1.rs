@@ -102,7 +102,9 @@ async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>, whom: Fo
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let local = stream.local_addr().ok();
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
-    let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    let mut builder = Builder::new();
+    builder.preserve_header_case(to.runtime.preserves_case());
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(lost)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "upstream connection");

@@ -43,8 +43,11 @@ pub struct Args {
     /// Gateway: address on which ports are opened; all addresses by default.
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
+    /// DNS server that is asked for names outside the mesh, instead of the host's resolver.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub resolver: Option<SocketAddr>,
     /// Port of the admin endpoints on loopback; `off`: none; 0: a free one.
-    #[arg(long, default_value = "15000")]
+    #[arg(long, env = "MESH_ADMIN_PORT", default_value = "15000")]
     pub admin_port: OwnPort,
     /// Port of readiness.
     #[arg(long, default_value = "15021")]

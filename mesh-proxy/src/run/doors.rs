@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mesh_core::snapshot::{Direction, ProxyKind, Snapshot};
+use mesh_core::snapshot::{BindDoor, Direction, ProxyKind, ProxyPorts, Snapshot};
 
 use super::{Args, Place, Process};
 use crate::discovery;
@@ -13,8 +13,8 @@ use crate::listener::Door;
 use crate::net::{Net, Share};
 use crate::worker::{Open, Opening, Workers};
 
+/// Port of the explicit proxy in explicit mode.
 const OUTBOUND: u16 = 15001;
-const INBOUND: u16 = 15006;
 const DNS: u16 = 15053;
 
 /// Open ports.
@@ -25,6 +25,9 @@ pub(super) struct Doors {
     host_ports: BTreeMap<u16, SocketAddr>,
     offset: u16,
     any: IpAddr,
+    /// Where captured connections come to: as the first configuration said, because the rules of the network that send
+    /// them here are made once, too.
+    capture: Option<(u16, u16)>,
     open: BTreeMap<String, (Opening, Open)>,
     failed: BTreeMap<String, String>,
 }
@@ -33,7 +36,17 @@ impl Doors {
     pub(super) fn new(shared: Process, workers: Workers, place: Place, args: &Args) -> Self {
         let host_ports = args.host_ports(place.dialer);
         let (offset, any) = (args.listen_offset, args.any());
-        Self { shared, workers, place, host_ports, offset, any, open: BTreeMap::new(), failed: BTreeMap::new() }
+        Self {
+            shared,
+            workers,
+            place,
+            host_ports,
+            offset,
+            any,
+            capture: None,
+            open: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     /// Whether some port could not be opened.
@@ -44,6 +57,12 @@ impl Doors {
     /// Opens what the plan wants and closes what it does not want any more. What can't be opened is logged, and tried
     /// again later.
     pub(super) async fn reconcile(&mut self, snapshot: &Snapshot) {
+        let ProxyPorts { outbound, inbound, http: _ } = snapshot.proxy.ports;
+        if *self.capture.get_or_insert((outbound, inbound)) != (outbound, inbound) {
+            tracing::warn!(
+                "proxyListenPort and proxyInboundListenPort are those of the start until the proxy is restarted"
+            );
+        }
         let wanted = self.wanted(snapshot);
         let gone: Vec<String> = self.open.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -89,13 +108,31 @@ impl Doors {
     fn wanted(&self, snapshot: &Snapshot) -> BTreeMap<String, Opening> {
         let all = match (self.place.kind, self.place.explicit) {
             (ProxyKind::Sidecar, Some(ip)) => explicit(ip),
-            (ProxyKind::Sidecar, None) => vec![
-                opening("outbound", SocketAddr::new(self.any, OUTBOUND), Door::Outbound),
-                opening("inbound", SocketAddr::new(self.any, INBOUND), Door::Inbound),
-            ],
+            (ProxyKind::Sidecar, None) => self.captured(snapshot),
             (ProxyKind::Gateway, _) => self.gateway(snapshot),
         };
         all.into_iter().map(|o| (o.name.clone(), o)).collect()
+    }
+
+    /// Ports of capture, the HTTP proxy on loopback, and listeners that applications or clients dial themselves.
+    fn captured(&self, snapshot: &Snapshot) -> Vec<Opening> {
+        let ports = snapshot.proxy.ports;
+        let (outbound, inbound) = self.capture.unwrap_or((ports.outbound, ports.inbound));
+        let mut all = vec![
+            opening("outbound", SocketAddr::new(self.any, outbound), Door::Outbound),
+            opening("inbound", SocketAddr::new(self.any, inbound), Door::Inbound),
+        ];
+        let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        all.extend(ports.http.map(|port| opening("http-proxy", loopback(port), Door::Explicit)));
+        for bind in &snapshot.binds {
+            let door = match bind.door {
+                BindDoor::Outbound => Door::OutboundDirect,
+                BindDoor::Inbound => Door::InboundDirect,
+                BindDoor::HttpProxy => Door::Explicit,
+            };
+            all.push(opening(&format!("bind-{}", bind.at), bind.at, door));
+        }
+        all
     }
 
     fn gateway(&self, snapshot: &Snapshot) -> Vec<Opening> {

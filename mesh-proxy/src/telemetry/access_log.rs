@@ -7,9 +7,10 @@ mod writer;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use mesh_core::record::{RequestRecord, Sink};
+use mesh_core::record::{Flag, RequestRecord, Sink};
 use mesh_core::snapshot::ProxyPlan;
 
 pub use format::{Format, FormatError};
@@ -18,13 +19,15 @@ pub use writer::LineWriter;
 /// The access log of a process. Off until [`AccessLog::configure`] turns it on, as `accessLogFile` is empty by default.
 pub struct AccessLog {
     format: ArcSwapOption<Format>,
+    /// Connections that no listener takes are logged.
+    listeners: AtomicBool,
     writer: LineWriter,
 }
 
 impl AccessLog {
     /// A log that writes to this writer.
     pub fn new(writer: LineWriter) -> Self {
-        Self { format: ArcSwapOption::empty(), writer }
+        Self { format: ArcSwapOption::empty(), listeners: AtomicBool::new(true), writer }
     }
 
     /// Takes over `accessLogFile`, `accessLogEncoding` and `accessLogFormat`.
@@ -40,6 +43,7 @@ impl AccessLog {
             (true, true, Some(json)) => Some(Format::json(json)?),
         };
         self.format.store(format.map(Arc::new));
+        self.listeners.store(plan.listener_log, Ordering::Relaxed);
         Ok(())
     }
 
@@ -51,6 +55,10 @@ impl AccessLog {
 
 impl Sink for AccessLog {
     fn record(&self, record: &RequestRecord) {
+        let no_listener = || record.http.is_none() && record.cx.flags.load(Ordering::Relaxed) & Flag::Nr as u32 != 0;
+        if !self.listeners.load(Ordering::Relaxed) && no_listener() {
+            return;
+        }
         if let Some(format) = &*self.format.load() {
             let mut line = Vec::with_capacity(512);
             format.write(record, &mut line);

@@ -31,6 +31,30 @@ async fn t2_a_refused_connection_is_named() {
     assert_eq!(reason.replace(' ', "_"), "delayed_connect_error:_Connection_refused");
 }
 
+#[tokio::test(start_paused = true)]
+async fn t3_a_connection_that_is_not_made_in_time_is_reset() {
+    // The accept queue of this listener is full: the kernel leaves further connections unanswered.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let at = full.local_addr().unwrap().as_socket().unwrap();
+    let _waiting: Vec<_> = (0..4).map(|_| connecting(at)).collect();
+    let proxy = Running::start(Setup::tcp(Some(at)), Door::Outbound).await;
+    let error = proxy.client().await.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let (flags, reason) = proxy.flags().await;
+    assert!(flags == "URX,UF" || flags == "UF,URX", "{flags}");
+    assert_eq!(reason, "");
+}
+
+/// A connection that is on its way and takes a place in the queue.
+fn connecting(at: std::net::SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let _ = socket.connect(&at.into());
+    socket
+}
+
 #[tokio::test]
 async fn t4_an_unknown_cluster_closes() {
     let proxy = Running::start(Setup { cluster: "missing", ..Setup::tcp(None) }, Door::Outbound).await;
@@ -67,7 +91,7 @@ async fn a_client_may_finish_first() {
 #[tokio::test]
 async fn passthrough_goes_where_the_client_wanted() {
     let (listener, at) = upstream();
-    let setup = Setup { source: EndpointSource::OriginalDst, to: at, ..Setup::tcp(None) };
+    let setup = Setup { source: EndpointSource::OriginalDst { port: None }, to: at, ..Setup::tcp(None) };
     let proxy = Running::start(setup, Door::Outbound).await;
     let client = proxy.client().await;
     let (mut server, _) = listener.accept().await.unwrap();
@@ -78,8 +102,11 @@ async fn passthrough_goes_where_the_client_wanted() {
 
 #[tokio::test]
 async fn a_connection_meant_for_the_proxy_itself_is_no_loop() {
-    let setup =
-        Setup { source: EndpointSource::OriginalDst, to: "10.0.0.1:15006".parse().unwrap(), ..Setup::tcp(None) };
+    let setup = Setup {
+        source: EndpointSource::OriginalDst { port: None },
+        to: "10.0.0.1:15006".parse().unwrap(),
+        ..Setup::tcp(None)
+    };
     let proxy = Running::start(setup, Door::Inbound).await;
     assert_eq!(read_all(proxy.client().await).await, "");
 }

@@ -210,6 +210,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         listeners: [(key, Arc::new(listener.clone())), (inbound, Arc::new(ListenerPlan { key: inbound, ..listener }))]
             .into_iter()
             .collect(),
+        binds: Vec::new(),
         clusters: [(cluster.name.clone(), cluster)].into_iter().collect(),
         names: [("db".into(), name)].into_iter().collect(),
     }
@@ -250,6 +251,9 @@ fn proxy_plan(detection_timeout: Option<Duration>) -> ProxyPlan {
         access_log_json: false,
         access_log_format: None,
         accepts_proxy_header: false,
+        listener_log: true,
+        ports: Default::default(),
+        preserve_case: false,
         allow_any: true,
         detection_timeout,
         drain_duration: Duration::from_secs(45),

@@ -38,14 +38,16 @@ const fn core(kind: &'static str, plural: &'static str, short: &'static [&'stati
     ServedKind { group: "", kind, plural, short, versions: &["v1"], namespaced: true }
 }
 
-static SERVED: [ServedKind; 13] = [
+static SERVED: [ServedKind; 15] = [
     istio("VirtualService", "virtualservices", &["vs"]),
     istio("DestinationRule", "destinationrules", &["dr"]),
     istio("Gateway", "gateways", &["gw"]),
     istio("ServiceEntry", "serviceentries", &["se"]),
     istio("WorkloadEntry", "workloadentries", &["we"]),
+    istio("WorkloadGroup", "workloadgroups", &["wg"]),
     istio("Sidecar", "sidecars", &[]),
     ServedKind { group: "policy.mesh.local", ..core("LocalRateLimit", "localratelimits", &["lrl"]) },
+    ServedKind { versions: &["v1beta1"], ..istio("ProxyConfig", "proxyconfigs", &[]) },
     core("Service", "services", &["svc"]),
     ServedKind { group: "apps", ..core("Deployment", "deployments", &["deploy"]) },
     core("Pod", "pods", &["po"]),

@@ -45,7 +45,7 @@ fn balancers() {
         assert_eq!(&*plan.policy_origin.field, "spec.trafficPolicy.loadBalancer");
     }
     let yaml = dr("name: r, namespace: ns", "host: b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}");
-    assert_eq!(cluster(&yaml, "a-1", "8080||b.ns").source, EndpointSource::OriginalDst);
+    assert_eq!(cluster(&yaml, "a-1", "8080||b.ns").source, EndpointSource::OriginalDst { port: None });
 }
 
 #[test]
@@ -153,12 +153,20 @@ fn service_entries() {
         )
     };
     let source = |rest: &str| cluster(&entry(rest), "a-1", "80||x").source;
-    assert_eq!(source("resolution: NONE"), EndpointSource::OriginalDst);
-    let names = vec![("x.svc.cluster.local".into(), 8000)];
-    assert_eq!(source("resolution: DNS"), EndpointSource::Dns { names, first_only: false });
-    let names = vec![("e.example".into(), 8000)];
+    assert_eq!(source("resolution: NONE"), EndpointSource::OriginalDst { port: Some(8000) });
+    let dns = |rest: &str| match source(rest) {
+        EndpointSource::Dns { names, first_only, retry } => {
+            let names: Vec<_> = names.iter().map(|n| format!("{}:{}*{}", n.host, n.port, n.workload.weight)).collect();
+            (names.join(" "), first_only, retry.as_secs())
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(dns("resolution: DNS"), ("x.svc.cluster.local:8000*0".into(), false, 60));
     let endpoints = "resolution: DNS_ROUND_ROBIN, endpoints: [{address: e.example}]";
-    assert_eq!(source(endpoints), EndpointSource::Dns { names, first_only: true });
+    assert_eq!(dns(endpoints), ("e.example:8000*1".into(), true, 60));
+    let mixed = "resolution: DNS, endpoints: [{address: e.example, ports: {http: 81}, weight: 3}, {address: 1.2.3.4}]";
+    assert_eq!(dns(mixed).0, "e.example:81*3 1.2.3.4:8000*1");
+    assert!(matches!(source("resolution: DYNAMIC_DNS"), EndpointSource::DynamicDns { port: Some(8000) }));
     assert!(matches!(source("resolution: STATIC, endpoints: [{address: 1.2.3.4}]"), EndpointSource::Service { .. }));
     assert!(cluster(&entry("resolution: DNS"), "a-1", "80||x").external);
 }

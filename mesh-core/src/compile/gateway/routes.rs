@@ -81,10 +81,11 @@ pub(super) fn http_plan(
     let table = run.table(name, &hosts);
     let mesh = run.world.mesh();
     HttpDefaults {
-        server: crate::compile::mesh::server_header(mesh, "istio-envoy"),
+        server: crate::compile::mesh::server_header(&run.config, "istio-envoy"),
         use_remote_address: true,
-        trusted_hops: crate::compile::mesh::trusted_hops(mesh),
-        path_normalization: crate::compile::mesh::path_normalization(mesh),
+        trusted_hops: crate::compile::mesh::trusted_hops(&run.config),
+        path_normalization: crate::compile::mesh::path_normalization(mesh, &run.config),
+        settings: crate::compile::mesh::http_settings(&run.config, crate::snapshot::Direction::Gateway),
     }
     .misdirecting(table, elsewhere)
 }

@@ -82,6 +82,7 @@ fn text(field: &str) -> Value {
         "bytes" => "eHg=",
         "protocol" => "HTTP",
         "defaultEndpoint" => "127.0.0.1:7070",
+        "bind" => "127.0.0.5",
         "exportTo" => "*",
         _ => "x",
     })
@@ -256,8 +257,15 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
                 ("127.0.0.1", "127.0.0.2"),
                 ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"),
                 ("P-256", "P-384"),
+                ("127.0.0.5", "127.0.0.6"),
+                ("PASSTHROUGH", "LOCALHOST"),
+                ("SANITIZE", "ALWAYS_FORWARD_ONLY"),
+                ("EDGE", "UNSPECIFIED"),
+                ("DROP_HEADER", "REJECT_REQUEST"),
+                ("KEEP_UNCHANGED", "REJECT_REQUEST"),
             ];
-            match other(&known, s) {
+            match other(&known, s).filter(|_| !path.ends_with("captureMode")) {
+                None if path.ends_with("captureMode") => json!("DEFAULT"),
                 Some(o) => json!(o),
                 None if s.ends_with('s') && s.starts_with(|c: char| c.is_ascii_digit()) => json!("77s"),
                 None => json!(format!("{s}x")),
@@ -389,7 +397,10 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
     let spec = json!({
         "workloadSelector": {"labels": {"app": "a"}},
         "ingress": [{"port": {"number": 9000, "protocol": "HTTP"}, "defaultEndpoint": "127.0.0.1:7070"}],
-        "egress": [{"hosts": ["./*"]}],
+        "egress": [
+            {"port": {"number": 8080, "protocol": "HTTP"}, "bind": "127.0.0.5", "captureMode": "NONE", "hosts": ["./*"]},
+            {"hosts": ["./*"]}
+        ],
         "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}
     });
     flip_consumed("", "a-1", "Sidecar", "ns", &spec, Change::Sidecar);
@@ -397,7 +408,16 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
         "accessLogFile": "/dev/stdout", "accessLogFormat": "x", "accessLogEncoding": "JSON",
         "protocolDetectionTimeout": "3s", "connectTimeout": "3s", "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
         "pathNormalization": {"normalization": "MERGE_SLASHES"}, "defaultHttpRetryPolicy": {"attempts": 5, "retryOn": "5xx"},
-        "defaultConfig": {"drainDuration": "3s", "terminationDrainDuration": "3s", "proxyHeaders": {"server": {"value": "s"}}}
+        "proxyListenPort": 16001, "proxyInboundListenPort": 16006, "proxyHttpPort": 3128,
+        "inboundTrafficPolicy": {"mode": "LOCALHOST"}, "disableEnvoyListenerLog": true,
+        "defaultConfig": {"drainDuration": "3s", "terminationDrainDuration": "3s", "proxyHeaders": {
+            "server": {"value": "s"}, "requestId": {"disabled": true}, "attemptCount": {"disabled": true},
+            "envoyDebugHeaders": {"disabled": true}, "forwardedClientCert": "SANITIZE",
+            "preserveHttp1HeaderCase": true, "xForwardedHost": {"enabled": true}, "xForwardedPort": {"enabled": true}},
+            "proxyMetadata": {"ISTIO_META_HTTP10": "1", "ISTIO_META_HTTP_PROXY_PORT": "3129"},
+            "connectionSettings": {"httpRequestHeadersTimeout": "3s", "http2MaxConcurrentStreams": 7,
+                "http2InitialStreamWindowSize": 70000, "http2InitialConnectionWindowSize": 80000,
+                "httpHeadersWithUnderscoresAction": "DROP_HEADER", "httpPathWithEscapedSlashesAction": "REJECT_REQUEST"}}
     });
     // accessLogFile only says that there is a log.
     let mut spec = spec;

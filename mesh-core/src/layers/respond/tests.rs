@@ -40,6 +40,7 @@ async fn each_kind_of_error_has_envoys_reply() {
         (NoRoute, 404, "", "NR", "route_not_found"),
         (NoCluster, 503, "", "NC", "cluster_not_found"),
         (NoHealthyUpstream, 503, "no healthy upstream", "UH", "no_healthy_upstream"),
+        (DnsFailure, 503, "DNS resolution failure", "DF", "dns_resolution_failure"),
         (ConnectFailure, 503, "~remote connection failure", "UF", "~remote_connection_failure"),
         (ConnectTimeout, 503, "~connection timeout", "UF", "~connection_timeout"),
         (ConnectionTermination, 503, "~connection termination", "UC", "~connection_termination"),

@@ -53,6 +53,7 @@ fn error_is(on: &RetryOn, error: &Error) -> bool {
         ErrorKind::NoRoute
         | ErrorKind::NoCluster
         | ErrorKind::NoHealthyUpstream
+        | ErrorKind::DnsFailure
         | ErrorKind::Overflow
         | ErrorKind::Timeout
         | ErrorKind::IdleTimeout

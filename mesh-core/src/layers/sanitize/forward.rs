@@ -6,9 +6,11 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::SanitizeConfig;
+use crate::api::ForwardClientCertDetails;
 use crate::record::Cx;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -62,7 +64,7 @@ pub fn trusted_address(headers: &HeaderMap, n: usize) -> Option<IpAddr> {
 
 /// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
 pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
-    if present {
+    if present && config.settings.client_cert != ForwardClientCertDetails::AlwaysForwardOnly {
         // Nobody has shown a client certificate on a plaintext connection.
         headers.remove(CLIENT_CERT);
     }
@@ -81,6 +83,10 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
         }
         if config.trusted_hops == 0 || !headers.contains_key(FORWARDED_PROTO) {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        }
+        let keep_port = config.trusted_hops > 0 && headers.contains_key(&FORWARDED_PORT);
+        if let Some(cx) = cx.filter(|_| config.settings.forwarded_port && !keep_port) {
+            headers.insert(FORWARDED_PORT, HeaderValue::from(cx.conn.local.port()));
         }
     } else if present {
         remote = trusted_address(headers, config.trusted_hops as usize + 1);

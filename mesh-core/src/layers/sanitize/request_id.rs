@@ -9,14 +9,16 @@ use crate::record::Cx;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Keeps what a sidecar's client sent; an edge always makes a new one.
-pub(super) fn set(env: &dyn Env, replace: bool, headers: &mut HeaderMap, cx: Option<&Cx>) {
-    let kept = headers.get(&REQUEST_ID).filter(|_| !replace).cloned();
-    let id = kept.unwrap_or_else(|| {
+/// Without an environment to make one from (`proxyHeaders.requestId.disabled`), the client's stays as it is.
+pub(super) fn set(env: Option<&dyn Env>, replace: bool, headers: &mut HeaderMap, cx: Option<&Cx>) {
+    let kept = headers.get(&REQUEST_ID).filter(|_| !replace || env.is_none()).cloned();
+    let id = kept.or_else(|| {
+        let env = env?;
         let id = new_id(env.random(), env.random());
         headers.insert(REQUEST_ID, id.clone());
-        id
+        Some(id)
     });
-    if let Some(cx) = cx {
+    if let (Some(cx), Some(id)) = (cx, id) {
         let _ = cx.request_id.set(id);
     }
 }

@@ -8,6 +8,7 @@ fn sidecar() -> SanitizeConfig {
         use_remote_address: false,
         trusted_hops: 0,
         path_normalization: PathNormalization::Base,
+        settings: HttpSettings::default(),
         node_address: Some([10, 0, 0, 7].into()),
         env: fixed(0x0123_4567_89ab_cdef),
     }

@@ -2,23 +2,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use super::resolving::Resolving;
 use crate::localmesh::wire::{self, Packet};
 use crate::localmesh::{Status, sys};
 
 /// Connections that may wait to be accepted.
 pub(in crate::localmesh) const BACKLOG: i32 = 4096;
-/// Names that are looked up at the same time; each takes a thread, as the host's resolver blocks.
-const MOST_LOOKUPS: usize = 64;
 /// Listening sockets for one port.
 const MOST_COPIES: u16 = 16;
 
@@ -29,7 +26,7 @@ pub(in crate::localmesh) struct Host {
     lifeline: OwnedFd,
     connecting: Vec<Connecting>,
     listeners: HashMap<SocketAddr, Vec<OwnedFd>>,
-    lookups: Arc<AtomicUsize>,
+    names: Resolving,
 }
 
 /// A connection on its way.
@@ -49,9 +46,15 @@ struct Seen {
 }
 
 impl Host {
-    pub(in crate::localmesh) fn new(requests: OwnedFd, node: Pid, lifeline: OwnedFd) -> io::Result<Self> {
+    /// `server`: who is asked for names instead of the host's own resolver.
+    pub(in crate::localmesh) fn new(
+        requests: OwnedFd,
+        node: Pid,
+        lifeline: OwnedFd,
+        server: Option<SocketAddr>,
+    ) -> io::Result<Self> {
         let (connecting, listeners) = (Vec::new(), HashMap::new());
-        Ok(Self { requests, node, lifeline, connecting, listeners, lookups: Arc::default() })
+        Ok(Self { requests, node, lifeline, connecting, listeners, names: Resolving::new(server) })
     }
 
     /// Serves until the node has ended and everything of the mesh is gone; gives the node's exit code.
@@ -146,7 +149,7 @@ impl Host {
                 Ok(socket) => self.connecting.push(Connecting { socket, reply }),
                 Err(error) => answer(&reply, Err(error)),
             },
-            ["RESOLVE", name] => self.resolve(name.to_owned(), reply),
+            ["RESOLVE", name] => self.names.resolve(name.to_owned(), reply),
             ["LISTEN", ip, port] => answer(&reply, address(ip, port).and_then(|at| self.listen(at, 1))),
             ["LISTEN", ip, port, copies] => {
                 let result = copies
@@ -189,31 +192,10 @@ impl Host {
         }
         Ok((bound.to_string(), sockets.iter().map(AsFd::as_fd).collect()))
     }
-
-    fn resolve(&self, name: String, reply: OwnedFd) {
-        if self.lookups.fetch_add(1, Ordering::Relaxed) >= MOST_LOOKUPS {
-            self.lookups.fetch_sub(1, Ordering::Relaxed);
-            return answer(&reply, Err(io::Error::other("too many names are being looked up")));
-        }
-        let lookups = Arc::clone(&self.lookups);
-        let started = std::thread::Builder::new().name("resolve".into()).spawn(move || {
-            let found = (name.as_str(), 0).to_socket_addrs().map(|addresses| {
-                let mut ips: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
-                ips.dedup();
-                (ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "), Vec::new())
-            });
-            answer(&reply, found);
-            lookups.fetch_sub(1, Ordering::Relaxed);
-        });
-        if started.is_err() {
-            // The asker sees its channel closed.
-            self.lookups.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// Sends the one answer. The socket of a reply is never full, and an asker that is gone is no matter.
-fn answer(reply: &OwnedFd, result: io::Result<(String, Vec<BorrowedFd<'_>>)>) {
+pub(super) fn answer(reply: &OwnedFd, result: io::Result<(String, Vec<BorrowedFd<'_>>)>) {
     let (text, fds) = match result {
         Ok((text, fds)) if text.is_empty() => ("OK".to_owned(), fds),
         Ok((text, fds)) => (format!("OK {text}"), fds),

@@ -4,13 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::api::{InboundInterceptionMode, ProxyConfig};
+use mesh_core::proxy_config::{Asker, effective};
+use mesh_core::world::World;
 use mesh_proxy::discovery;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Life, PROXY_CONTAINER, probe};
-use crate::localmesh::{Child, MARK_TO_APP, Mode, PodId, ProcessSpec, Role};
+use crate::localmesh::{CaptureRules, Child, MARK_TO_APP, Mode, PodId, ProcessSpec, Role};
 use crate::node::mesh::app_ip;
 use crate::node::plan::ProxyRole;
 use crate::node::secrets::PodSecrets;
@@ -155,6 +158,41 @@ async fn admin(life: &Life, id: PodId, method: &str, path: &str) -> Result<Strin
 }
 
 impl Life {
+    /// What the mesh's settings say about capture; they are read when a pod starts.
+    pub(super) fn capture_settings(&self, rules: &mut CaptureRules) {
+        let world = self.mesh.state().published.world.clone();
+        let config = self.settings(&world);
+        // TPROXY would keep the clients' addresses; here both are done by redirection.
+        if config.interception_mode == InboundInterceptionMode::None {
+            (rules.capture_outbound, rules.capture_inbound) = (false, false);
+        }
+        let mesh = &world.mesh().spec;
+        let port = |wanted: i32, default| u16::try_from(wanted).ok().filter(|p| *p > 0).unwrap_or(default);
+        rules.outbound_port = port(mesh.proxy_listen_port, rules.outbound_port);
+        rules.inbound_port = port(mesh.proxy_inbound_listen_port, rules.inbound_port);
+    }
+
+    /// The ProxyConfig in force.
+    fn settings(&self, world: &World) -> ProxyConfig {
+        let meta = &self.plan.object.meta;
+        let asker = Asker { namespace: &self.plan.key.namespace, labels: &meta.labels, annotations: &meta.annotations };
+        let (config, wrong) = effective(world, asker);
+        if let Some(why) = wrong {
+            tracing::warn!(pod = %self.plan.key, "{why}");
+        }
+        config
+    }
+
+    /// The part of the ProxyConfig in force that is read when a proxy starts.
+    fn start_settings(&self) -> Vec<(String, String)> {
+        let world = self.mesh.state().published.world.clone();
+        let config = self.settings(&world);
+        let mut env: Vec<_> = config.proxy_metadata.into_iter().collect();
+        env.extend(config.concurrency.map(|n| ("MESH_CONCURRENCY".to_owned(), n.to_string())));
+        env.push(("MESH_ADMIN_PORT".to_owned(), config.proxy_admin_port.to_string()));
+        env
+    }
+
     fn proxy_process(&self) -> ProcessSpec {
         let program = if self.plan.role == ProxyRole::Gateway { "mesh-gateway" } else { "mesh-proxy" };
         let path = self.mesh.settings.programs.join(program);
@@ -173,6 +211,7 @@ impl Life {
                 self.plan.containers.iter().flat_map(|c| &c.container.ports).map(|p| p.container_port.to_string());
             process.env.insert(discovery::ENV_APP_PORTS.into(), ports.collect::<Vec<_>>().join(","));
         }
+        process.env.extend(self.start_settings());
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {
             if let Ok(value) = std::env::var(name) {
                 process.env.insert(name.into(), value);

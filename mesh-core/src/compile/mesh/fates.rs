@@ -1,0 +1,173 @@
+//! What became of the fields of MeshConfig and ProxyConfig beside those that `mesh` reads itself.
+
+use crate::api::{ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders};
+use crate::compile::account::Ledger;
+use crate::snapshot::{ProxyId, ProxyKind};
+
+/// `proxyMetadata` that the plan reads; the rest is only the environment of the proxy's process.
+const METADATA: [&str; 3] = ["ISTIO_META_HTTP10", "ISTIO_META_HTTP_PROXY_PORT", "ISTIO_META_DNS_CAPTURE"];
+
+/// Fields of the mesh that this version has settled.
+pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
+    let at = "spec";
+    let sidecar = id.kind == ProxyKind::Sidecar;
+    for (name, value) in [
+        ("proxyListenPort", mesh.proxy_listen_port),
+        ("proxyInboundListenPort", mesh.proxy_inbound_listen_port),
+        ("proxyHttpPort", mesh.proxy_http_port),
+    ] {
+        let metadata = mesh.default_config.as_ref().map(|c| &c.proxy_metadata);
+        let own_port = metadata.is_some_and(|m| m.contains_key("ISTIO_META_HTTP_PROXY_PORT"));
+        match sidecar {
+            true if name == "proxyHttpPort" && own_port && value != 0 => {
+                ledger.overridden("spec.proxyHttpPort", "ISTIO_META_HTTP_PROXY_PORT of proxyMetadata");
+            }
+            true => {
+                ledger.take(at, name, &value);
+            }
+            false => ledger.without_effect(at, name, &value, "gateways listen where their Gateways say"),
+        }
+    }
+    if let Some(policy) = &mesh.inbound_traffic_policy {
+        ledger.consumed("spec.inboundTrafficPolicy");
+        match sidecar {
+            true => {
+                ledger.take("spec.inboundTrafficPolicy", "mode", &policy.mode);
+            }
+            false => ledger.inert("spec.inboundTrafficPolicy.mode", "a gateway has no application behind it"),
+        }
+    }
+    ledger.take(at, "dnsRefreshRate", &mesh.dns_refresh_rate);
+    ledger.take(at, "disableEnvoyListenerLog", &mesh.disable_envoy_listener_log);
+    let named = "no statistic of this proxy is named after a cluster; the standard metrics have the service in labels";
+    ledger.without_effect(at, "outboundClusterStatName", &mesh.outbound_cluster_stat_name, named);
+    ledger.without_effect(at, "inboundClusterStatName", &mesh.inbound_cluster_stat_name, named);
+    let one_cluster = "all endpoints are in one cluster, so that each is local";
+    ledger.without_effect(at, "serviceSettings", &mesh.service_settings, one_cluster);
+    let files = "configuration comes from files and `meshctl apply`";
+    ledger.without_effect(at, "configSources", &mesh.config_sources, files);
+    let removed = "Istio has removed it";
+    ledger.without_effect(at, "mixerCheckServer", &mesh.mixer_check_server, removed);
+    ledger.without_effect(at, "thriftConfig", &mesh.thrift_config, removed);
+    ledger.without_effect(at, "certificates", &mesh.certificates, removed);
+    for i in 0..mesh.discovery_selectors.len() {
+        ledger.consumed(&format!("spec.discoverySelectors[{i}]"));
+        let selector = &mesh.discovery_selectors[i];
+        let at = format!("spec.discoverySelectors[{i}]");
+        ledger.take_map(&at, "matchLabels", &selector.match_labels);
+        for (j, expression) in selector.match_expressions.iter().enumerate() {
+            let at = format!("{at}.matchExpressions[{j}]");
+            ledger.take(&at, "key", &expression.key);
+            ledger.take(&at, "operator", &expression.operator);
+            ledger.take_list(&at, "values", &expression.values);
+        }
+    }
+}
+
+/// Fields of `defaultConfig` that this version has settled.
+pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {
+    let at = "spec.defaultConfig";
+    let envoy = "it is for Envoy's files, and this proxy has none";
+    for (name, value) in [
+        ("configPath", &config.config_path),
+        ("binaryPath", &config.binary_path),
+        ("customConfigFile", &config.custom_config_file),
+        ("proxyBootstrapTemplatePath", &config.proxy_bootstrap_template_path),
+    ] {
+        ledger.without_effect(at, name, value, envoy);
+    }
+    let names = "names of statistics have no limit here";
+    ledger.without_effect(at, "statNameLength", &config.stat_name_length, names);
+    ledger.without_effect(at, "runtimeValues", &config.runtime_values, "they are keys of Envoy's runtime");
+    let lines = "log lines are written as they come";
+    ledger.without_effect(at, "fileFlushInterval", &config.file_flush_interval, lines);
+    ledger.without_effect(at, "fileFlushMinSizeKb", &config.file_flush_min_size_kb, lines);
+    let image = "the proxy is a program beside meshctl, not an image";
+    ledger.without_effect(at, "image", &config.image, image);
+    let start = "the application always waits for its proxy here";
+    let hold = &config.hold_application_until_proxy_starts;
+    ledger.without_effect(at, "holdApplicationUntilProxyStarts", hold, start);
+    // Read where the proxy is started: by the node of a local mesh, by the injector elsewhere.
+    for (name, written) in [
+        ("concurrency", config.concurrency.is_some()),
+        ("proxyAdminPort", config.proxy_admin_port != 0),
+        ("interceptionMode", config.interception_mode != Default::default()),
+    ] {
+        if written {
+            ledger.consumed(&format!("{at}.{name}"));
+        }
+    }
+    for name in config.proxy_metadata.keys() {
+        let field = crate::yaml::child(&format!("{at}.proxyMetadata"), name);
+        match METADATA.contains(&name.as_str()) {
+            true => ledger.consumed(&field),
+            false => ledger.inert(&field, "no part of this proxy reads it"),
+        }
+    }
+    if let Some(headers) = &config.proxy_headers {
+        proxy_headers(ledger, headers);
+    }
+    if let Some(topology) = config.gateway_topology.as_ref() {
+        let at = format!("{at}.gatewayTopology");
+        let mode = &topology.forward_client_cert_details;
+        match id.kind {
+            ProxyKind::Gateway => {
+                ledger.take(&at, "forwardClientCertDetails", mode);
+            }
+            ProxyKind::Sidecar => ledger.without_effect(&at, "forwardClientCertDetails", mode, "it is for gateways"),
+        }
+    }
+    if let Some(settings) = &config.connection_settings {
+        connection(ledger, settings);
+    }
+}
+
+fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
+    let ProxyHeaders {
+        forwarded_client_cert,
+        set_current_client_cert_details: _,
+        request_id,
+        server: _,
+        attempt_count,
+        envoy_debug_headers,
+        metadata_exchange_headers: _,
+        preserve_http1_header_case,
+        x_forwarded_host,
+        x_forwarded_port,
+    } = headers;
+    let at = "spec.defaultConfig.proxyHeaders";
+    ledger.take(at, "forwardedClientCert", forwarded_client_cert);
+    ledger.take(at, "preserveHttp1HeaderCase", preserve_http1_header_case);
+    for (name, header) in
+        [("requestId", request_id), ("attemptCount", attempt_count), ("envoyDebugHeaders", envoy_debug_headers)]
+    {
+        if let Some(header) = header {
+            ledger.consumed(&format!("{at}.{name}"));
+            ledger.take(&format!("{at}.{name}"), "disabled", &header.disabled);
+        }
+    }
+    for (name, header) in [("xForwardedHost", x_forwarded_host), ("xForwardedPort", x_forwarded_port)] {
+        if let Some(header) = header {
+            ledger.consumed(&format!("{at}.{name}"));
+            ledger.take(&format!("{at}.{name}"), "enabled", &header.enabled);
+        }
+    }
+}
+
+fn connection(ledger: &mut Ledger<'_>, settings: &ConnectionSettings) {
+    let at = "spec.defaultConfig.connectionSettings";
+    ledger.consumed(at);
+    match settings.profile {
+        ConnectionProfile::Sidecar => ledger.inert(&format!("{at}.profile"), "it is what holds without a profile"),
+        _ => {
+            ledger.take(at, "profile", &settings.profile);
+        }
+    }
+    ledger.take(at, "httpRequestHeadersTimeout", &settings.http_request_headers_timeout);
+    ledger.take(at, "http2MaxConcurrentStreams", &settings.http2_max_concurrent_streams);
+    ledger.take(at, "http2InitialStreamWindowSize", &settings.http2_initial_stream_window_size);
+    ledger.take(at, "http2InitialConnectionWindowSize", &settings.http2_initial_connection_window_size);
+    ledger.take(at, "httpHeadersWithUnderscoresAction", &settings.http_headers_with_underscores_action);
+    ledger.take(at, "httpMergeSlashes", &settings.http_merge_slashes);
+    ledger.take(at, "httpPathWithEscapedSlashesAction", &settings.http_path_with_escaped_slashes_action);
+}

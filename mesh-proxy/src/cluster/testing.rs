@@ -1,0 +1,29 @@
+//! Plans for tests.
+
+use std::time::Duration;
+
+use mesh_core::api::ContentHash;
+use mesh_core::snapshot::{Balancer, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
+
+/// A cluster of this name and source, with defaults.
+pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
+    let origin = Provenance::default("test");
+    ClusterPlan {
+        name: name.into(),
+        source,
+        protocol: UpstreamProtocol::Http1,
+        balancer: Balancer::RoundRobin,
+        connect_timeout: Duration::from_secs(10),
+        tls: None,
+        proxy_header: None,
+        tunnel: None,
+        service: "".into(),
+        service_name: "".into(),
+        service_namespace: "".into(),
+        external: false,
+        subset: "".into(),
+        origin: origin.clone(),
+        policy_origin: origin,
+        hash: ContentHash::default(),
+    }
+}
