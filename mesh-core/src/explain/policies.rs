@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Decided;
 use super::config::setting;
-use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan};
+use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan, TlsThen};
 use crate::world::World;
 
 /// One feature of a route or cluster.
@@ -84,7 +84,7 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
         access_log,
         access_log_json,
         access_log_format,
-        accepts_proxy_header: _,
+        accepts_proxy_header,
         listener_log,
         ports,
         preserve_case: _,
@@ -102,7 +102,9 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
     let detection = detection_timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
     let policy = if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" };
     let by = crate::compile::outbound_policy(world, id, workload.as_ref()).origin;
+    let header = if *accepts_proxy_header { "expected" } else { "none" };
     vec![
+        set("proxyProtocol", "spec.defaultConfig.gatewayTopology.proxyProtocol", header.into()),
         set("accessLogFile", "spec.accessLogFile", file.into()),
         set("accessLogEncoding", "spec.accessLogEncoding", encoding.into()),
         set("accessLogFormat", "spec.accessLogFormat", format),
@@ -123,14 +125,21 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
 
 /// A listener: everything but its routes and L4 rules.
 pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
-    let ListenerPlan { name: _, key: _, detect, http, tls: _, l4: _, fallback: _, origin, hash: _ } = plan;
+    let ListenerPlan { name: _, key: _, detect, http, tls, l4: _, fallback: _, origin, hash: _ } = plan;
     let protocol = match (detect, http) {
+        _ if !tls.is_empty() => "TLS, by server name",
         (true, Some(_)) => "HTTP or bytes, as the first bytes say",
         (false, Some(_)) => "HTTP",
         (_, None) => "bytes",
     };
     let mut lines = vec![line("protocol", protocol, origin)];
     lines.extend(http.iter().flat_map(|h| of_http(h, origin)));
+    for server in tls {
+        lines.push(line("tls", format!("{}: {}", server.name, server.tls), &server.tls.origin));
+        if let TlsThen::Http(http) = &server.then {
+            lines.extend(of_http(http, &server.origin));
+        }
+    }
     lines
 }
 
@@ -142,7 +151,7 @@ fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
         trusted_hops,
         path_normalization,
         settings,
-        elsewhere: _,
+        elsewhere,
         hash: _,
     } = plan;
     let edge = || line("numTrustedProxies", trusted_hops.to_string(), origin);
@@ -151,6 +160,10 @@ fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
         use_remote_address.then(edge),
         Some(line("pathNormalization", format!("{path_normalization:?}"), origin)),
         Some(line("proxyConfig", format!("{settings:?}"), origin)),
+        (!elsewhere.is_empty()).then(|| {
+            let hosts: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
+            line("misdirected", format!("421 for {}", hosts.join(", ")), origin)
+        }),
     ];
     lines.into_iter().flatten().collect()
 }
