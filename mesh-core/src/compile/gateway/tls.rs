@@ -137,10 +137,10 @@ fn account(ledger: &mut Ledger<'_>, of: &Terminating<'_>, mesh: bool, asks: bool
         subject_alt_names,
         verify_certificate_spki,
         verify_certificate_hash,
-        min_protocol_version,
-        max_protocol_version,
-        cipher_suites,
-        ecdh_curves,
+        min_protocol_version: _,
+        max_protocol_version: _,
+        cipher_suites: _,
+        ecdh_curves: _,
         insecure_skip_verify,
     } = of.tls;
     ledger.without_effect(at, "httpsRedirect", https_redirect, "the server is not plain HTTP");
@@ -195,6 +195,12 @@ fn account(ledger: &mut Ledger<'_>, of: &Terminating<'_>, mesh: bool, asks: bool
             ledger.take(at, "insecureSkipVerify", insecure_skip_verify);
         }
     }
+    account_limits(ledger, at, of.tls);
+}
+
+/// Versions, suites and curves.
+fn account_limits(ledger: &mut Ledger<'_>, at: &str, tls: &ServerTlsSettings) {
+    let ServerTlsSettings { min_protocol_version, max_protocol_version, cipher_suites, ecdh_curves, .. } = tls;
     version(
         ledger,
         at,
