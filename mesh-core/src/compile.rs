@@ -140,7 +140,8 @@ impl<'a> Run<'a> {
                 annotations: workload.map_or(&none, |w| &w.annotations),
             },
         );
-        let (proxy, mut notes) = mesh::plan_proxy(world, id, workload, &config);
+        let balancing = cluster::BalancingClient::of(world, id, workload);
+        let (proxy, mut notes) = mesh::plan_proxy(world, id, workload, &config, &balancing);
         notes.reports.extend(wrong.map(|why| mesh::wrong_annotation(id, why)));
         Self {
             world,
@@ -149,7 +150,7 @@ impl<'a> Run<'a> {
             client_hash: client.hash(),
             client: Arc::new(client),
             route_defaults: Arc::new(RouteDefaults::of(world.mesh(), &config)),
-            cluster_defaults: ClusterDefaults::of(world.mesh()),
+            cluster_defaults: ClusterDefaults::of(world.mesh(), balancing),
             config: Arc::new(config),
             proxy: Arc::new(proxy),
             route_memo: Memo::after(old.map(|c| &c.routes)),

@@ -3,6 +3,7 @@
 //! There is no second matcher here: each hop is compiled by [`crate::compile`] and decided by [`crate::decide`], as in
 //! the proxy. What an application would answer is not known, so the trace ends where a proxy hands the request to one.
 
+mod balancing;
 pub mod cases;
 mod config;
 mod filters;

@@ -6,6 +6,7 @@
 //! config asks for nothing. The order is not made here: the proxy's `stack` writes it down, one function per level.
 //! Between levels a stack is erased to a [`BoxService`], twice for each request (route and cluster), never per Layer.
 
+pub mod affinity;
 pub mod body;
 pub mod boxed;
 pub mod cors;
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod meter;
 pub mod mirror;
 pub mod modify;
+pub mod outlier;
 pub mod rate_limit;
 pub mod respond;
 pub mod retry;
@@ -26,6 +28,7 @@ pub mod timeout;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use affinity::{Affinity, AffinityConfig, AffinityLayer, WithAffinity};
 pub use body::{Body, BoxBody};
 pub use boxed::{BoxFuture, BoxService, HttpService};
 pub use cors::{Cors, CorsConfig, CorsLayer};
@@ -34,6 +37,7 @@ pub use limits::{Limits, LimitsLayer};
 pub use meter::{Meter, MeterBody, MeterConfig, MeterLayer};
 pub use mirror::{Mirror, MirrorConfig, MirrorLayer, MirrorTarget};
 pub use modify::{Modify, ModifyConfig, ModifyLayer};
+pub use outlier::{Outlier, OutlierLayer};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitLayer};
 pub use respond::{LocalReply, Respond, RespondLayer};
 pub use retry::{Retry, RetryConfig, RetryLayer};

@@ -11,6 +11,7 @@
 
 pub mod analyze;
 pub mod api;
+pub mod balance;
 pub mod compile;
 pub mod convert;
 pub mod decide;
@@ -24,6 +25,8 @@ mod fixtures;
 pub mod layers;
 pub mod matching;
 pub mod model;
+#[cfg(feature = "layers")]
+pub mod outlier;
 pub mod proxy_config;
 pub mod record;
 pub mod report;

@@ -10,4 +10,6 @@ pub use route::{
     Backend, L4Match, L4Route, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect,
     Sourced, StaticMatch,
 };
-pub use workload::{AppProtocol, Health, Location, Resolution, Service, ServicePort, TlsMode, Tunnel, Workload};
+pub use workload::{
+    AppProtocol, Health, Location, Resolution, Service, ServicePort, TlsMode, TrafficDistribution, Tunnel, Workload,
+};

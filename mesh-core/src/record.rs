@@ -6,7 +6,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -137,6 +137,8 @@ pub struct Cx {
     pub upstream_local: ArcSwapOption<SocketAddr>,
     /// Tries made.
     pub attempts: AtomicU32,
+    /// The try under way is given up because its time is over, not because nobody wants it any more.
+    pub given_up: AtomicBool,
     /// Set of [`Flag`]s.
     pub flags: AtomicU32,
     /// `response_code_details` of a local reply or reset; unset: `via_upstream` when there was a response.
@@ -173,6 +175,7 @@ impl Cx {
             endpoint: ArcSwapOption::empty(),
             upstream_local: ArcSwapOption::empty(),
             attempts: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
             flags: AtomicU32::new(0),
             details: OnceLock::new(),
             failure_reason: OnceLock::new(),

@@ -6,6 +6,7 @@
 //! route, cluster and log line name one [`Snapshot::hash`]. Endpoints and health are not configuration and live in
 //! [`EndpointSet`]s, apart.
 
+mod balancing;
 mod cluster;
 mod dump;
 mod endpoints;
@@ -22,7 +23,11 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Balancer, ClusterPlan, DnsName, EndpointSource, UpstreamProtocol};
+pub use balancing::{
+    Balancer, Balancing, CookiePlan, FailoverPlan, HashKey, LocalityPlan, Near, OutlierPlan, Place, Warmup,
+    ZoneAwarePlan,
+};
+pub use cluster::{ClusterPlan, DnsName, EndpointSource, UpstreamProtocol};
 pub use endpoints::{Endpoint, EndpointSet};
 pub use filters::{
     AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,

@@ -23,6 +23,9 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mesh_core::balance::Standing;
+use mesh_core::model::Health;
+use mesh_core::outlier::Stats;
 use mesh_core::snapshot::{Endpoint, Snapshot};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -65,8 +68,45 @@ pub enum Command {
     Quit,
 }
 
-/// Endpoints of a cluster by name.
-pub type ClusterEndpoints = (Arc<str>, Arc<Vec<Arc<Endpoint>>>);
+/// Endpoints of a cluster with what is known of them.
+#[derive(Clone, Debug)]
+pub struct ClusterEndpoints {
+    /// Name of the cluster.
+    pub name: Arc<str>,
+    /// Endpoints.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Counters of outlier detection, where it is on.
+    pub outliers: Option<Stats>,
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointStatus {
+    /// Address, weight, health as configured, instance.
+    pub endpoint: Arc<Endpoint>,
+    /// Requests and connections now.
+    pub active: u32,
+    /// Taken out by outlier detection.
+    pub ejected: bool,
+    /// How often it was.
+    pub ejections: u64,
+    /// Failures in a row: its own, and the proxy's in reaching it.
+    pub failures: (u32, u32),
+    /// Its place in the order of balancing; `None`: it gets nothing.
+    pub standing: Option<Standing>,
+}
+
+impl EndpointStatus {
+    /// Envoy's `health_flags`.
+    pub fn health_flags(&self) -> &'static str {
+        match (self.endpoint.health, self.ejected) {
+            (Health::Healthy, false) => "healthy",
+            (Health::Healthy, true) => "/failed_outlier_check",
+            (Health::Unhealthy, false) => "/failed_eds_health",
+            (Health::Unhealthy, true) => "/failed_outlier_check/failed_eds_health",
+        }
+    }
+}
 
 /// The running proxy, as far as the admin endpoints see it.
 pub trait AdminState: Send + Sync + 'static {
@@ -116,11 +156,29 @@ fn respond<B, S: AdminState>(state: &S, port: Port, request: &Request<B>) -> Res
     match (port, path) {
         (Port::Health, "/healthz/ready") => ready(state),
         (Port::Prometheus | Port::Admin, "/stats/prometheus") => {
-            reply(StatusCode::OK, Metrics::CONTENT_TYPE, state.metrics().encode())
+            reply(StatusCode::OK, Metrics::CONTENT_TYPE, prometheus(state))
         }
         (Port::Admin, _) => admin(state, request),
         _ => text(StatusCode::NOT_FOUND, String::new()),
     }
+}
+
+/// Istio's metrics, and Envoy's of outlier detection where it is on.
+fn prometheus<S: AdminState>(state: &S) -> String {
+    let mut text = state.metrics().encode();
+    let clusters: Vec<_> =
+        state.endpoints().into_iter().filter_map(|c| Some((c.name, outlier_counters(&c.outliers?)))).collect();
+    for i in 0..clusters.first().map_or(0, |(_, counters)| counters.len()) {
+        let name = format!("envoy_cluster_outlier_detection_{}", clusters[0].1[i].0);
+        let kind = if name.ends_with("_active") { "gauge" } else { "counter" };
+        let mut line = |text_line: std::fmt::Arguments<'_>| writeln!(text, "{text_line}");
+        let mut written = line(format_args!("# TYPE {name} {kind}"));
+        for (cluster, counters) in &clusters {
+            written = written.and(line(format_args!("{name}{{cluster_name=\"{cluster}\"}} {}", counters[i].1)));
+        }
+        written.expect("invariant: a String takes all text");
+    }
+    text
 }
 
 fn ready<S: AdminState>(state: &S) -> Response<Full<Bytes>> {
@@ -157,38 +215,80 @@ fn config_dump<S: AdminState>(state: &S) -> Response<Full<Bytes>> {
     let endpoints: serde_json::Map<_, _> = state
         .endpoints()
         .into_iter()
-        .map(|(cluster, endpoints)| {
-            let list: Vec<_> = endpoints
-                .iter()
-                .map(|e| {
-                    json!({
-                        "address": e.address,
-                        "workload": e.workload.uid,
-                        "weight": e.weight,
-                        "health": e.health,
-                    })
-                })
-                .collect();
-            (cluster.to_string(), list.into())
-        })
+        .map(|cluster| (cluster.name.to_string(), cluster.endpoints.iter().map(endpoint).collect()))
         .collect();
     dump["endpoints"] = endpoints.into();
     let body = serde_json::to_string_pretty(&dump).expect("invariant: a JSON value prints");
     reply(StatusCode::OK, "application/json", body + "\n")
 }
 
+fn endpoint(status: &EndpointStatus) -> serde_json::Value {
+    let EndpointStatus { endpoint: e, active, ejected, ejections, failures: (errors, local), standing } = status;
+    json!({
+        "address": e.address,
+        "workload": e.workload.uid,
+        "locality": e.workload.locality,
+        "weight": e.weight,
+        "health": e.health,
+        "active": active,
+        "ejected": ejected,
+        "ejections": ejections,
+        "consecutiveErrors": errors,
+        "consecutiveLocalOriginFailures": local,
+        "priority": standing.map(|s| s.priority),
+        "priorityLoad": standing.map(|s| s.load),
+        "panic": standing.is_some_and(|s| s.panic),
+    })
+}
+
+/// In Envoy's form: `CLUSTER::ADDRESS::NAME::VALUE`.
 fn clusters<S: AdminState>(state: &S) -> String {
     let mut lines = String::new();
-    for (cluster, endpoints) in state.endpoints() {
-        for e in &*endpoints {
-            let address = e.address;
-            let health = if e.health == mesh_core::model::Health::Healthy { "healthy" } else { "unhealthy" };
-            writeln!(lines, "{cluster}::{address}::weight::{}", e.weight).expect("invariant: a String takes all text");
-            writeln!(lines, "{cluster}::{address}::health_flags::{health}")
-                .expect("invariant: a String takes all text");
+    for cluster in state.endpoints() {
+        let name = &cluster.name;
+        for status in &cluster.endpoints {
+            let e = &status.endpoint;
+            let mut place = e.workload.locality.splitn(3, '/');
+            let mut part = || place.next().unwrap_or_default().to_owned();
+            let priority = status.standing.map_or("-".to_owned(), |s| s.priority.to_string());
+            for (what, value) in [
+                ("rq_active", status.active.to_string()),
+                ("health_flags", status.health_flags().to_owned()),
+                ("weight", e.weight.to_string()),
+                ("region", part()),
+                ("zone", part()),
+                ("sub_zone", part()),
+                ("priority", priority),
+                ("ejections", status.ejections.to_string()),
+            ] {
+                writeln!(lines, "{name}::{}::{what}::{value}", e.address).expect("invariant: a String takes all text");
+            }
+        }
+        for (what, value) in cluster.outliers.iter().flat_map(outlier_counters) {
+            writeln!(lines, "{name}::outlier_detection::{what}::{value}").expect("invariant: a String takes all text");
         }
     }
     lines
+}
+
+/// Envoy's names, without `outlier_detection.`.
+fn outlier_counters(stats: &Stats) -> [(&'static str, u64); 6] {
+    let Stats {
+        ejections_active,
+        ejections_enforced_total,
+        ejections_enforced_consecutive_5xx,
+        ejections_enforced_consecutive_gateway_failure,
+        ejections_enforced_consecutive_local_origin_failure,
+        ejections_overflow,
+    } = stats;
+    [
+        ("ejections_active", *ejections_active),
+        ("ejections_enforced_total", *ejections_enforced_total),
+        ("ejections_enforced_consecutive_5xx", *ejections_enforced_consecutive_5xx),
+        ("ejections_enforced_consecutive_gateway_failure", *ejections_enforced_consecutive_gateway_failure),
+        ("ejections_enforced_consecutive_local_origin_failure", *ejections_enforced_consecutive_local_origin_failure),
+        ("ejections_overflow", *ejections_overflow),
+    ]
 }
 
 fn listeners<S: AdminState>(state: &S) -> String {
@@ -202,10 +302,17 @@ fn listeners<S: AdminState>(state: &S) -> String {
 }
 
 fn stats<S: AdminState>(state: &S) -> String {
-    state.counters().iter().fold(String::new(), |mut lines, (name, value)| {
+    let mut lines = state.counters().iter().fold(String::new(), |mut lines, (name, value)| {
         writeln!(lines, "{name}: {value}").expect("invariant: a String takes all text");
         lines
-    })
+    });
+    for cluster in state.endpoints() {
+        for (what, value) in cluster.outliers.iter().flat_map(outlier_counters) {
+            writeln!(lines, "cluster.{};.outlier_detection.{what}: {value}", cluster.name)
+                .expect("invariant: a String takes all text");
+        }
+    }
+    lines
 }
 
 fn server_info<S: AdminState>(state: &S) -> Response<Full<Bytes>> {

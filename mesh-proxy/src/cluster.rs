@@ -3,9 +3,9 @@
 //! A configuration change builds new stacks; they find the same [`Cluster`] here, so pools stay warm, limits keep counting
 //! and balancers go on where they were. Everything on the request path is atomics and one pool shard for each worker.
 
-mod balance;
 mod buckets;
 mod dns;
+mod health;
 mod member;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -14,16 +14,22 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use mesh_core::balance::{Ask, Layout, Tried};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::mirror::Budget;
 use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
+use mesh_core::outlier::{Detector, Event};
 use mesh_core::record::{ConnInfo, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map, RateLimitPlan};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::admin::ClusterEndpoints;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
@@ -90,7 +96,7 @@ impl<N: Net> Runtime<N> {
         if let Some(found) = self.clusters.load().get(name) {
             return Arc::clone(found);
         }
-        let fresh = Arc::new(Cluster::default());
+        let fresh = Arc::new(Cluster::new(name));
         // Two threads may add at the same time: the first one in the map is the one.
         self.clusters.rcu(|all| {
             let mut all = Map::clone(all);
@@ -107,7 +113,7 @@ impl<N: Net> Runtime<N> {
 
     /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.
     pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Arc<Endpoint>>) -> bool {
-        self.cluster(cluster).set(endpoints, self.workers)
+        self.cluster(cluster).set(endpoints, self.workers, self.env.random())
     }
 
     /// The endpoints of a cluster now, for the config dump.
@@ -133,21 +139,19 @@ impl<N: Net> Runtime<N> {
         plan: &ClusterPlan,
         cluster: &Cluster<N>,
         conn: &ConnInfo,
-        host: Option<&str>,
+        choice: Choice<'_>,
     ) -> Result<Active<N>, Error> {
         let member = match &plan.source {
-            EndpointSource::Service { .. } => {
-                balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)
-            }
+            EndpointSource::Service { .. } => self.choose(cluster, choice),
             EndpointSource::Dns { .. } => {
                 if cluster.members.load().is_empty() {
                     cluster.dns.first_answer(plan.connect_timeout).await;
                 }
-                balance::pick(plan.balancer, &cluster.members.load(), &cluster.turn, &*self.env)
+                self.choose(cluster, choice)
             }
             EndpointSource::DynamicDns { port } => {
                 let at = SocketAddr::new(conn.local.ip(), port.unwrap_or(conn.local.port()));
-                let address = match host.unwrap_or(&conn.sni) {
+                let address = match choice.host.unwrap_or(&conn.sni) {
                     // Nothing tells a name: where the client dialled, unless a service is meant.
                     "" if port.is_none() => at,
                     name => cluster.asked.address(self, name, at.port()).await?,
@@ -166,6 +170,19 @@ impl<N: Net> Runtime<N> {
             EndpointSource::BlackHole => None,
         };
         member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
+    }
+
+    fn choose(&self, cluster: &Cluster<N>, Choice { hash, tried, host: _ }: Choice<'_>) -> Option<Arc<Member<N>>> {
+        let now = || cluster.began.elapsed();
+        let ask = Ask { env: &*self.env, now: &now, clock: &cluster.clock, hash, tried };
+        cluster.layout.load().pick(&ask).cloned()
+    }
+
+    /// Uses the endpoints of a cluster as its plan says. To be called inside a tokio runtime.
+    pub fn configure(&self, plan: &ClusterPlan) {
+        if matches!(plan.source, EndpointSource::Service { .. } | EndpointSource::Dns { .. }) {
+            self.cluster(&plan.name).configure(plan, self.env.random());
+        }
     }
 
     /// Connections to the own application leave from an address that capture lets through, as Istio's do.
@@ -206,10 +223,11 @@ impl<N: Net> Runtime<N> {
         }
     }
 
-    /// Endpoints of every cluster that has had some set.
+    /// Endpoints of every cluster, with what is known of each.
     pub fn all_endpoints(&self) -> Vec<ClusterEndpoints> {
-        let of = |c: &Cluster<N>| c.members.load().iter().map(|m| Arc::clone(m.endpoint())).collect::<Vec<_>>();
-        self.clusters.load().iter().map(|(name, c)| (Arc::clone(name), Arc::new(of(c)))).collect()
+        let mut all: Vec<_> = self.clusters.load().values().map(|c| c.status()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// The member for an address that is not configured but comes with the connection.
@@ -217,7 +235,7 @@ impl<N: Net> Runtime<N> {
         if let Some(known) = cluster.dialled.load().get(&address) {
             return Arc::clone(known);
         }
-        let fresh = Arc::new(Member::new(Arc::new(self.endpoint_at(address)), self.workers));
+        let fresh = Arc::new(Member::new(Arc::new(self.endpoint_at(address)), self.workers, cluster.began.elapsed()));
         cluster.dialled.rcu(|all| {
             let mut all = Map::clone(all);
             if all.len() >= MAX_DIALLED {
@@ -237,49 +255,95 @@ impl<N: Net> Runtime<N> {
 /// Addresses that are remembered for a passthrough cluster before the unused ones are forgotten.
 const MAX_DIALLED: usize = 1024;
 
+/// What a choice depends on, beside the endpoints.
+#[derive(Clone, Copy, Default)]
+pub struct Choice<'a> {
+    /// Consistent hash of the request; `None`: any endpoint will do.
+    pub hash: Option<u64>,
+    /// The tries before.
+    pub tried: Option<&'a Tried>,
+    /// The host that is asked for, for clusters that resolve it then.
+    pub host: Option<&'a str>,
+}
+
 /// One cluster's endpoints and counters.
 pub struct Cluster<N: Net> {
+    name: Arc<str>,
     members: ArcSwap<Vec<Arc<Member<N>>>>,
+    /// The members in the order in which they are used.
+    layout: ArcSwap<Layout<Arc<Member<N>>>>,
+    ordering: Mutex<()>,
+    rules: ArcSwap<health::Rules>,
     dialled: ArcSwap<Map<SocketAddr, Arc<Member<N>>>>,
-    turn: balance::Turn,
+    /// Virtual time of weighted balancing.
+    clock: AtomicU64,
+    began: Instant,
+    detector: Arc<Detector>,
+    changed: Arc<Notify>,
+    watch: Mutex<health::Watch>,
     dns: dns::Names,
     copies: Arc<Budget>,
     asked: dns::Asked,
 }
 
-impl<N: Net> Default for Cluster<N> {
-    fn default() -> Self {
+impl<N: Net> Cluster<N> {
+    fn new(name: &str) -> Self {
+        let (name, changed): (Arc<str>, Arc<Notify>) = (name.into(), Arc::default());
         Self {
             members: ArcSwap::default(),
+            layout: ArcSwap::from_pointee(Layout::empty()),
+            ordering: Mutex::default(),
+            rules: ArcSwap::default(),
             dialled: ArcSwap::default(),
-            turn: balance::Turn::default(),
+            clock: AtomicU64::new(0),
+            began: Instant::now(),
+            detector: Arc::new(health::detector(Arc::clone(&name), Arc::clone(&changed))),
+            changed,
+            watch: Mutex::default(),
             dns: dns::Names::default(),
+            name,
             copies: Arc::default(),
             asked: dns::Asked::default(),
         }
     }
-}
 
-impl<N: Net> Cluster<N> {
     /// Bounds of the copies that are mirrored here.
     pub(crate) fn copies(&self) -> Arc<Budget> {
         Arc::clone(&self.copies)
     }
 
-    fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize) -> bool {
+    /// Its outlier detection.
+    pub(crate) fn detector(&self) -> &Arc<Detector> {
+        &self.detector
+    }
+
+    /// Tells outlier detection how connecting to a member for a TCP stream went.
+    pub(crate) fn connected(&self, member: &Member<N>, result: Result<(), &Error>) {
+        let event = match result.map_err(Error::kind) {
+            Ok(()) => Event::Connected,
+            Err(ErrorKind::ConnectTimeout) => Event::LocalTimeout,
+            Err(_) => Event::LocalFailure,
+        };
+        self.detector.observe(member.endpoint().address, event);
+    }
+
+    fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize, seed: u64) -> bool {
         let old = self.members.load();
+        let now = self.began.elapsed();
         let member = |endpoint: Arc<Endpoint>| {
             let same = old.iter().find(|m| m.endpoint().address == endpoint.address);
             match same {
                 Some(same) if **same.endpoint() == *endpoint => Arc::clone(same),
                 Some(same) => Arc::new(same.with_endpoint(endpoint)),
-                None => Arc::new(Member::new(endpoint, workers)),
+                None => Arc::new(Member::new(endpoint, workers, now)),
             }
         };
         let new: Vec<_> = endpoints.into_iter().map(member).collect();
         let unchanged = new.len() == old.len() && new.iter().zip(old.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
         if !unchanged {
+            self.detector.set_hosts(new.iter().map(|m| (m.endpoint().address, Arc::clone(m.outlier()))));
             self.members.store(Arc::new(new));
+            self.order(seed);
         }
         !unchanged
     }

@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use http::Version;
 use http::header::HOST;
+use mesh_core::balance::Tried;
 use mesh_core::error::Error;
-use mesh_core::layers::{Request, Response};
+use mesh_core::layers::{Affinity, Request, Response};
 use mesh_core::matching::host_without_port;
 use mesh_core::record::Cx;
 use mesh_core::snapshot::{ClusterPlan, UpstreamProtocol};
 use parking_lot::Mutex;
 
-use crate::cluster::{Cluster, Runtime};
+use crate::cluster::{Choice, Cluster, Runtime};
 use crate::dial::ConnKey;
 use crate::net::Net;
 
@@ -95,7 +96,11 @@ pub(crate) async fn send<N: Net>(to: Arc<Destination<N>>, request: Request) -> R
     let cx =
         request.extensions().get::<Arc<Cx>>().cloned().expect("invariant: the server gives each request a context");
     let _ = cx.cluster.set(Arc::clone(&to.plan));
-    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, host(&request)).await?;
+    let extensions = request.extensions();
+    let tried = extensions.get::<Arc<Tried>>().cloned();
+    let choice =
+        Choice { hash: extensions.get::<Affinity>().map(|a| a.0), tried: tried.as_deref(), host: host(&request) };
+    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, choice).await?;
     cx.endpoint.store(Some(Arc::clone(active.member().endpoint())));
     let http2 = match to.plan.protocol {
         UpstreamProtocol::Http2 => true,

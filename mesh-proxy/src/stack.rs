@@ -17,13 +17,13 @@ use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
-    BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig, MeterLayer, MirrorConfig,
-    MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, PerTryLayer, RateLimitConfig, RateLimitLayer, Request,
-    Respond, RespondLayer, RetryConfig, RetryLayer, Sanitize, SanitizeConfig, SanitizeLayer, TimeoutConfig,
-    TimeoutLayer, Upstream,
+    AffinityConfig, AffinityLayer, BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig,
+    MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, OutlierLayer, PerTryLayer,
+    RateLimitConfig, RateLimitLayer, Request, Respond, RespondLayer, RetryConfig, RetryLayer, Sanitize, SanitizeConfig,
+    SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
 };
 use mesh_core::record::Sink;
-use mesh_core::snapshot::{Direction, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
+use mesh_core::snapshot::{Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
 use tower::ServiceBuilder;
 
 pub use activate::{Active, HttpStack, activate};
@@ -190,10 +190,15 @@ pub struct Place {
 /// One cluster, for routes with this timeout of one try.
 pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Duration>) -> impl Upstream + use<N> {
     let to = Arc::new(to);
+    let balancing = &to.plan.balancing;
+    let outliers = balancing.outlier.is_some().then(|| OutlierLayer::new(Arc::clone(to.cluster.detector())));
+    let affinity = |key: &HashKey| AffinityConfig { key: key.clone(), env: Arc::clone(&to.runtime.env) };
+    let affinity = balancing.hash_key.as_ref().map(|key| AffinityLayer::new(affinity(key)));
     ServiceBuilder::new()
         .option_layer(empty::<ClusterLimits>()) // a full cluster refuses at once
         .option_layer(per_try.map(PerTryLayer::new)) // covers connecting, too
-        .option_layer(empty::<Observe>()) // outliers: sees what each try did
+        .option_layer(outliers) // sees what each try did
+        .option_layer(affinity) // the key by which the endpoint is chosen
         .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> pool -> hops
 }
 

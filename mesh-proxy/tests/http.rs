@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "http/balancing.rs"]
+mod balancing;
 #[path = "http/filters.rs"]
 mod filters;
 #[path = "http/headers.rs"]

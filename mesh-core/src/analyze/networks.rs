@@ -23,7 +23,7 @@ pub(super) fn registries(index: &Index<'_>) -> Vec<Report> {
         let all = ["data", "stringData"].into_iter().filter_map(|f| u.spec.get(f)?.as_object());
         all.flat_map(|m| m.keys().cloned()).collect()
     };
-    let known: BTreeSet<String> = secrets.flat_map(|u| keys(u)).collect();
+    let known: BTreeSet<String> = secrets.flat_map(keys).collect();
     let (documents, _) = crate::yaml::documents(text);
     let networks = documents.first().and_then(|d| d.value.get("networks")?.as_object());
     let key = Key::new(Kind::new("", "MeshNetworks"), settings.0, "meshnetworks");

@@ -1,5 +1,6 @@
 //! Service port + DestinationRules -> clusters: the one of the port, and one for each subset.
 
+mod balancing;
 mod hops;
 mod policy;
 
@@ -7,16 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use balancing::{Client as BalancingClient, account_mesh_locality, account_outlier};
 pub(super) use policy::{RuleIndex, Rules};
 
 use super::account::Ledger;
 use super::memo::{Notes, Planned, hash_debug};
 use crate::api::{
     ClientTlsSettings, ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings,
-    MeshConfig, Object, ProxyProtocol, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
+    MeshConfig, Object, OutlierDetection, ProxyProtocol, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
 };
 use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, Workload};
-use crate::snapshot::{Balancer, ClusterPlan, DnsName, EndpointSource, Provenance, UpstreamProtocol};
+use crate::snapshot::{Balancer, Balancing, ClusterPlan, DnsName, EndpointSource, Provenance, UpstreamProtocol};
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`.
 pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
@@ -36,12 +38,14 @@ pub(super) struct ClusterDefaults {
     connect_timeout: Duration,
     origin: Provenance,
     dns_refresh_rate: Duration,
+    /// Who balances: locality settings and the default outlier detection depend on the client.
+    pub(super) client: BalancingClient,
     pub(super) hash: ContentHash,
 }
 
 impl ClusterDefaults {
     /// `defaultTrafficPolicy.connectionPool.tcp.connectTimeout`, else `connectTimeout`, else 10 s.
-    pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
+    pub(super) fn of(mesh: &Object<MeshConfig>, client: BalancingClient) -> Self {
         let default = mesh.spec.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
         let at = |field| Provenance::setting(mesh, field, "Istio's default policy");
         let (connect_timeout, origin) = match (default.and_then(connect_timeout), mesh.spec.connect_timeout) {
@@ -50,8 +54,8 @@ impl ClusterDefaults {
             (None, None) => (Duration::from_secs(10), Provenance::default("Istio's default policy")),
         };
         let dns_refresh_rate = mesh.spec.dns_refresh_rate.map_or(Duration::from_secs(60), Into::into);
-        let hash = hash_debug(&(connect_timeout, dns_refresh_rate));
-        Self { connect_timeout, origin, dns_refresh_rate, hash }
+        let hash = hash_debug(&(connect_timeout, dns_refresh_rate)).with(client.hash);
+        Self { connect_timeout, origin, dns_refresh_rate, client, hash }
     }
 }
 
@@ -90,6 +94,16 @@ struct Blocks<'a> {
     tls: Option<(&'a ClientTlsSettings, At<'a>)>,
     tunnel: Option<(&'a TunnelSettings, At<'a>)>,
     proxy_protocol: Option<(&'a ProxyProtocol, At<'a>)>,
+    outlier: Option<(&'a OutlierDetection, At<'a>)>,
+    /// An entry of a subset for the port: what it leaves out has its built-in default, not the mesh's.
+    of_subset_port: bool,
+}
+
+impl Blocks<'_> {
+    /// Whether endpoints are ever taken out: by these blocks, or by the mesh's default.
+    fn ejects(&self, input: &ClusterInput<'_>) -> bool {
+        self.outlier.is_some() || (!self.of_subset_port && input.defaults.client.outlier.is_some())
+    }
 }
 
 /// A rule and the path of a policy in it.
@@ -160,6 +174,8 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
                 // A port's own policy leaves these two out, as Istio's.
                 tunnel: None,
                 proxy_protocol: None,
+                outlier: p.outlier_detection.as_ref().map(|b| (b, at)),
+                of_subset_port: false,
             }
         }
         None => {
@@ -170,6 +186,8 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
                 tls: policy.tls.as_ref().map(|b| (b, at)),
                 tunnel: policy.tunnel.as_ref().map(|b| (b, at)),
                 proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)),
+                outlier: policy.outlier_detection.as_ref().map(|b| (b, at)),
+                of_subset_port: false,
             }
         }
     }
@@ -202,6 +220,8 @@ fn subset_blocks<'a>(
                 .as_ref()
                 .map(|b| (b, At { rule, place: Place::Subset(index) }))
                 .or(base.proxy_protocol),
+            outlier: p.outlier_detection.as_ref().map(|b| (b, at)),
+            of_subset_port: true,
         };
     }
     let at = At { rule, place: Place::Subset(index) };
@@ -211,6 +231,8 @@ fn subset_blocks<'a>(
         tls: policy.tls.as_ref().map(|b| (b, at)).or(base.tls),
         tunnel: base.tunnel,
         proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)).or(base.proxy_protocol),
+        outlier: policy.outlier_detection.as_ref().map(|b| (b, at)).or(base.outlier),
+        of_subset_port: false,
     }
 }
 
@@ -218,7 +240,7 @@ type SubsetOf<'a> = (&'a Object<DestinationRule>, usize, &'a Subset);
 
 fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Blocks<'_>) -> ClusterPlan {
     let service = input.service;
-    let simple = blocks.balancer.and_then(|(b, _)| b.simple);
+    let simple = blocks.balancer.filter(|(b, _)| b.consistent_hash.is_none()).and_then(|(b, _)| b.simple);
     let labels = subset.map(|(_, _, s)| s.labels.clone()).unwrap_or_default();
     let subset_name = subset.map_or("", |(_, _, s)| &s.name);
     let at =
@@ -229,19 +251,17 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
     let subset_at = subset.map(|(r, i, _)| Provenance::field(&r.key, &r.origin, &format!("spec.subsets[{i}]")));
     let hops = hops::plan(input, subset_name, &blocks);
     let policy_origin = balancer_at.or(timeout.as_ref().map(|(_, p)| p.clone())).or(subset_at);
+    let source = match simple {
+        Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst { port: None },
+        _ => source(input, labels),
+    };
+    let (balancer, balancing) = balancing::plan(input, &blocks, &source);
     with_hash(ClusterPlan {
         name: name(input.port.number, subset_name, &service.hostname),
-        source: match simple {
-            Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst { port: None },
-            _ => source(input, labels),
-        },
+        source,
         protocol: upstream_protocol(input.port.protocol),
-        balancer: match simple {
-            Some(SimpleLb::RoundRobin) => Balancer::RoundRobin,
-            Some(SimpleLb::Random) => Balancer::Random,
-            Some(SimpleLb::LeastRequest | SimpleLb::LeastConn | SimpleLb::Unspecified | SimpleLb::Passthrough)
-            | None => Balancer::LeastRequest,
-        },
+        balancer,
+        balancing,
         connect_timeout: timeout.map_or(input.defaults.connect_timeout, |(t, _)| t),
         tls: hops.tls,
         proxy_header: hops.proxy_header,
@@ -333,6 +353,7 @@ pub(super) fn special(
         source,
         protocol,
         balancer: Balancer::default(),
+        balancing: Balancing::default(),
         connect_timeout: defaults.connect_timeout,
         tls: None,
         proxy_header: None,
@@ -355,6 +376,7 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         source,
         protocol,
         balancer,
+        balancing,
         connect_timeout,
         tls,
         proxy_header,
@@ -370,7 +392,8 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
     } = &plan;
     let labels = (service, service_name, service_namespace, external, subset);
     let hops = (tls.as_ref().map(|t| t.hash), proxy_header, tunnel);
-    plan.hash = hash_debug(&(name, source, protocol, balancer, connect_timeout, hops, labels));
+    let balancing = balancing::without_origins(balancing);
+    plan.hash = hash_debug(&(name, source, protocol, balancer, balancing, connect_timeout, hops, labels));
     plan
 }
 
@@ -399,10 +422,16 @@ fn account(
     }
     let is_used = |place| {
         let here = |a: &At<'_>| a.rule.key == rule.key && a.place == place;
-        (
-            used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a))),
-            used.iter().any(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))),
-        )
+        policy::Used {
+            balancer: used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a))),
+            pool: used.iter().any(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))),
+            outlier: used.iter().any(|b| b.outlier.as_ref().is_some_and(|(_, a)| here(a))),
+            ejects: used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a)) && b.ejects(input)),
+            chooses: used.iter().any(|b| {
+                b.outlier.as_ref().is_some_and(|(_, a)| here(a))
+                    && balancing::chooses(input, b.balancer.map(|(s, _)| s))
+            }),
+        }
     };
     let hops = |ledger: &mut Ledger<'_>, place: Place, policy: Dialled<'_>| {
         let here = |a: &At<'_>| a.rule.key == rule.key && a.place == place;
@@ -416,7 +445,7 @@ fn account(
     match traffic_policy {
         Some(_) if !decides => ledger.overridden("spec.trafficPolicy", "an older DestinationRule for the same host"),
         Some(policy) => {
-            policy::account(ledger, "spec.trafficPolicy", policy, input.service, is_used(Place::Top));
+            policy::account(ledger, "spec.trafficPolicy", policy, input, is_used(Place::Top));
             hops(ledger, Place::Top, dialled(policy));
             for (i, p) in policy.port_level_settings.iter().enumerate() {
                 policy::account_port(ledger, &Place::Port(i).path(), p, input, is_used(Place::Port(i)));
@@ -440,7 +469,7 @@ fn account(
         ledger.take(&at, "name", name);
         ledger.take_map(&at, "labels", labels);
         let Some(policy) = traffic_policy else { continue };
-        policy::account(ledger, &format!("{at}.trafficPolicy"), policy, input.service, is_used(Place::Subset(i)));
+        policy::account(ledger, &format!("{at}.trafficPolicy"), policy, input, is_used(Place::Subset(i)));
         hops(ledger, Place::Subset(i), dialled(policy));
         for (j, p) in policy.port_level_settings.iter().enumerate() {
             let place = Place::SubsetPort(i, j);

@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(super) use settings::{http_settings, route_headers};
 
 use super::account::Ledger;
+use super::cluster::{BalancingClient, account_mesh_locality, account_outlier};
 use super::memo::{Notes, hash_debug};
 use super::visible::sidecar_for;
 use crate::api::{
@@ -26,6 +27,7 @@ pub(super) fn plan_proxy(
     id: &ProxyId,
     workload: Option<&Arc<Workload>>,
     config: &ProxyConfig,
+    balancing: &BalancingClient,
 ) -> (ProxyPlan, Notes) {
     let mesh = &world.mesh().spec;
     let text = |t: &String| Some(t.as_str().into()).filter(|_| !t.is_empty());
@@ -47,7 +49,7 @@ pub(super) fn plan_proxy(
     };
     plan.hash = hash_debug(&plan);
     let mut notes = Notes::default();
-    account_mesh(world.mesh(), id, &mut notes);
+    account_mesh(world.mesh(), id, balancing, &mut notes);
     let own = sidecar_for(world, &id.namespace, workload.map(|w| &**w)).filter(|_| id.kind == ProxyKind::Sidecar);
     for sidecar in world.sidecars().iter() {
         let mut ledger = Ledger::new(sidecar);
@@ -207,7 +209,7 @@ fn account_policy(ledger: &mut Ledger<'_>, at: &str, policy: &OutboundTrafficPol
 }
 
 /// What became of the mesh's fields. Everything that is not read here is not in force yet.
-fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, notes: &mut Notes) {
+fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, balancing: &BalancingClient, notes: &mut Notes) {
     let mut ledger = Ledger::new(mesh);
     let read = &mesh.spec;
     let at = "spec";
@@ -235,6 +237,10 @@ fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, notes: &mut Notes) {
     let pool = read.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
     if pool.and_then(|p| p.tcp.as_ref()).is_some_and(|t| t.connect_timeout.is_some()) {
         ledger.consumed(timeout);
+    }
+    account_mesh_locality(&mut ledger, read, balancing);
+    if let Some(outlier) = read.default_traffic_policy.as_ref().and_then(|p| p.outlier_detection.as_ref()) {
+        account_outlier(&mut ledger, "spec.defaultTrafficPolicy.outlierDetection", outlier);
     }
     if let Some(config) = &read.default_config {
         account_proxy(&mut ledger, config, id);

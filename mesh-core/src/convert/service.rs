@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::{Settings, export_to, parse_ip};
 use crate::api::kube::{self, ServiceSpec};
-use crate::api::{IntOrString, Object};
-use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort};
+use crate::api::{IntOrString, Meta, Object};
+use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, TrafficDistribution};
 
 /// Annotation with the namespaces that may see a Service, comma-separated.
 pub const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
+/// Annotation with the meaning of `spec.trafficDistribution`.
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 
 /// A Service. `virtual_address` is what the mesh gave it, if it names none itself.
 pub fn service(object: &Object<ServiceSpec>, virtual_address: Option<IpAddr>, settings: &Settings) -> Service {
@@ -39,11 +42,22 @@ pub fn service(object: &Object<ServiceSpec>, virtual_address: Option<IpAddr>, se
         location: Location::Internal,
         export_to,
         headless,
+        traffic_distribution: traffic_distribution(&spec.traffic_distribution, &object.meta),
         external_name: external.then(|| spec.external_name.trim_end_matches('.').to_ascii_lowercase().into()),
         subject_alt_names: Vec::new(),
         labels: object.meta.labels.clone(),
         created: object.meta.creation_timestamp.as_deref().map(Into::into),
         hash,
+    }
+}
+
+/// `spec.trafficDistribution`; Istio's annotation of the same meaning comes first, and is all that a ServiceEntry has.
+pub(super) fn traffic_distribution(field: &str, meta: &Meta) -> TrafficDistribution {
+    let annotation = meta.annotations.get(TRAFFIC_DISTRIBUTION).map(|a| a.trim());
+    match annotation.filter(|a| !a.is_empty()).unwrap_or(field) {
+        "PreferClose" | "PreferSameZone" => TrafficDistribution::SameZone,
+        "PreferSameNode" => TrafficDistribution::SameNode,
+        _ => TrafficDistribution::Any,
     }
 }
 

@@ -62,6 +62,7 @@ pub fn service_entry(
             },
             export_to: export_to.clone(),
             headless: false,
+            traffic_distribution: super::service::traffic_distribution("", &object.meta),
             external_name: None,
             subject_alt_names: spec.subject_alt_names.iter().map(|s| s.as_str().into()).collect(),
             labels: object.meta.labels.clone(),

@@ -147,6 +147,22 @@ fn pods_of_a_deployment_have_stable_names() {
 }
 
 #[test]
+fn the_locality_of_a_pod() {
+    let (region, zone) = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone");
+    for (pairs, want) in [
+        (&[][..], ""),
+        (&[("istio-locality", "r.z.s"), (region, "other")][..], "r/z/s"),
+        (&[(region, "r"), (zone, "z")][..], "r/z"),
+        (&[(zone, "z")][..], "/z"),
+        (&[(region, "r"), ("topology.istio.io/subzone", "s")][..], "r//s"),
+    ] {
+        let mut o = object(Kind::new("", "Pod"), "default", "p", PodSpec::default());
+        o.meta.labels = labels(pairs);
+        assert_eq!(&*pod(&o, None, &Placement::default(), &Settings::default()).locality, want, "{pairs:?}");
+    }
+}
+
+#[test]
 fn addresses_follow_from_names() {
     let mut first = Addresses::default();
     let a = first.of(Range::Pods, "default/a").unwrap();

@@ -12,6 +12,8 @@ const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 const CANONICAL_REVISION: &str = "service.istio.io/canonical-revision";
 const TLS_MODE: &str = "security.istio.io/tlsMode";
 const LOCALITY: &str = "istio-locality";
+const TOPOLOGY: [&str; 3] =
+    ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// What runs where: the part of a pod that its manifest does not say.
@@ -53,7 +55,7 @@ pub fn pod(object: &Object<PodSpec>, owner: Option<Owner<'_>>, placement: &Place
         workload_kind: owner.kind.into(),
         cluster: settings.cluster.clone(),
         network: object.meta.labels.get("topology.istio.io/network").map_or("", String::as_str).into(),
-        locality: object.meta.labels.get(LOCALITY).map(|l| l.replace('.', "/")).unwrap_or_default().into(),
+        locality: locality(&object.meta.labels).into(),
         tls_mode: match object.meta.labels.get(TLS_MODE).map(String::as_str) {
             Some("istio") => TlsMode::Istio,
             _ => TlsMode::Disabled,
@@ -65,6 +67,16 @@ pub fn pod(object: &Object<PodSpec>, owner: Option<Owner<'_>>, placement: &Place
     };
     workload.hash = hash(&workload);
     workload
+}
+
+/// `region/zone/subzone` of a pod: Istio's label, whose parts are separated by dots, else the topology labels, which
+/// Kubernetes copies from the node.
+fn locality(labels: &BTreeMap<String, String>) -> String {
+    if let Some(label) = labels.get(LOCALITY) {
+        return label.replace('.', "/");
+    }
+    let parts = TOPOLOGY.map(|name| labels.get(name).map_or("", String::as_str));
+    parts.join("/").trim_end_matches('/').to_owned()
 }
 
 /// Name and revision by which metrics call a workload, as Istio's injector puts them on pods.

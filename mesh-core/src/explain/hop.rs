@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, filters, miss, policies};
+use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, balancing, filters, miss, policies};
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, nearest_miss,
     normalize_target, rewrite_path,
@@ -11,7 +11,6 @@ use crate::decide::{
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
 use crate::matching::{HeaderValueTemplate, RequestFacts};
-use crate::model::Health;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
     Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
@@ -214,18 +213,18 @@ impl Proxy<'_> {
         target.policies = policies::of_cluster(plan);
         match &plan.source {
             EndpointSource::Service { .. } => {
-                target.balancer = Some(Decided::new(format!("{:?}", plan.balancer), &plan.policy_origin));
+                target.balancer = Some(Decided::new(balancing::balancer(plan.balancer), &plan.policy_origin));
                 let all = endpoints(self.world, plan);
-                let healthy: Vec<&Endpoint> = all.iter().filter(|e| e.health == Health::Healthy).collect();
-                target.endpoints = healthy.iter().map(|e| format!("{} {}", e.address, e.workload.name)).collect();
-                if healthy.is_empty() {
+                let usable = balancing::endpoints(plan, &all);
+                target.endpoints = usable.iter().map(|(text, _)| text.clone()).collect();
+                if usable.is_empty() {
                     let text = match all.len() {
                         0 => "no instance has the labels and port".to_owned(),
                         n => format!("none of {n} instances is ready"),
                     };
                     target.reply = Some(reply(ErrorKind::NoHealthyUpstream, &text));
                 }
-                (target, healthy.first().map(|e| (*e).clone()))
+                (target, usable.into_iter().next().map(|(_, e)| e))
             }
             EndpointSource::LocalApp { port, ip } => {
                 let at = ip.map_or(String::new(), |ip| format!(" at {ip}"));

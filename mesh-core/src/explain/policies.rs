@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use super::Decided;
 use super::config::setting;
+use super::{Decided, balancing};
 use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan, TlsThen};
 use crate::world::World;
 
@@ -54,6 +54,7 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         source: _,
         protocol,
         balancer: _,
+        balancing,
         connect_timeout,
         tls,
         proxy_header,
@@ -74,7 +75,13 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         proxy_header.map(|v| line("proxyProtocol", format!("{v:?}"), policy_origin)),
         tunnel.as_ref().map(|t| line("tunnel", t.to_string(), policy_origin)),
     ];
-    lines.into_iter().flatten().collect()
+    let [hash, warmup, locality] = balancing::lines(balancing);
+    let by_locality = balancing.locality_origin.as_ref().unwrap_or(policy_origin);
+    let outlier = balancing.outlier.as_ref().zip(balancing.outlier_origin.as_ref());
+    let balancing = [(hash, policy_origin), (warmup, policy_origin), (locality, by_locality)];
+    let balancing = balancing.into_iter().filter_map(|((what, value), at)| Some(line(what, value?, at)));
+    let outlier = outlier.map(|(plan, at)| line("outlierDetection", balancing::outlier(plan), at));
+    lines.into_iter().flatten().chain(balancing).chain(outlier).collect()
 }
 
 /// Settings of the whole proxy.

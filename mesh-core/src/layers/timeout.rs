@@ -9,6 +9,7 @@ mod tests;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -128,6 +129,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for TimeoutFuture<F> {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
                 ready!(deadline.as_mut().poll(cx));
+                if let Some(context) = this.cx {
+                    context.given_up.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(Err(Error::new(ErrorKind::Timeout)))
             }
         }
@@ -223,8 +227,9 @@ impl<S: Upstream> Service<Request> for PerTry<S> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        let cx = request.extensions().get::<Arc<Cx>>().cloned();
         let (request, deadline) = Deadline::after_request(request, self.limit);
-        PerTryFuture { inner: self.inner.call(request), deadline }
+        PerTryFuture { inner: self.inner.call(request), deadline, cx }
     }
 }
 
@@ -235,6 +240,7 @@ pin_project! {
         inner: F,
         #[pin]
         deadline: Deadline,
+        cx: Option<Arc<Cx>>,
     }
 }
 
@@ -247,6 +253,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for PerTryFuture<F> {
             return Poll::Ready(result);
         }
         ready!(this.deadline.poll(cx));
+        if let Some(context) = this.cx {
+            context.given_up.store(true, Ordering::Relaxed);
+        }
         Poll::Ready(Err(Error::new(ErrorKind::PerTryTimeout)))
     }
 }

@@ -98,6 +98,19 @@ pub enum Location {
     External,
 }
 
+/// `trafficDistribution`: which instances a client prefers, whatever the mesh says about localities.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrafficDistribution {
+    /// All alike.
+    #[default]
+    Any,
+    /// `PreferSameZone`, or the older `PreferClose`: same network, then region, zone and subzone.
+    SameZone,
+    /// `PreferSameNode`: the same, and then the same node.
+    SameNode,
+}
+
 /// One port of a service.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -148,6 +161,9 @@ pub struct Service {
     pub export_to: Vec<Arc<str>>,
     /// `clusterIP: None`.
     pub headless: bool,
+    /// Which instances clients prefer.
+    #[serde(default)]
+    pub traffic_distribution: TrafficDistribution,
     /// Target host of an ExternalName service.
     pub external_name: Option<Arc<str>>,
     /// Accepted server names, from ServiceEntry.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
+use super::{Balancer, Balancing, Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
 use crate::api::ContentHash;
 use crate::model::Workload;
 
@@ -80,18 +80,6 @@ pub enum UpstreamProtocol {
     Tcp,
 }
 
-/// `loadBalancer`, as far as it is in force.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Balancer {
-    /// Power of two choices by active requests.
-    #[default]
-    LeastRequest,
-    /// In turn.
-    RoundRobin,
-    /// Uniformly at random.
-    Random,
-}
-
 /// A destination, subset and port.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClusterPlan {
@@ -103,6 +91,8 @@ pub struct ClusterPlan {
     pub protocol: UpstreamProtocol,
     /// Balancer.
     pub balancer: Balancer,
+    /// Consistent hash, warm-up, locality, outliers.
+    pub balancing: Balancing,
     /// TCP connect timeout.
     pub connect_timeout: Duration,
     /// TLS to the endpoints; `None`: plaintext.

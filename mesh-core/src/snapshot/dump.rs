@@ -1,6 +1,7 @@
 //! A snapshot as JSON, for the config dump. Each struct is taken apart completely, so that a new field of a plan does
 //! not compile until it has its place here.
 
+mod balancing;
 mod filters;
 mod tls;
 
@@ -342,6 +343,7 @@ fn cluster(plan: &ClusterPlan) -> Value {
         source,
         protocol,
         balancer,
+        balancing,
         connect_timeout,
         tls,
         proxy_header,
@@ -359,7 +361,7 @@ fn cluster(plan: &ClusterPlan) -> Value {
         "name": name,
         "source": format!("{source:?}"),
         "protocol": format!("{protocol:?}"),
-        "loadBalancer": format!("{balancer:?}"),
+        "loadBalancer": balancing::json(*balancer, balancing),
         "connectTimeout": duration(Some(*connect_timeout)),
         "tls": tls.as_ref().map(|t| tls::upstream(t)),
         "proxyProtocol": proxy_header.map(|v| format!("{v:?}")),

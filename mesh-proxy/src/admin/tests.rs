@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
+use mesh_core::balance::Standing;
 use mesh_core::model::Health;
+use mesh_core::outlier::Stats;
 use mesh_core::snapshot::{Endpoint, Snapshot};
 use parking_lot::Mutex;
 
-use super::{AdminState, ClusterEndpoints, Command, Port, Readiness, respond};
+use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Readiness, respond};
 use crate::telemetry::metrics::{Metrics, tests::workload};
 
 struct State {
@@ -26,7 +28,11 @@ impl AdminState for State {
             health: Health::Unhealthy,
             workload: workload("reviews", "v1"),
         };
-        vec![("c".into(), Arc::new(vec![Arc::new(endpoint)]))]
+        let standing = Some(Standing { priority: 1, load: 30, panic: false, share: 0.0 });
+        let (active, ejected, ejections, failures) = (4, true, 2, (3, 1));
+        let status = EndpointStatus { endpoint: Arc::new(endpoint), active, ejected, ejections, failures, standing };
+        let outliers = Some(Stats { ejections_active: 1, ejections_overflow: 7, ..Stats::default() });
+        vec![ClusterEndpoints { name: "c".into(), endpoints: vec![status], outliers }]
     }
 
     fn readiness(&self) -> Readiness {
@@ -98,10 +104,35 @@ fn dumps() {
     let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
     assert_eq!(dump["config"], serde_json::Value::Null);
     assert_eq!(dump["endpoints"]["c"][0]["address"], "10.244.0.9:9080");
-    assert!(
-        ask(&state, Port::Admin, Method::GET, "/clusters").1.contains("c::10.244.0.9:9080::health_flags::unhealthy")
-    );
-    assert_eq!(ask(&state, Port::Admin, Method::GET, "/stats").1, "access_log.dropped: 3\n");
-    assert!(ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1.contains("istio_build"));
+    let endpoint = &dump["endpoints"]["c"][0];
+    for (field, want) in [
+        ("locality", serde_json::json!("")),
+        ("active", 4.into()),
+        ("ejected", true.into()),
+        ("ejections", 2.into()),
+        ("consecutiveErrors", 3.into()),
+        ("consecutiveLocalOriginFailures", 1.into()),
+        ("priority", 1.into()),
+        ("priorityLoad", 30.into()),
+        ("weight", 2.into()),
+    ] {
+        assert_eq!(endpoint[field], want, "{field}");
+    }
+    let clusters = ask(&state, Port::Admin, Method::GET, "/clusters").1;
+    for line in [
+        "c::10.244.0.9:9080::health_flags::/failed_outlier_check/failed_eds_health",
+        "c::10.244.0.9:9080::weight::2",
+        "c::10.244.0.9:9080::priority::1",
+        "c::10.244.0.9:9080::rq_active::4",
+        "c::outlier_detection::ejections_active::1",
+    ] {
+        assert!(clusters.lines().any(|l| l == line), "{line} in {clusters}");
+    }
+    let stats = ask(&state, Port::Admin, Method::GET, "/stats").1;
+    assert!(stats.starts_with("access_log.dropped: 3\n"), "{stats}");
+    assert!(stats.contains("\ncluster.c;.outlier_detection.ejections_overflow: 7\n"), "{stats}");
+    let metrics = ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1;
+    let ejections = "envoy_cluster_outlier_detection_ejections_active{cluster_name=\"c\"} 1\n";
+    assert!(metrics.contains("istio_build") && metrics.contains(ejections), "{metrics}");
     assert_eq!(ask(&state, Port::Admin, Method::GET, "/nope").0, StatusCode::NOT_FOUND);
 }

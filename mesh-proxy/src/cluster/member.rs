@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
+use mesh_core::balance::Host;
+use mesh_core::outlier;
 use mesh_core::snapshot::Endpoint;
 
 use super::shard_index;
@@ -20,13 +23,17 @@ struct State {
     active: AtomicU32,
     /// Virtual time of the next turn, for weighted balancing.
     turn: AtomicU64,
+    /// When it came to the cluster, on the cluster's clock.
+    joined: Duration,
+    outlier: Arc<outlier::Host>,
     shards: Box<[Shard]>,
 }
 
 impl<N: Net> Member<N> {
-    pub(super) fn new(endpoint: Arc<Endpoint>, workers: usize) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, workers: usize, joined: Duration) -> Self {
         let shards = (0..workers).map(|_| Shard::default()).collect();
-        let state = Arc::new(State { active: AtomicU32::new(0), turn: AtomicU64::new(0), shards });
+        let (active, turn, outlier) = Default::default();
+        let state = Arc::new(State { active, turn, joined, outlier, shards });
         Self { endpoint, state, _net: std::marker::PhantomData }
     }
 
@@ -49,12 +56,34 @@ impl<N: Net> Member<N> {
         self.active() > 0
     }
 
-    pub(super) fn turn(&self) -> &AtomicU64 {
-        &self.state.turn
+    pub(super) fn outlier(&self) -> &Arc<outlier::Host> {
+        &self.state.outlier
     }
 
     pub(crate) fn shard(&self) -> &Shard {
         &self.state.shards[shard_index(self.state.shards.len())]
+    }
+}
+
+impl<N: Net> Host for Member<N> {
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn active(&self) -> u32 {
+        self.active()
+    }
+
+    fn turn(&self) -> &AtomicU64 {
+        &self.state.turn
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.state.outlier.is_ejected()
+    }
+
+    fn joined(&self) -> Duration {
+        self.state.joined
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_core::api::ContentHash;
-use mesh_core::snapshot::{Balancer, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
+use mesh_core::snapshot::{Balancer, Balancing, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
 
 /// A cluster of this name and source, with defaults.
 pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
@@ -13,6 +13,7 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
         source,
         protocol: UpstreamProtocol::Http1,
         balancer: Balancer::RoundRobin,
+        balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
         tls: None,
         proxy_header: None,

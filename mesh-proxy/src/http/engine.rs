@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mesh_core::error::Error;
+use mesh_core::layers::affinity::of_connection;
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ClusterPlan, DownstreamTls, Endpoint, Snapshot, TunnelPlan};
 use mesh_tls::Acceptor;
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Proxy, serve_connection};
 use crate::admin::ClusterEndpoints;
+use crate::cluster::Choice;
 use crate::drain::Drain;
 use crate::listener::{Engine, HttpServer, Route};
 use crate::net::Net;
@@ -25,8 +27,11 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
         through: Option<&TunnelPlan>,
     ) -> Result<Upstream<N::Stream>, Error> {
         let cluster = self.runtime.cluster(&plan.name);
-        let picked = self.runtime.pick(plan, &cluster, conn, None).await?;
-        let stream = self.runtime.dial_bytes(plan, picked.member(), conn, through).await?;
+        let hash = plan.balancing.hash_key.as_ref().and_then(|key| of_connection(key, conn));
+        let picked = self.runtime.pick(plan, &cluster, conn, Choice { hash, ..Choice::default() }).await?;
+        let connected = self.runtime.dial_bytes(plan, picked.member(), conn, through).await;
+        cluster.connected(picked.member(), connected.as_ref().map(|_| ()));
+        let stream = connected?;
         let endpoint = picked.member().endpoint().clone();
         Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
     }
@@ -42,6 +47,9 @@ impl<N: Net> Engine<N::Stream> for Proxy<N> {
     fn activate(&self, snapshot: &Arc<Snapshot>) {
         self.runtime.tls.follow(snapshot);
         self.runtime.preserve_case(snapshot.proxy.preserve_case);
+        for plan in snapshot.clusters.values() {
+            self.runtime.configure(plan);
+        }
         let previous = self.active.load_full();
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
         self.active.store(Some(Arc::new(next)));

@@ -28,5 +28,3 @@ pub struct Authz;
 pub struct BeforeStats;
 /// Limits of a cluster (`http2MaxRequests`).
 pub struct ClusterLimits;
-/// Outlier detection and cluster statistics.
-pub struct Observe;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::snapshot::EndpointSource;
+use mesh_core::snapshot::{Balancing, EndpointSource, OutlierPlan};
 use mesh_proxy::listener::Door;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -53,6 +53,23 @@ fn connecting(at: std::net::SocketAddr) -> socket2::Socket {
     socket.set_nonblocking(true).unwrap();
     let _ = socket.connect(&at.into());
     socket
+}
+
+#[tokio::test]
+async fn r9_refused_connections_take_an_endpoint_out() {
+    let outlier = OutlierPlan { consecutive_5xx: 2, max_ejection_percent: 100, ..OutlierPlan::default() };
+    let balancing = Balancing { outlier: Some(outlier), ..Balancing::default() };
+    let proxy = Running::start(Setup { balancing, ..Setup::tcp(Some(closed())) }, Door::Outbound).await;
+    let mut flags: Vec<String> = Vec::new();
+    let taken_out = async {
+        while !flags.iter().any(|f| f == "UH") {
+            assert_eq!(read_all(proxy.client().await).await, "");
+            flags.extend(proxy.flags_so_far());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), taken_out).await.expect("it is taken out");
+    let refused = flags.iter().position(|f| f == "UH").unwrap();
+    assert!(refused >= 2 && flags[..refused].iter().all(|f| f.contains("UF")), "{flags:?}");
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use mesh_core::api::ContentHash;
 use mesh_core::matching::HostPattern;
 use mesh_core::record::{Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{
-    Balancer, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey, ListenerPlan,
-    NameEntry, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol, WeightedCluster,
+    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey,
+    ListenerPlan, NameEntry, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol,
+    WeightedCluster,
 };
 use mesh_proxy::cluster::Runtime;
 use mesh_proxy::http::Proxy;
@@ -72,6 +73,7 @@ pub(crate) struct Setup {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) cluster: &'static str,
     pub(crate) to: SocketAddr,
+    pub(crate) balancing: Balancing,
 }
 
 impl Setup {
@@ -84,7 +86,16 @@ impl Setup {
             labels: Default::default(),
         };
         let to = "10.96.0.7:5432".parse().unwrap();
-        Self { detect: false, detection_timeout: None, sni: None, source, endpoint, cluster: "db", to }
+        Self {
+            detect: false,
+            detection_timeout: None,
+            sni: None,
+            source,
+            endpoint,
+            cluster: "db",
+            to,
+            balancing: Balancing::default(),
+        }
     }
 }
 
@@ -133,6 +144,12 @@ impl Running {
 
     pub(crate) async fn client(&self) -> TcpStream {
         client(self.at).await
+    }
+
+    /// Flags of the streams that have finished since it was asked.
+    pub(crate) fn flags_so_far(&self) -> Vec<String> {
+        let flags = |r: RequestRecord| Flag::names(r.cx.flags.load(std::sync::atomic::Ordering::Relaxed));
+        self.records.try_iter().map(flags).collect()
     }
 
     /// Flags of the next finished stream, and the reason of a failed connection.
@@ -202,7 +219,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         hash: ContentHash::default(),
     };
     let inbound = ListenerKey { direction: Direction::Inbound, ..key };
-    let cluster = Arc::new(cluster(setup.source.clone()));
+    let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone(), ..cluster(setup.source.clone()) });
     let name = Arc::new(NameEntry { hostname: "db".into(), addresses: vec![setup.to.ip()] });
     Snapshot {
         hash: ContentHash(1),
@@ -222,6 +239,7 @@ fn cluster(source: EndpointSource) -> ClusterPlan {
         source,
         protocol: UpstreamProtocol::Tcp,
         balancer: Balancer::RoundRobin,
+        balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
         tls: None,
         proxy_header: None,

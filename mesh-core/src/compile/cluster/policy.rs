@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ClusterInput;
+use super::{ClusterInput, balancing};
 use crate::api::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, Object, PortSelector, PortTrafficPolicy,
-    TcpSettings, TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, Object, OutlierDetection, PortSelector,
+    PortTrafficPolicy, TcpSettings, TrafficPolicy,
 };
 use crate::compile::account::Ledger;
 use crate::compile::visible::{exported_to, is_private};
@@ -85,14 +85,21 @@ impl<'a> RuleIndex<'a> {
     }
 }
 
-/// What becomes of a policy's fields. `used` says whether its balancer and its connection pool decide a cluster.
-pub(super) fn account(
-    ledger: &mut Ledger<'_>,
-    at: &str,
-    policy: &TrafficPolicy,
-    service: &Service,
-    used: (bool, bool),
-) {
+/// Which blocks of a policy decide a cluster.
+#[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each block, and what the blocks have to know of each other")]
+pub(super) struct Used {
+    pub(super) balancer: bool,
+    pub(super) pool: bool,
+    pub(super) outlier: bool,
+    /// Endpoints are taken out in one of the clusters that the balancer decides.
+    pub(super) ejects: bool,
+    /// There are endpoints to choose from in one of those that the outlier block decides.
+    pub(super) chooses: bool,
+}
+
+/// What becomes of a policy's fields.
+pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, policy: &TrafficPolicy, input: &ClusterInput<'_>, used: Used) {
     let TrafficPolicy {
         load_balancer,
         connection_pool,
@@ -106,14 +113,15 @@ pub(super) fn account(
     for (i, p) in port_level_settings.iter().enumerate() {
         let number = p.port.as_ref().map_or(0, |p| p.number);
         let field = format!("{at}.portLevelSettings[{i}]");
-        match service.ports.iter().any(|p| u32::from(p.number) == number) {
+        match input.service.ports.iter().any(|p| u32::from(p.number) == number) {
             true => ledger.consumed(&field),
-            false => ledger.inert(&field, &format!("{} has no port {number}", service.hostname)),
+            false => ledger.inert(&field, &format!("{} has no port {number}", input.service.hostname)),
         }
     }
-    ledger.later(at, "outlierDetection", outlier_detection);
     ledger.later(at, "retryBudget", retry_budget);
-    blocks(ledger, at, (load_balancer.as_ref(), connection_pool.as_ref()), used);
+    let read =
+        Read { balancer: load_balancer.as_ref(), pool: connection_pool.as_ref(), outlier: outlier_detection.as_ref() };
+    blocks(ledger, at, &read, used, input);
 }
 
 /// As [`account`], for an entry of `portLevelSettings`.
@@ -122,48 +130,54 @@ pub(super) fn account_port(
     at: &str,
     policy: &PortTrafficPolicy,
     input: &ClusterInput<'_>,
-    used: (bool, bool),
+    used: Used,
 ) {
     let PortTrafficPolicy { port, load_balancer, connection_pool, outlier_detection, tls: _ } = policy;
-    ledger.later(at, "outlierDetection", outlier_detection);
     if let Some(PortSelector { number }) = port {
         ledger.take(&format!("{at}.port"), "number", number);
         if *number != u32::from(input.port.number) {
             return;
         }
     }
-    blocks(ledger, at, (load_balancer.as_ref(), connection_pool.as_ref()), used);
+    let read =
+        Read { balancer: load_balancer.as_ref(), pool: connection_pool.as_ref(), outlier: outlier_detection.as_ref() };
+    blocks(ledger, at, &read, used, input);
 }
 
-type Read<'a> = (Option<&'a LoadBalancerSettings>, Option<&'a ConnectionPoolSettings>);
+/// The blocks of a policy, whether it is a port's or not.
+struct Read<'a> {
+    balancer: Option<&'a LoadBalancerSettings>,
+    pool: Option<&'a ConnectionPoolSettings>,
+    outlier: Option<&'a OutlierDetection>,
+}
 
-fn blocks(ledger: &mut Ledger<'_>, at: &str, (balancer, pool): Read<'_>, used: (bool, bool)) {
+fn blocks(ledger: &mut Ledger<'_>, at: &str, read: &Read<'_>, used: Used, input: &ClusterInput<'_>) {
     let by = "a more specific policy (of the port or the subset)";
-    if let Some(balancer) = balancer {
+    if let Some(balancer) = read.balancer {
         let at = format!("{at}.loadBalancer");
-        if used.0 {
-            ledger.consumed(&at)
+        if used.balancer {
+            ledger.consumed(&at);
+            balancing::account(ledger, &at, balancer, input, used.ejects);
         } else {
-            ledger.overridden(&at, by)
+            ledger.overridden(&at, by);
         }
-        let LoadBalancerSettings {
-            simple,
-            consistent_hash,
-            locality_lb_setting,
-            zone_aware_lb_setting,
-            warmup_duration_secs,
-            warmup,
-        } = balancer;
-        ledger.take(&at, "simple", simple);
-        ledger.later(&at, "consistentHash", consistent_hash);
-        ledger.later(&at, "localityLbSetting", locality_lb_setting);
-        ledger.later(&at, "zoneAwareLbSetting", zone_aware_lb_setting);
-        ledger.later(&at, "warmupDurationSecs", warmup_duration_secs);
-        ledger.later(&at, "warmup", warmup);
     }
+    if let Some(outlier) = read.outlier {
+        let at = format!("{at}.outlierDetection");
+        match (used.outlier, used.chooses) {
+            (false, _) => ledger.overridden(&at, by),
+            (true, false) => ledger.inert(&at, "there are no endpoints to choose from: the client dials one"),
+            (true, true) => balancing::account_outlier(ledger, &at, outlier),
+        }
+    }
+    pool_block(ledger, at, read.pool, used.pool);
+}
+
+fn pool_block(ledger: &mut Ledger<'_>, at: &str, pool: Option<&ConnectionPoolSettings>, used: bool) {
+    let by = "a more specific policy (of the port or the subset)";
     if let Some(ConnectionPoolSettings { tcp, http }) = pool {
         let at = format!("{at}.connectionPool");
-        if used.1 {
+        if used {
             ledger.consumed(&at)
         } else {
             ledger.overridden(&at, by)

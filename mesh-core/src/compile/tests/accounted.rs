@@ -424,3 +424,63 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
     spec.as_object_mut().unwrap().remove("accessLogFile");
     flip_consumed("", "a-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
 }
+
+/// A client in a known place, and a service of its own with an instance elsewhere.
+const PLACED: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: d-1, namespace: ns, labels: {app: d, version: v1, istio-locality: r1.z1.s1}}
+spec: {containers: [{name: main, image: d}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: d-2, namespace: ns, labels: {app: d, istio-locality: r1.z2}}
+spec: {containers: [{name: main, image: d}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: d, namespace: ns}
+spec: {selector: {app: d}, ports: [{name: http, port: 80}]}
+";
+
+#[test]
+fn consumed_fields_of_balancing_make_a_difference() {
+    let outlier = json!({
+        "consecutive5xxErrors": 7, "consecutiveGatewayErrors": 3, "splitExternalLocalOriginErrors": true,
+        "consecutiveLocalOriginFailures": 2, "interval": "3s", "baseEjectionTime": "3s", "maxEjectionPercent": 50,
+        "minHealthPercent": 40, "outlierDetectionHttpErrorCodes": [429, 503]
+    });
+    let hash = |key: &str, value: Value| json!({"consistentHash": {key: value, "ringHash": {"minimumRingSize": 99}}});
+    let locality = |setting: Value| json!({"simple": "ROUND_ROBIN", "localityLbSetting": setting});
+    let cookie = json!({"name": "c", "path": "/p", "ttl": "3s", "attributes": [{"name": "SameSite", "value": "Lax"}]});
+    let failover = json!([{"from": "r1", "to": "r2"}]);
+    let balancers = [
+        json!({"simple": "ROUND_ROBIN", "warmup": {"duration": "3s", "minimumPercent": 20, "aggression": 2}}),
+        json!({"simple": "ROUND_ROBIN", "warmupDurationSecs": "3s", "localityLbSetting": {"enabled": true}}),
+        hash("httpHeaderName", json!("x-user")),
+        hash("httpCookie", cookie),
+        hash("useSourceIp", json!(true)),
+        hash("httpQueryParameterName", json!("q")),
+        json!({"consistentHash": {"useSourceIp": true, "maglev": {"tableSize": 101}}}),
+        json!({"consistentHash": {"useSourceIp": true, "minimumRingSize": 55}}),
+        locality(json!({"enabled": true, "distribute": [{"from": "r1", "to": {"r1": 80, "r2": 20}}]})),
+        locality(json!({"enabled": true, "failover": failover})),
+        locality(json!({"failoverPriority": ["version=v9", "tier"], "failover": failover})),
+        json!({"zoneAwareLbSetting": {"enabled": true, "failover": failover, "minClusterSize": 3}}),
+        json!({"zoneAwareLbSetting": {"enabled": true, "failoverPriority": ["version", "tier"]}}),
+    ];
+    let discovery = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'defaultConfig: {proxyMetadata: {ISTIO_META_ENABLE_SELF_DISCOVERY: \"true\"}}'}\n";
+    for balancer in balancers {
+        let spec = json!({"host": "b", "trafficPolicy": {"loadBalancer": balancer, "outlierDetection": outlier}});
+        flip_consumed(&format!("{PLACED}{discovery}"), "d-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+    }
+    let spec = json!({
+        "localityLbSetting": {"enabled": true, "failover": failover}, "connectTimeout": "3s",
+        "defaultTrafficPolicy": {"outlierDetection": outlier}
+    });
+    flip_consumed(PLACED, "d-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+    let spec = json!({
+        "zoneAwareLbSetting": {"enabled": true, "failover": failover, "minClusterSize": 3}, "connectTimeout": "3s",
+        "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_SELF_DISCOVERY": "true"}}
+    });
+    flip_consumed(PLACED, "d-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+}

@@ -6,6 +6,7 @@ use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{Direction, EndpointSource};
 
 use super::*;
+use crate::cluster::Choice;
 use crate::net::{ConnectOptions, HostDatagrams, HostEnv, HostListener, HostNet, HostStream, Resolved, Share};
 
 /// Answers of a resolver in order; the last one is repeated. `None`: the look-up fails.
@@ -97,7 +98,7 @@ async fn answers_are_used_for_their_time_and_kept_when_the_next_look_up_fails() 
     runtime.follow_names(&plan);
     let cluster = runtime.cluster(&plan.name);
     // The first request waits for the first answer.
-    runtime.pick(&plan, &cluster, &conn(""), None).await.unwrap();
+    runtime.pick(&plan, &cluster, &conn(""), Choice::default()).await.unwrap();
     assert_eq!(addresses(&runtime), ["192.0.2.1:443*3", "192.0.2.2:443*3"]);
     assert!(began.elapsed() < Duration::from_secs(1));
     net.asked(2).await;
@@ -119,7 +120,7 @@ async fn round_robin_uses_the_first_address() {
     let plan = plan(source(true));
     runtime.follow_names(&plan);
     let cluster = runtime.cluster(&plan.name);
-    runtime.pick(&plan, &cluster, &conn(""), None).await.unwrap();
+    runtime.pick(&plan, &cluster, &conn(""), Choice::default()).await.unwrap();
     assert_eq!(addresses(&runtime), ["192.0.2.9:443*3"]);
     // The same plan again asks nothing again.
     runtime.follow_names(&plan);
@@ -134,7 +135,7 @@ async fn a_name_that_never_resolves_has_no_endpoint() {
     let plan = plan(source(false));
     runtime.follow_names(&plan);
     let cluster = runtime.cluster(&plan.name);
-    let error = runtime.pick(&plan, &cluster, &conn(""), None).await.err().unwrap();
+    let error = runtime.pick(&plan, &cluster, &conn(""), Choice::default()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::NoHealthyUpstream);
 }
 
@@ -145,7 +146,8 @@ async fn the_request_names_the_host() {
     let plan = plan(EndpointSource::DynamicDns { port: None });
     let cluster = runtime.cluster(&plan.name);
     let at = async |host, sni: &str| {
-        let active = runtime.pick(&plan, &cluster, &conn(sni), host).await?;
+        let choice = Choice { host, ..Choice::default() };
+        let active = runtime.pick(&plan, &cluster, &conn(sni), choice).await?;
         Ok::<_, Error>(active.member().endpoint().address.to_string())
     };
     assert_eq!(at(Some("a.example"), "").await.unwrap(), "192.0.2.7:8443");

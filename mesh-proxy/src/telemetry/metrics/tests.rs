@@ -6,7 +6,9 @@ use http::{Method, StatusCode, Version};
 use mesh_core::api::ContentHash;
 use mesh_core::model::{Health, TlsMode, Tunnel, Workload};
 use mesh_core::record::{ConnInfo, Cx, HttpRecord, RequestRecord, Sink};
-use mesh_core::snapshot::{Balancer, ClusterPlan, Direction, Endpoint, EndpointSource, Provenance, UpstreamProtocol};
+use mesh_core::snapshot::{
+    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, Provenance, UpstreamProtocol,
+};
 
 use super::{Metrics, Neighbours};
 
@@ -40,6 +42,7 @@ fn cluster() -> Arc<ClusterPlan> {
         source: EndpointSource::BlackHole,
         protocol: UpstreamProtocol::Http1,
         balancer: Balancer::LeastRequest,
+        balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
         tls: None,
         proxy_header: None,
