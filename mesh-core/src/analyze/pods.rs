@@ -165,7 +165,7 @@ pub(super) fn webhooks(index: &Index<'_>) -> Vec<Report> {
         let known = |s: &&crate::api::Object<crate::api::kube::ServiceSpec>| {
             *s.key.name == *text("name") && *s.key.namespace == *text("namespace")
         };
-        if service.is_some() && !index.services.iter().any(|s| known(s)) {
+        if service.is_some() && !index.services.iter().any(known) {
             let message = format!(
                 "Injector refers to a control plane service that does not exist: {}.{}.",
                 text("name"),

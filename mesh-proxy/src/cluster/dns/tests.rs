@@ -9,16 +9,19 @@ use super::*;
 use crate::cluster::Choice;
 use crate::net::{ConnectOptions, HostDatagrams, HostEnv, HostListener, HostNet, HostStream, Resolved, Share};
 
-/// Answers of a resolver in order; the last one is repeated. `None`: the look-up fails.
+/// Addresses and their time to live in seconds; `None`: the look-up fails.
+type Answer = Option<(&'static [&'static str], u64)>;
+
+/// Answers of a resolver in order; the last one is repeated.
 #[derive(Clone)]
 struct Scripted {
-    answers: Arc<Mutex<VecDeque<Option<(&'static [&'static str], u64)>>>>,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<AtomicUsize>,
     told: Arc<watch::Sender<usize>>,
 }
 
 impl Scripted {
-    fn new(answers: &[Option<(&'static [&'static str], u64)>]) -> Self {
+    fn new(answers: &[Answer]) -> Self {
         let answers = Arc::new(Mutex::new(answers.iter().copied().collect()));
         Self { answers, asked: Arc::default(), told: Arc::new(watch::Sender::new(0)) }
     }
