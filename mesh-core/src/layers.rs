@@ -40,7 +40,7 @@ pub use modify::{Modify, ModifyConfig, ModifyLayer};
 pub use outlier::{Outlier, OutlierLayer};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitLayer};
 pub use respond::{LocalReply, Respond, RespondLayer};
-pub use retry::{Retry, RetryConfig, RetryLayer};
+pub use retry::{Retry, RetryConfig, RetryLayer, RetryLimit};
 pub use sanitize::{Sanitize, SanitizeConfig, SanitizeLayer};
 pub use slot::{Extension, Slot, SlotLayer};
 pub use timeout::{PerTry, PerTryLayer, Timeout, TimeoutConfig, TimeoutLayer};

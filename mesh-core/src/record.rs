@@ -117,6 +117,20 @@ impl Flag {
     }
 }
 
+/// Why a try could be repeated, as a set of bits in [`Cx::proofs`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Proof {
+    /// Not a byte of the request was sent.
+    NotSent = 1 << 0,
+    /// The upstream said that it did not process the request.
+    Refused = 1 << 1,
+    /// It may have been processed: repeated because the policy says so, or because it is idempotent.
+    Unknown = 1 << 2,
+    /// There was an answer, and the policy names it.
+    Answered = 1 << 3,
+}
+
 /// The context of a request, in its extensions as `Arc<Cx>`: what Layers learn on the way. The outermost Layer keeps a
 /// clone, so that it finishes exactly once, also when the request's future is dropped. No field is behind a lock.
 #[derive(Debug)]
@@ -141,6 +155,10 @@ pub struct Cx {
     pub given_up: AtomicBool,
     /// Set of [`Flag`]s.
     pub flags: AtomicU32,
+    /// Set of [`Proof`]s of the tries that were repeated.
+    pub proofs: AtomicU32,
+    /// Tries that met the close of an idle connection and were repeated, whatever the policy says.
+    pub replays: AtomicU32,
     /// `response_code_details` of a local reply or reset; unset: `via_upstream` when there was a response.
     pub details: OnceLock<String>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
@@ -177,6 +195,8 @@ impl Cx {
             attempts: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
             flags: AtomicU32::new(0),
+            proofs: AtomicU32::new(0),
+            replays: AtomicU32::new(0),
             details: OnceLock::new(),
             failure_reason: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
@@ -193,6 +213,16 @@ impl Cx {
     /// The client's address: the one that `x-forwarded-for` gives (port 0), else the peer's.
     pub fn remote(&self) -> SocketAddr {
         self.remote.get().copied().unwrap_or(self.conn.peer)
+    }
+
+    /// `response_code_details`: what a Layer has set, else `via_upstream`, with a word about repeated tries that nobody
+    /// configured.
+    pub fn response_details(&self) -> &str {
+        match self.details.get() {
+            Some(details) => details,
+            None if self.replays.load(Ordering::Relaxed) > 0 => "via_upstream{replayed:idle_connection_closed}",
+            None => "via_upstream",
+        }
     }
 
     /// Adds a flag.

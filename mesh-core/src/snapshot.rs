@@ -13,6 +13,7 @@ mod endpoints;
 mod filters;
 mod http_settings;
 mod listener;
+pub mod pool;
 mod route;
 mod tls;
 
@@ -37,6 +38,7 @@ pub use listener::{
     Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan, TlsServer,
     TlsThen,
 };
+pub use pool::{Http2Ping, Keepalive, PoolPlan, RetryBudgetPlan};
 pub use route::{
     Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,

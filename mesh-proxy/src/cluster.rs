@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use mesh_core::balance::{Ask, Layout, Tried};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::limits::Usage;
 use mesh_core::layers::mirror::Budget;
 use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
@@ -130,7 +131,8 @@ impl<N: Net> Runtime<N> {
         });
     }
 
-    /// Picks an endpoint of a cluster for one request or connection.
+    /// Picks an endpoint of a cluster for one request or connection; a further try avoids the endpoints of those before,
+    /// unless it finds no other in a few choices.
     ///
     /// # Errors
     /// [`ErrorKind::NoHealthyUpstream`] if there is none.
@@ -186,19 +188,22 @@ impl<N: Net> Runtime<N> {
     }
 
     /// Connections to the own application leave from an address that capture lets through, as Istio's do.
-    pub(crate) fn options(&self, source: &EndpointSource) -> ConnectOptions {
-        match source {
+    pub(crate) fn options(&self, plan: &ClusterPlan) -> ConnectOptions {
+        let keepalive = plan.pool.keepalive;
+        match &plan.source {
             // From loopback to loopback: nothing there is captured.
-            EndpointSource::LocalApp { ip: Some(_), .. } => ConnectOptions { purpose: Purpose::App, source: None },
+            EndpointSource::LocalApp { ip: Some(_), .. } => {
+                ConnectOptions { purpose: Purpose::App, source: None, keepalive }
+            }
             EndpointSource::LocalApp { ip: None, .. } | EndpointSource::LocalOriginalDst => {
                 let source = self.app.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
-                ConnectOptions { purpose: Purpose::App, source }
+                ConnectOptions { purpose: Purpose::App, source, keepalive }
             }
             EndpointSource::Dns { .. } | EndpointSource::DynamicDns { .. } => {
-                ConnectOptions { purpose: Purpose::Named, source: None }
+                ConnectOptions { purpose: Purpose::Named, source: None, keepalive }
             }
             EndpointSource::Service { .. } | EndpointSource::OriginalDst { .. } | EndpointSource::BlackHole => {
-                ConnectOptions { purpose: Purpose::Upstream, source: None }
+                ConnectOptions { purpose: Purpose::Upstream, source: None, keepalive }
             }
         }
     }
@@ -284,6 +289,7 @@ pub struct Cluster<N: Net> {
     dns: dns::Names,
     copies: Arc<Budget>,
     asked: dns::Asked,
+    usage: Arc<Usage>,
 }
 
 impl<N: Net> Cluster<N> {
@@ -304,12 +310,18 @@ impl<N: Net> Cluster<N> {
             name,
             copies: Arc::default(),
             asked: dns::Asked::default(),
+            usage: Arc::default(),
         }
     }
 
     /// Bounds of the copies that are mirrored here.
     pub(crate) fn copies(&self) -> Arc<Budget> {
         Arc::clone(&self.copies)
+    }
+
+    /// What is in use of its limits.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// Its outlier detection.

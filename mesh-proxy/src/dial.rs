@@ -71,7 +71,7 @@ impl<N: Net> Runtime<N> {
     }
 
     async fn socket(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
-        let options = self.options(&plan.source);
+        let options = self.options(plan);
         let connected = self.net.connect(member.endpoint().address, options).await;
         connected.map_err(|e| Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(e)))
     }

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::Direction;
+use mesh_core::snapshot::{Direction, Keepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use dialer::Dialer;
@@ -51,6 +51,8 @@ pub struct ConnectOptions {
     pub purpose: Purpose,
     /// Source address; `None`: the kernel's choice. Istio's sidecars reach their application from 127.0.0.6.
     pub source: Option<IpAddr>,
+    /// Times of TCP keep-alive; `None`: the system's.
+    pub keepalive: Option<Keepalive>,
 }
 
 /// How a proxy reaches its own application.
@@ -75,7 +77,7 @@ impl AppAddress {
         let dialled = if conn.direction == Direction::Inbound { conn.local.ip() } else { Ipv4Addr::LOCALHOST.into() };
         let source = self.captured.then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)));
         let address = SocketAddr::new(self.ip.unwrap_or(dialled), port);
-        (address, ConnectOptions { purpose: Purpose::App, source })
+        (address, ConnectOptions { purpose: Purpose::App, source, keepalive: None })
     }
 }
 

@@ -8,6 +8,8 @@ mod body;
 mod classify;
 mod h1;
 mod h2;
+mod shard;
+pub(crate) mod slot;
 
 use std::sync::Arc;
 
@@ -19,55 +21,10 @@ use mesh_core::layers::{Affinity, Request, Response};
 use mesh_core::matching::host_without_port;
 use mesh_core::record::Cx;
 use mesh_core::snapshot::{ClusterPlan, UpstreamProtocol};
-use parking_lot::Mutex;
 
 use crate::cluster::{Choice, Cluster, Runtime};
-use crate::dial::ConnKey;
 use crate::net::Net;
-
-/// Idle connections kept for each endpoint and worker; the oldest goes when there are more.
-const MAX_IDLE: usize = 256;
-/// Shared connections of different keys (server names, clients named in a PROXY header) for each endpoint and worker.
-const MAX_SHARED: usize = 64;
-
-/// One worker's connections to one endpoint. The mutexes are never contended: one thread uses a shard, and nothing waits
-/// while it holds one.
-#[derive(Default)]
-pub(crate) struct Shard {
-    idle: Mutex<Vec<h1::Connection>>,
-    h2: Mutex<Vec<(ConnKey, h2::Connection)>>,
-}
-
-impl Shard {
-    fn take(&self, key: ConnKey) -> Option<h1::Connection> {
-        let mut idle = self.idle.lock();
-        // All of one key, as nearly always, makes this a pop.
-        let newest = idle.iter().rposition(|c| c.key() == key)?;
-        Some(idle.remove(newest))
-    }
-
-    fn put(&self, connection: h1::Connection) {
-        let mut idle = self.idle.lock();
-        if idle.len() >= MAX_IDLE {
-            idle.remove(0);
-        }
-        idle.push(connection);
-    }
-
-    fn shared(&self, key: ConnKey) -> Option<h2::Connection> {
-        self.h2.lock().iter().find(|(k, _)| *k == key).map(|(_, c)| c.clone())
-    }
-
-    /// Replaces the shared connection of a key.
-    fn share(&self, key: ConnKey, connection: Option<h2::Connection>) {
-        let mut all = self.h2.lock();
-        all.retain(|(k, c)| *k != key && !c.is_closed());
-        if all.len() >= MAX_SHARED {
-            all.remove(0);
-        }
-        all.extend(connection.map(|c| (key, c)));
-    }
-}
+pub(crate) use shard::{Peer, Shard};
 
 /// Where the requests of one cluster go.
 pub(crate) struct Destination<N: Net> {

@@ -19,8 +19,8 @@ use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
     AffinityConfig, AffinityLayer, BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig,
     MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, OutlierLayer, PerTryLayer,
-    RateLimitConfig, RateLimitLayer, Request, Respond, RespondLayer, RetryConfig, RetryLayer, Sanitize, SanitizeConfig,
-    SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
+    RateLimitConfig, RateLimitLayer, Request, Respond, RespondLayer, RetryConfig, RetryLayer, RetryLimit, Sanitize,
+    SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
@@ -132,7 +132,7 @@ pub fn route(
     common: &Common,
     plan: &Arc<RoutePlan>,
     at: Place,
-    cluster: BoxService,
+    (cluster, limit): (BoxService, Option<RetryLimit>),
     (limits, mirrors): (Vec<Limit>, Vec<MirrorTarget>),
 ) -> impl Upstream + use<> {
     let RouteFilters { rate_limits: _, fault, cors, mirrors: _, stats: _ } = &plan.filters;
@@ -160,6 +160,7 @@ pub fn route(
             attempt_count: outwards && plan.headers.attempt_count,
             buffer: DEFAULT_CAP,
             env: Arc::clone(&common.env),
+            limit,
         }))
         .service(cluster)
 }
@@ -174,6 +175,7 @@ pub fn copy(common: &Common, plan: &RoutePlan, direction: Direction, cluster: Bo
             attempt_count: outwards,
             buffer: 0,
             env: Arc::clone(&common.env),
+            limit: None,
         }))
         .service(cluster)
 }
@@ -195,11 +197,10 @@ pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Dur
     let affinity = |key: &HashKey| AffinityConfig { key: key.clone(), env: Arc::clone(&to.runtime.env) };
     let affinity = balancing.hash_key.as_ref().map(|key| AffinityLayer::new(affinity(key)));
     ServiceBuilder::new()
-        .option_layer(empty::<ClusterLimits>()) // a full cluster refuses at once
         .option_layer(per_try.map(PerTryLayer::new)) // covers connecting, too
         .option_layer(outliers) // sees what each try did
         .option_layer(affinity) // the key by which the endpoint is chosen
-        .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> pool -> hops
+        .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> limits, pool -> hops
 }
 
 /// Where a route names a cluster that does not exist: the route says with which status that is answered.

@@ -35,7 +35,7 @@ pub trait Upstreams<S>: Send + Sync + 'static {
     /// Picks an endpoint and connects to it, and through it if there is a tunnel.
     ///
     /// # Errors
-    /// `NoHealthyUpstream`, `ConnectFailure` or `ConnectTimeout`.
+    /// `NoHealthyUpstream`, `ConnectFailure`, `ConnectTimeout`, or `Overflow` at `maxConnections`.
     fn open(
         &self,
         cluster: &ClusterPlan,
@@ -166,7 +166,17 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     cx.attempts.fetch_add(1, Ordering::Relaxed);
     let counts = (&cx.request_bytes, &cx.response_bytes);
     let stream = &mut connected.stream;
-    match relay(&mut downstream, stream, plan.idle_timeout, counts).await {
+    let pool = &connected.cluster.pool;
+    let relayed = relay(&mut downstream, stream, pool.tcp_idle_timeout, counts);
+    let ended = match pool.max_connection_duration {
+        Some(limit) => tokio::time::timeout(limit, relayed).await,
+        None => Ok(relayed.await),
+    };
+    let Ok(ended) = ended else {
+        cx.flag(Flag::Dt);
+        return;
+    };
+    match ended {
         End::Finished | End::Idle => {}
         // An error on one side must not look like a regular end on the other.
         End::Downstream(error) => {

@@ -10,6 +10,8 @@ mod filters;
 mod headers;
 #[path = "http/http2.rs"]
 mod http2;
+#[path = "http/limits.rs"]
+mod limits;
 #[path = "http/local_replies.rs"]
 mod local_replies;
 #[path = "http/mesh.rs"]

@@ -3,19 +3,21 @@
 mod balancing;
 mod hops;
 mod policy;
+pub(super) mod pool;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(super) use balancing::{Client as BalancingClient, account_mesh_locality, account_outlier};
 pub(super) use policy::{RuleIndex, Rules};
+pub(super) use pool::ClusterDefaults;
+use pool::{Kind, Pool};
 
 use super::account::Ledger;
 use super::memo::{Notes, Planned, hash_debug};
 use crate::api::{
     ClientTlsSettings, ConnectionPoolSettings, ContentHash, DestinationRule, LabelSelector, LoadBalancerSettings,
-    MeshConfig, Object, OutlierDetection, ProxyProtocol, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
+    Object, OutlierDetection, ProxyProtocol, RetryBudget, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
 };
 use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, Workload};
 use crate::snapshot::{Balancer, Balancing, ClusterPlan, DnsName, EndpointSource, Provenance, UpstreamProtocol};
@@ -31,37 +33,6 @@ pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
 pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Traffic to ports of the own application that no service declares.
 pub(super) const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
-
-/// Settings of the mesh that every cluster depends on.
-#[derive(Clone, Debug)]
-pub(super) struct ClusterDefaults {
-    connect_timeout: Duration,
-    origin: Provenance,
-    dns_refresh_rate: Duration,
-    /// Who balances: locality settings and the default outlier detection depend on the client.
-    pub(super) client: BalancingClient,
-    pub(super) hash: ContentHash,
-}
-
-impl ClusterDefaults {
-    /// `defaultTrafficPolicy.connectionPool.tcp.connectTimeout`, else `connectTimeout`, else 10 s.
-    pub(super) fn of(mesh: &Object<MeshConfig>, client: BalancingClient) -> Self {
-        let default = mesh.spec.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
-        let at = |field| Provenance::setting(mesh, field, "Istio's default policy");
-        let (connect_timeout, origin) = match (default.and_then(connect_timeout), mesh.spec.connect_timeout) {
-            (Some(t), _) => (t, at("spec.defaultTrafficPolicy.connectionPool.tcp.connectTimeout")),
-            (None, Some(t)) => (t.into(), at("spec.connectTimeout")),
-            (None, None) => (Duration::from_secs(10), Provenance::default("Istio's default policy")),
-        };
-        let dns_refresh_rate = mesh.spec.dns_refresh_rate.map_or(Duration::from_secs(60), Into::into);
-        let hash = hash_debug(&(connect_timeout, dns_refresh_rate)).with(client.hash);
-        Self { connect_timeout, origin, dns_refresh_rate, client, hash }
-    }
-}
-
-fn connect_timeout(pool: &ConnectionPoolSettings) -> Option<Duration> {
-    pool.tcp.as_ref()?.connect_timeout.map(Into::into)
-}
 
 /// Everything that the clusters of a service port depend on.
 pub(super) struct ClusterInput<'a> {
@@ -94,6 +65,7 @@ struct Blocks<'a> {
     tls: Option<(&'a ClientTlsSettings, At<'a>)>,
     tunnel: Option<(&'a TunnelSettings, At<'a>)>,
     proxy_protocol: Option<(&'a ProxyProtocol, At<'a>)>,
+    budget: Option<(&'a RetryBudget, At<'a>)>,
     outlier: Option<(&'a OutlierDetection, At<'a>)>,
     /// An entry of a subset for the port: what it leaves out has its built-in default, not the mesh's.
     of_subset_port: bool,
@@ -176,6 +148,7 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
                 proxy_protocol: None,
                 outlier: p.outlier_detection.as_ref().map(|b| (b, at)),
                 of_subset_port: false,
+                budget: None,
             }
         }
         None => {
@@ -188,6 +161,7 @@ fn port_blocks<'a>(rule: &'a Object<DestinationRule>, policy: &'a TrafficPolicy,
                 proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)),
                 outlier: policy.outlier_detection.as_ref().map(|b| (b, at)),
                 of_subset_port: false,
+                budget: policy.retry_budget.as_ref().map(|b| (b, at)),
             }
         }
     }
@@ -208,6 +182,9 @@ fn subset_blocks<'a>(
     base: Blocks<'a>,
 ) -> Blocks<'a> {
     let Some(policy) = &subset.traffic_policy else { return base };
+    let own = At { rule, place: Place::Subset(index) };
+    // An entry for a port knows no budget, so it takes none away.
+    let budget = policy.retry_budget.as_ref().map(|b| (b, own)).or(base.budget);
     if let Some(i) = entry(policy, port) {
         let (p, at) = (&policy.port_level_settings[i], At { rule, place: Place::SubsetPort(index, i) });
         return Blocks {
@@ -215,23 +192,20 @@ fn subset_blocks<'a>(
             pool: p.connection_pool.as_ref().map(|b| (b, at)),
             tls: p.tls.as_ref().map(|b| (b, at)),
             tunnel: base.tunnel,
-            proxy_protocol: policy
-                .proxy_protocol
-                .as_ref()
-                .map(|b| (b, At { rule, place: Place::Subset(index) }))
-                .or(base.proxy_protocol),
+            proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, own)).or(base.proxy_protocol),
+            budget,
             outlier: p.outlier_detection.as_ref().map(|b| (b, at)),
             of_subset_port: true,
         };
     }
-    let at = At { rule, place: Place::Subset(index) };
     Blocks {
-        balancer: policy.load_balancer.as_ref().map(|b| (b, at)).or(base.balancer),
-        pool: policy.connection_pool.as_ref().map(|b| (b, at)).or(base.pool),
-        tls: policy.tls.as_ref().map(|b| (b, at)).or(base.tls),
+        balancer: policy.load_balancer.as_ref().map(|b| (b, own)).or(base.balancer),
+        pool: policy.connection_pool.as_ref().map(|b| (b, own)).or(base.pool),
+        tls: policy.tls.as_ref().map(|b| (b, own)).or(base.tls),
         tunnel: base.tunnel,
-        proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, at)).or(base.proxy_protocol),
-        outlier: policy.outlier_detection.as_ref().map(|b| (b, at)).or(base.outlier),
+        proxy_protocol: policy.proxy_protocol.as_ref().map(|b| (b, own)).or(base.proxy_protocol),
+        budget,
+        outlier: policy.outlier_detection.as_ref().map(|b| (b, own)).or(base.outlier),
         of_subset_port: false,
     }
 }
@@ -246,11 +220,13 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
     let at =
         |a: At<'_>, field: &str| Provenance::field(&a.rule.key, &a.rule.origin, &format!("{}{field}", a.place.path()));
     let balancer_at = blocks.balancer.map(|(_, a)| at(a, ".loadBalancer"));
-    let timeout =
-        blocks.pool.and_then(|(p, a)| Some((connect_timeout(p)?, at(a, ".connectionPool.tcp.connectTimeout"))));
+    let pool_at = blocks.pool.map(|(_, a)| at(a, ".connectionPool"));
+    let block = blocks.pool.map(|(p, _)| p).zip(pool_at.clone());
+    let kind = Kind { protocol: upstream_protocol(input.port.protocol), upgradable: true };
+    let pool = pool::plan(kind, block, blocks.budget.map(|(b, _)| b), input.defaults);
     let subset_at = subset.map(|(r, i, _)| Provenance::field(&r.key, &r.origin, &format!("spec.subsets[{i}]")));
     let hops = hops::plan(input, subset_name, &blocks);
-    let policy_origin = balancer_at.or(timeout.as_ref().map(|(_, p)| p.clone())).or(subset_at);
+    let policy_origin = balancer_at.or(pool_at).or(subset_at);
     let source = match simple {
         Some(SimpleLb::Passthrough) if !input.gateway => EndpointSource::OriginalDst { port: None },
         _ => source(input, labels),
@@ -259,13 +235,15 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
     with_hash(ClusterPlan {
         name: name(input.port.number, subset_name, &service.hostname),
         source,
-        protocol: upstream_protocol(input.port.protocol),
+        protocol: pool.protocol,
         balancer,
         balancing,
-        connect_timeout: timeout.map_or(input.defaults.connect_timeout, |(t, _)| t),
         tls: hops.tls,
         proxy_header: hops.proxy_header,
         tunnel: hops.tunnel,
+        connect_timeout: pool.connect_timeout,
+        pool: pool.plan,
+        pool_origin: pool.origin,
         service: service.hostname.clone(),
         service_name: short_name(service),
         service_namespace: service.namespace.clone(),
@@ -302,7 +280,7 @@ fn source(input: &ClusterInput<'_>, labels: BTreeMap<String, String>) -> Endpoin
         Resolution::Dns | Resolution::DnsRoundRobin => EndpointSource::Dns {
             names: names(input, &labels),
             first_only: service.resolution == Resolution::DnsRoundRobin,
-            retry: input.defaults.dns_refresh_rate,
+            retry: input.defaults.dns_refresh_rate(),
         },
         Resolution::DynamicDns => EndpointSource::DynamicDns { port: other_port(port) },
     }
@@ -348,16 +326,30 @@ pub(super) fn special(
     origin: Provenance,
     defaults: &ClusterDefaults,
 ) -> Arc<ClusterPlan> {
-    Arc::new(with_hash(ClusterPlan {
+    let pool = pool::plan(Kind { protocol, upgradable: false }, None, None, defaults);
+    Arc::new(with_hash(special_with(name, source, origin, pool, defaults)))
+}
+
+/// The same with limits of its own, and without a hash yet.
+pub(super) fn special_with(
+    name: &str,
+    source: EndpointSource,
+    origin: Provenance,
+    pool: Pool,
+    defaults: &ClusterDefaults,
+) -> ClusterPlan {
+    ClusterPlan {
         name: name.into(),
         source,
-        protocol,
+        protocol: pool.protocol,
         balancer: Balancer::default(),
         balancing: Balancing::default(),
-        connect_timeout: defaults.connect_timeout,
         tls: None,
         proxy_header: None,
         tunnel: None,
+        connect_timeout: pool.connect_timeout,
+        pool: pool.plan,
+        pool_origin: pool.origin,
         service: "".into(),
         service_name: "".into(),
         service_namespace: "".into(),
@@ -366,7 +358,7 @@ pub(super) fn special(
         origin,
         policy_origin: defaults.origin.clone(),
         hash: ContentHash::default(),
-    }))
+    }
 }
 
 /// Hash over all of a cluster but where it was written.
@@ -381,6 +373,7 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         tls,
         proxy_header,
         tunnel,
+        pool,
         service,
         service_name,
         service_namespace,
@@ -388,12 +381,13 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         subset,
         origin: _,
         policy_origin: _,
+        pool_origin: _,
         hash: _,
     } = &plan;
     let labels = (service, service_name, service_namespace, external, subset);
     let hops = (tls.as_ref().map(|t| t.hash), proxy_header, tunnel);
     let balancing = balancing::without_origins(balancing);
-    plan.hash = hash_debug(&(name, source, protocol, balancer, balancing, connect_timeout, hops, labels));
+    plan.hash = hash_debug(&(name, source, protocol, balancer, balancing, connect_timeout, pool, hops, labels));
     plan
 }
 
@@ -422,9 +416,13 @@ fn account(
     }
     let is_used = |place| {
         let here = |a: &At<'_>| a.rule.key == rule.key && a.place == place;
+        let pool: Vec<_> = used.iter().filter(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))).collect();
         policy::Used {
             balancer: used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a))),
-            pool: used.iter().any(|b| b.pool.as_ref().is_some_and(|(_, a)| here(a))),
+            pool: !pool.is_empty(),
+            // Where one cluster of several has no budget, maxRetries limits that one.
+            budgeted: !pool.is_empty() && pool.iter().all(|b| b.budget.is_some()),
+            budget: used.iter().any(|b| b.budget.as_ref().is_some_and(|(_, a)| here(a))),
             outlier: used.iter().any(|b| b.outlier.as_ref().is_some_and(|(_, a)| here(a))),
             ejects: used.iter().any(|b| b.balancer.as_ref().is_some_and(|(_, a)| here(a)) && b.ejects(input)),
             chooses: used.iter().any(|b| {

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Run;
 use super::account::Ledger;
-use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH, special, upstream_protocol, with_hash};
+use super::cluster::pool::{self, Block, Kind};
+use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH, RuleIndex, special, special_with, upstream_protocol, with_hash};
 use super::l4::plan_tcp;
 use super::table::HttpDefaults;
 use super::virtual_host::{Fallback, plain};
 use super::visible;
-use crate::api::{CaptureMode, InboundTrafficPolicyMode, IstioIngressListener, Object, Sidecar};
+use crate::api::{
+    CaptureMode, ConnectionPoolSettings, InboundTrafficPolicyMode, IstioIngressListener, Object, Sidecar, TrafficPolicy,
+};
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::report::Level;
 use crate::snapshot::{
-    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, RetryOn, RetryPlan,
-    UpstreamProtocol,
+    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, UpstreamProtocol,
 };
 
 /// One port of the application.
@@ -28,17 +29,31 @@ struct Port<'a> {
     /// Address on which it does, if that is not the one that clients dial.
     ip: Option<IpAddr>,
     service: Option<&'a Arc<Service>>,
+    /// Port number of the service.
+    service_port: u16,
+    /// Index in the Sidecar's `ingress`.
+    ingress: Option<usize>,
     origin: Provenance,
+}
+
+impl Port<'_> {
+    fn kind(&self) -> Kind {
+        Kind { protocol: upstream_protocol(self.protocol), upgradable: false }
+    }
 }
 
 pub(super) fn compile(run: &mut Run<'_>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
+    let sidecar = sidecar.map(|s| &**s);
     let ports = match sidecar.filter(|s| !s.spec.ingress.is_empty()) {
         Some(sidecar) => sidecar_ports(run, sidecar),
         None => service_ports(run),
     };
     for (number, port) in &ports {
-        listener(run, *number, port);
+        listener(run, *number, port, sidecar);
+    }
+    if let Some(sidecar) = sidecar {
+        account_pools(run, sidecar, &ports);
     }
     for ingress in sidecar.iter().flat_map(|s| &s.spec.ingress).filter(|i| i.capture_mode == CaptureMode::None) {
         let Some(number) = ingress.port.as_ref().and_then(|p| u16::try_from(p.number).ok()) else { continue };
@@ -63,8 +78,9 @@ fn service_ports<'a>(run: &mut Run<'a>) -> BTreeMap<u16, Port<'a>> {
                 }
                 continue;
             }
-            let protocol = port.protocol;
-            out.insert(target, Port { protocol, local: target, ip: localhost(run), service: Some(service), origin });
+            let (protocol, service_port) = (port.protocol, port.number);
+            let (service, ip) = (Some(service), localhost(run));
+            out.insert(target, Port { protocol, local: target, ip, service, service_port, ingress: None, origin });
         }
     }
     out
@@ -112,40 +128,99 @@ fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u1
         let (ip, local) = endpoint(default_endpoint);
         let local = local.unwrap_or(number);
         let origin = Provenance::field(&sidecar.key, &sidecar.origin, &format!("spec.ingress[{i}]"));
-        let has = |s: &&Arc<Service>| {
-            s.ports.iter().any(|p| target_port(p, run.workload.expect("invariant: selected")) == Some(number))
+        let port_of = |s: &'a Arc<Service>| {
+            let workload = run.workload?;
+            Some((s, s.ports.iter().find(|p| target_port(p, workload) == Some(number))?.number))
         };
-        let service = run.world.services().iter().filter(own).find(has);
+        let found = run.world.services().iter().filter(own).find_map(port_of);
+        let (service, service_port) = found.map_or((None, number), |(s, p)| (Some(s), p));
         let protocol = AppProtocol::of_port(Some(&port.protocol), "", number);
-        out.entry(number).or_insert(Port { protocol, local, ip, service, origin });
+        let ingress = Some(i);
+        out.entry(number).or_insert(Port { protocol, local, ip, service, service_port, ingress, origin });
     }
     out
 }
 
-fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>) {
+/// The limits towards the application: of the Sidecar's ingress, of the Sidecar, of the service's DestinationRule; a
+/// block is taken whole. Without any the mesh's.
+fn pool_of<'r>(run: &'r Run<'_>, port: &Port<'r>, sidecar: Option<&'r Object<Sidecar>>) -> Block<'r> {
+    if let Some(sidecar) = sidecar {
+        let at = |field: &str| Provenance::field(&sidecar.key, &sidecar.origin, field);
+        let ingress = port.ingress.and_then(|i| Some((i, sidecar.spec.ingress.get(i)?.connection_pool.as_ref()?)));
+        if let Some((i, pool)) = ingress {
+            return Some((pool, at(&format!("spec.ingress[{i}].connectionPool"))));
+        }
+        if let Some(pool) = &sidecar.spec.inbound_connection_pool {
+            return Some((pool, at("spec.inboundConnectionPool")));
+        }
+    }
+    let index = RuleIndex::new(run.world, &run.id.namespace, &run.client.labels).of_server();
+    let rules = index.rules(port.service?);
+    let (rule, policy) = rules.iter().copied().find_map(|r| Some((r, r.spec.traffic_policy.as_ref()?)))?;
+    let (pool, field) = rule_pool(policy, port.service_port)?;
+    Some((pool, Provenance::field(&rule.key, &rule.origin, &field)))
+}
+
+fn rule_pool(policy: &TrafficPolicy, port: u16) -> Option<(&ConnectionPoolSettings, String)> {
+    let number = |p: &crate::api::PortTrafficPolicy| p.port.as_ref().map(|s| s.number);
+    let entry = policy.port_level_settings.iter().position(|p| number(p) == Some(port.into()));
+    match entry {
+        Some(i) => {
+            let pool = policy.port_level_settings[i].connection_pool.as_ref()?;
+            Some((pool, format!("spec.trafficPolicy.portLevelSettings[{i}].connectionPool")))
+        }
+        None => Some((policy.connection_pool.as_ref()?, "spec.trafficPolicy.connectionPool".into())),
+    }
+}
+
+/// What becomes of the limits in a Sidecar.
+fn account_pools(run: &mut Run<'_>, sidecar: &Object<Sidecar>, ports: &BTreeMap<u16, Port<'_>>) {
+    let mut ledger = Ledger::new(sidecar);
+    for (i, listener) in sidecar.spec.ingress.iter().enumerate() {
+        let Some(pool) = &listener.connection_pool else { continue };
+        let at = format!("spec.ingress[{i}].connectionPool");
+        match ports.values().find(|p| p.ingress == Some(i)) {
+            Some(port) => pool::account(&mut ledger, &at, pool, port.kind(), false),
+            None => ledger.inert(&at, "an earlier ingress has the same port"),
+        }
+    }
+    if let Some(pool) = &sidecar.spec.inbound_connection_pool {
+        let own = |p: &&Port<'_>| {
+            p.ingress.is_some_and(|i| sidecar.spec.ingress.get(i).is_some_and(|l| l.connection_pool.is_some()))
+        };
+        let at = "spec.inboundConnectionPool";
+        for port in ports.values().filter(|p| !own(p)) {
+            pool::account(&mut ledger, at, pool, port.kind(), false);
+        }
+        if ports.is_empty() {
+            ledger.inert(at, "no service selects the workload: there is no port to limit");
+        } else if ports.values().all(|p| own(&p)) {
+            ledger.overridden(at, "connectionPool of each ingress");
+        }
+    }
+    run.parts.push(Arc::new(ledger.notes));
+}
+
+fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>, sidecar: Option<&Object<Sidecar>>) {
     let name: Arc<str> = format!("inbound|{number}||").into();
     let http = port.protocol.is_http() || port.protocol == AppProtocol::Auto;
     let (service, service_name, namespace) = match port.service {
         Some(s) => (s.hostname.clone(), s.key.name.clone(), s.namespace.clone()),
         None => ("".into(), "".into(), "".into()),
     };
+    let limits = pool::plan(port.kind(), pool_of(run, port, sidecar), None, &run.cluster_defaults);
+    let source = EndpointSource::LocalApp { port: port.local, ip: port.ip };
     let cluster = with_hash(ClusterPlan {
         service,
         service_name,
         service_namespace: namespace,
-        ..ClusterPlan::clone(&special(
-            &name,
-            EndpointSource::LocalApp { port: port.local, ip: port.ip },
-            upstream_protocol(port.protocol),
-            port.origin.clone(),
-            &run.cluster_defaults,
-        ))
+        ..special_with(&name, source, port.origin.clone(), limits, &run.cluster_defaults)
     });
     run.clusters.insert(name.clone(), Arc::new(cluster));
     let http = http.then(|| {
         // A reset before the application saw anything can be tried again; gRPC clients do that themselves.
         let grpc = matches!(port.protocol, AppProtocol::Grpc | AppProtocol::GrpcWeb);
-        let retry = (!grpc).then(inbound_retry);
+        let retry = run.route_defaults.inbound.clone().filter(|_| !grpc);
         http_plan(run, &format!("inbound|http|{number}"), number, Fallback::Plain(name.clone(), retry), &port.origin)
     });
     let tcp = plan_tcp("", vec![plain(name, port.origin.clone())], port.origin.clone());
@@ -153,17 +228,6 @@ fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>) {
     let key = ListenerKey { direction: Direction::Inbound, address: None, port: number };
     let detect = port.protocol == AppProtocol::Auto;
     run.plain_listener(&format!("0.0.0.0_{number}"), key, (http, detect), fallback, port.origin.clone());
-}
-
-/// Two retries of `reset-before-request`.
-fn inbound_retry() -> RetryPlan {
-    RetryPlan {
-        attempts: 2,
-        per_try_timeout: None,
-        on: RetryOn { reset_before_request: true, ..RetryOn::default() },
-        status_codes: std::collections::BTreeSet::new(),
-        backoff: Duration::from_millis(25),
-    }
 }
 
 fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origin: &Provenance) -> Arc<HttpPlan> {
@@ -185,7 +249,7 @@ fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origi
 fn others(run: &mut Run<'_>) {
     let origin = Provenance::default("ports that no service declares lead to the application as dialled");
     let loops = Provenance::default("a connection to the capture port itself would loop");
-    let defaults = run.cluster_defaults.clone();
+    let defaults = run.cluster_defaults.without_policy();
     let name = INBOUND_PASSTHROUGH;
     let cluster = special(name, EndpointSource::LocalOriginalDst, UpstreamProtocol::Client, origin.clone(), &defaults);
     run.clusters.insert(name.into(), cluster);
@@ -213,7 +277,8 @@ pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, listener: &IstioIngress
         }
     }
     ledger.later(at, "tls", tls);
-    ledger.later(at, "connectionPool", connection_pool);
+    // With the ports, in `account_pools`.
+    let _ = connection_pool;
     if default_endpoint.starts_with("unix:") {
         let why = "applications are reached by TCP; the port itself is dialled instead of the unix socket";
         ledger.inert(&format!("{at}.defaultEndpoint"), why);

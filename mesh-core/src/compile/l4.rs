@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::account::fate;
 use super::memo::{Notes, Planned, hash_debug};
@@ -14,9 +13,6 @@ use crate::report::{Fate, Outcome};
 use crate::snapshot::{
     HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, TcpPlan, TlsServer, TlsThen, WeightedCluster,
 };
-
-/// Default of `tcp.idleTimeout`.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// A service port that a listener leads to.
 #[derive(Clone, Copy, Debug)]
@@ -241,9 +237,8 @@ pub(super) fn plan_route(
 }
 
 pub(super) fn plan_tcp(route_name: &str, clusters: Vec<WeightedCluster>, origin: Provenance) -> Arc<TcpPlan> {
-    let idle_timeout = Some(IDLE_TIMEOUT);
-    let hash = clusters.iter().fold(hash_debug(&(route_name, idle_timeout)), |h, c| h.with(hash_weighted(c)));
-    Arc::new(TcpPlan { route_name: route_name.into(), clusters, idle_timeout, origin, hash })
+    let hash = clusters.iter().fold(hash_debug(&route_name), |h, c| h.with(hash_weighted(c)));
+    Arc::new(TcpPlan { route_name: route_name.into(), clusters, origin, hash })
 }
 
 /// Hash over all of a listener but where it was written.

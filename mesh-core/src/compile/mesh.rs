@@ -9,16 +9,18 @@ use std::time::Duration;
 pub(super) use settings::{http_settings, route_headers};
 
 use super::account::Ledger;
-use super::cluster::{BalancingClient, account_mesh_locality, account_outlier};
+use super::cluster::{BalancingClient, account_mesh_locality, account_outlier, pool};
 use super::memo::{Notes, hash_debug};
 use super::visible::sidecar_for;
 use crate::api::{
-    AccessLogEncoding, CaptureMode, Destination, IstioEgressListener, Key, Kind, MeshConfig, Object, Origin,
+    AccessLogEncoding, CaptureMode, Destination, HttpRetry, IstioEgressListener, Key, Kind, MeshConfig, Object, Origin,
     OutboundTrafficPolicy, OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
 };
 use crate::model::Workload;
 use crate::report::{Level, Report};
-use crate::snapshot::{Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader};
+use crate::snapshot::{
+    Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader, UpstreamProtocol,
+};
 use crate::world::World;
 
 /// The proxy's settings, and what became of the fields of MeshConfig, Sidecars, and Gateways of other workloads.
@@ -149,7 +151,8 @@ pub(super) fn path_normalization(mesh: &Object<MeshConfig>, config: &ProxyConfig
 
 fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
     let Sidecar { workload_selector, ingress, egress, inbound_connection_pool, outbound_traffic_policy } = sidecar;
-    ledger.later("spec", "inboundConnectionPool", inbound_connection_pool);
+    // `inbound` says what becomes of it, and of the pools of ingress: it knows the ports.
+    let _ = inbound_connection_pool;
     if let Some(selector) = workload_selector {
         ledger.consumed("spec.workloadSelector");
         ledger.take_map("spec.workloadSelector", "labels", &selector.labels);
@@ -233,21 +236,53 @@ fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, balancing: &BalancingCl
         // A wrong policy is reported by validation; the built-in one is in force instead.
         let _ = super::virtual_service::retry_plan(&mut ledger, "spec.defaultHttpRetryPolicy", retry);
     }
-    let timeout = "spec.defaultTrafficPolicy.connectionPool.tcp.connectTimeout";
-    let pool = read.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref());
-    if pool.and_then(|p| p.tcp.as_ref()).is_some_and(|t| t.connect_timeout.is_some()) {
-        ledger.consumed(timeout);
+    if let Some(retry) = &read.default_inbound_http_retry_policy {
+        account_inbound_retry(&mut ledger, "spec.defaultInboundHttpRetryPolicy", retry);
     }
     account_mesh_locality(&mut ledger, read, balancing);
     if let Some(outlier) = read.default_traffic_policy.as_ref().and_then(|p| p.outlier_detection.as_ref()) {
         account_outlier(&mut ledger, "spec.defaultTrafficPolicy.outlierDetection", outlier);
     }
+    if let Some(pool) = read.default_traffic_policy.as_ref().and_then(|p| p.connection_pool.as_ref()) {
+        // PassthroughCluster follows the client, and has the limits, in every proxy that has one.
+        let kind = pool::Kind { protocol: UpstreamProtocol::Client, upgradable: true };
+        pool::account(&mut ledger, "spec.defaultTrafficPolicy.connectionPool", pool, kind, false);
+    }
+    if let Some(keepalive) = &read.tcp_keepalive {
+        pool::account_keepalive(&mut ledger, "spec.tcpKeepalive", keepalive);
+    }
+    ledger.take(at, "h2UpgradePolicy", &read.h2_upgrade_policy);
     if let Some(config) = &read.default_config {
         account_proxy(&mut ledger, config, id);
     }
     fates::mesh(&mut ledger, read, id);
     rest_later(&mut ledger, mesh);
     notes.fates.append(&mut ledger.notes.fates);
+}
+
+/// Of the inbound policy only the number, the conditions and the back-off count.
+fn account_inbound_retry(ledger: &mut Ledger<'_>, at: &str, policy: &HttpRetry) {
+    let HttpRetry {
+        attempts,
+        per_try_timeout,
+        retry_on,
+        retry_remote_localities,
+        retry_ignore_previous_hosts,
+        backoff,
+    } = policy;
+    ledger.take(at, "attempts", attempts);
+    let ignored = "the policy to the own application does not use it";
+    ledger.without_effect(at, "perTryTimeout", per_try_timeout, ignored);
+    ledger.without_effect(at, "retryRemoteLocalities", retry_remote_localities, ignored);
+    ledger.without_effect(at, "retryIgnorePreviousHosts", retry_ignore_previous_hosts, ignored);
+    if *attempts > 0 {
+        ledger.take(at, "retryOn", retry_on);
+        ledger.take(at, "backoff", backoff);
+    } else {
+        let why = "attempts is 0 or not set: retries are off";
+        ledger.without_effect(at, "retryOn", retry_on, why);
+        ledger.without_effect(at, "backoff", backoff, why);
+    }
 }
 
 fn account_proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {

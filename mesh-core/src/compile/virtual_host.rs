@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 
@@ -74,6 +73,8 @@ pub(super) struct RouteDefaults {
     pub(super) retry: Option<RetryPlan>,
     pub(super) retry_origin: Provenance,
     pub(super) headers: RouteHeaders,
+    /// From a sidecar to its application; `None`: no retries.
+    pub(super) inbound: Option<(RetryPlan, Provenance)>,
     pub(super) hash: ContentHash,
 }
 
@@ -87,20 +88,32 @@ impl RouteDefaults {
         let by_default = "two retries of what was certainly not processed, by default";
         let (retry, retry_origin) = match configured {
             Some(Ok(policy)) => (policy, Provenance::setting(mesh, field, by_default)),
-            Some(Err(Wrong(..))) | None => (
-                Some(RetryPlan {
-                    attempts: 2,
-                    per_try_timeout: None,
-                    on: super::virtual_service::default_retry_on(),
-                    status_codes: std::collections::BTreeSet::new(),
-                    backoff: Duration::from_millis(25),
-                }),
-                Provenance::default(by_default),
-            ),
+            Some(Err(Wrong(..))) | None => (Some(RetryPlan::istio()), Provenance::default(by_default)),
         };
+        let inbound = Self::inbound(mesh);
         let headers = super::mesh::route_headers(config);
-        let hash = hash_debug(&(&retry, headers));
-        Self { retry, retry_origin, headers, hash }
+        let hash = hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers));
+        Self { retry, retry_origin, inbound, headers, hash }
+    }
+
+    /// `defaultInboundHttpRetryPolicy`: attempts, retryOn and backoff of it.
+    fn inbound(mesh: &Object<MeshConfig>) -> Option<(RetryPlan, Provenance)> {
+        let field = "spec.defaultInboundHttpRetryPolicy";
+        let built_in = || {
+            let rule = "two retries of what did not reach the application, by default";
+            Some((RetryPlan::istio_inbound(), Provenance::default(rule)))
+        };
+        let Some(policy) = &mesh.spec.default_inbound_http_retry_policy else { return built_in() };
+        let mut ledger = super::account::Ledger::new(mesh);
+        match super::virtual_service::retry_plan(&mut ledger, field, policy) {
+            Ok(plan) => plan.map(|p| {
+                let on = if policy.retry_on.is_empty() { RetryPlan::istio_inbound().on } else { p.on };
+                let plan =
+                    RetryPlan { status_codes: p.status_codes, backoff: p.backoff, ..RetryPlan::of(p.attempts, on) };
+                (plan, Provenance::setting(mesh, field, "Istio's default policy"))
+            }),
+            Err(Wrong(..)) => built_in(),
+        }
     }
 }
 
@@ -134,7 +147,7 @@ pub(super) enum Fallback {
     /// One route to a cluster, with default retries.
     Cluster(Arc<str>),
     /// One route to a cluster, with these retries.
-    Plain(Arc<str>, Option<RetryPlan>),
+    Plain(Arc<str>, Option<(RetryPlan, Provenance)>),
     /// Answers with a status.
     Status(StatusCode),
     /// Redirects to https (`httpsRedirect`), before any rule.
@@ -388,7 +401,8 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
     let (action, retry, retry_origin) = match &input.fallback {
         Fallback::Nothing => return None,
         Fallback::Cluster(c) => (one(c), defaults.retry.clone(), defaults.retry_origin.clone()),
-        Fallback::Plain(c, retry) => (one(c), retry.clone(), Provenance::default("retries of this kind of listener")),
+        Fallback::Plain(c, Some((retry, origin))) => (one(c), Some(retry.clone()), origin.clone()),
+        Fallback::Plain(c, None) => (one(c), None, Provenance::default("this kind of traffic is not retried")),
         Fallback::Status(status) => (
             Action::Direct(DirectResponse { status: *status, body: bytes::Bytes::new() }),
             None,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-pub(super) use action::{default_retry_on, retry_plan};
+pub(super) use action::retry_plan;
 pub(super) use delegate::with_delegates;
 
 use super::account::Ledger;

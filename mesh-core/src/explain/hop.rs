@@ -272,10 +272,7 @@ pub(super) fn timeout(route: &RoutePlan) -> Decided {
 
 /// Retries of a route that forwards.
 pub(super) fn retries(route: &RoutePlan) -> Decided {
-    let retries = route.retry.as_ref().map_or("none".to_owned(), |r| {
-        let per_try = r.per_try_timeout.map_or(String::new(), |t| format!(", {t:?} for each try"));
-        format!("{} on {}{per_try}", r.attempts, r.on)
-    });
+    let retries = route.retry.as_ref().map_or("none".to_owned(), ToString::to_string);
     Decided::new(retries, &route.retry_origin)
 }
 

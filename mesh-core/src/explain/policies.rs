@@ -56,6 +56,7 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         balancer: _,
         balancing,
         connect_timeout,
+        pool,
         tls,
         proxy_header,
         tunnel,
@@ -66,11 +67,13 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         subset: _,
         origin,
         policy_origin,
+        pool_origin,
         hash: _,
     } = plan;
     let lines = [
         Some(line("protocol", format!("{protocol:?}"), origin)),
-        Some(line("connectTimeout", format!("{connect_timeout:?}"), policy_origin)),
+        Some(line("connectTimeout", format!("{connect_timeout:?}"), pool_origin)),
+        pool.has_limits().then(|| line("limits", pool.to_string(), pool_origin)),
         tls.as_ref().map(|t| line("tls", t.to_string(), &t.origin)),
         proxy_header.map(|v| line("proxyProtocol", format!("{v:?}"), policy_origin)),
         tunnel.as_ref().map(|t| line("tunnel", t.to_string(), policy_origin)),
@@ -175,9 +178,8 @@ fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
     lines.into_iter().flatten().collect()
 }
 
-/// Where bytes go: everything but the clusters.
+/// Where bytes go: everything but the clusters, whose limits are theirs.
 pub(super) fn of_tcp(plan: &TcpPlan) -> Vec<Policy> {
-    let TcpPlan { route_name: _, clusters: _, idle_timeout, origin, hash: _ } = plan;
-    let idle = idle_timeout.map(|t| line("idleTimeout", format!("{t:?}"), origin));
-    idle.into_iter().collect()
+    let TcpPlan { route_name, clusters: _, origin, hash: _ } = plan;
+    (!route_name.is_empty()).then(|| line("routeName", &**route_name, origin)).into_iter().collect()
 }

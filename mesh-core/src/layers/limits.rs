@@ -1,12 +1,15 @@
 //! Limits of a destination. They fail at once: nothing queues here.
+//!
+//! The proxy's pools count on the same [`Usage`], but at the moment when a request gets its connection: one that waits
+//! for a connection is not active yet, and Envoy's limits are about active ones.
 
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,30 +19,27 @@ use tower::{Layer, Service};
 
 use super::{Body, Request, Response, Upstream};
 use crate::error::{Error, ErrorKind};
-
-/// Requests in flight to one destination: process-wide, shared by every stack that leads there, kept across snapshots.
-#[derive(Debug, Default)]
-pub struct InFlight(AtomicU32);
+pub use usage::{Permit, Resource, Usage};
 
 /// Refuses requests above `http2MaxRequests` with 503 `UO`. A request counts until its response has ended.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use mesh_core::layers::limits::{InFlight, LimitsLayer};
+/// use mesh_core::layers::limits::{LimitsLayer, Usage};
 ///
-/// let layer = LimitsLayer::new(1024, Arc::new(InFlight::default()));
+/// let layer = LimitsLayer::new(1024, Arc::new(Usage::default()));
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug)]
 pub struct LimitsLayer {
     max: u32,
-    in_flight: Arc<InFlight>,
+    usage: Arc<Usage>,
 }
 
 impl LimitsLayer {
     /// At most `max` requests at a time.
-    pub fn new(max: u32, in_flight: Arc<InFlight>) -> Self {
-        Self { max, in_flight }
+    pub fn new(max: u32, usage: Arc<Usage>) -> Self {
+        Self { max, usage }
     }
 }
 
@@ -68,26 +68,9 @@ impl<S: Upstream> Service<Request> for Limits<S> {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let permit = Permit::take(&self.config.in_flight, self.config.max);
+        let permit = self.config.usage.take(Resource::Requests, self.config.max);
         let inner = permit.is_some().then(|| self.inner.call(request));
         LimitsFuture { inner, permit }
-    }
-}
-
-#[derive(Debug)]
-struct Permit(Arc<InFlight>);
-
-impl Permit {
-    fn take(in_flight: &Arc<InFlight>, max: u32) -> Option<Self> {
-        let one_more = |n: u32| (n < max).then_some(n + 1);
-        let taken = in_flight.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Self(Arc::clone(in_flight)))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -246,7 +246,10 @@ impl Asked {
         let mut response = reply.into_response(None);
         let debug = cx.and_then(|cx| cx.route.get()).is_none_or(|route| route.headers.debug);
         if error.kind() == ErrorKind::Overflow && debug {
+            // Before the others, as Envoy sends it.
+            let others = std::mem::take(response.headers_mut());
             response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
+            response.headers_mut().extend(others);
         }
         response.extensions_mut().remove::<IsLocal>();
         self.finish(response, None)

@@ -1,27 +1,36 @@
-//! Retries: only what the policy names, only what can be sent again.
+//! Retries: only what the policy names, only what can be sent again, only as many as the destination's limit allows.
+//!
+//! Beside the policy there is one case that is repeated once without being asked for: a request that met the close of an
+//! idle connection, when nothing of a response was read and its method may be repeated (RFC 9112, 9.3.1).
 
 mod condition;
+#[cfg(test)]
+mod properties;
 mod replay;
 #[cfg(test)]
 mod tests;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
+use super::limits::{Permit, Usage};
 use super::{Body, Request, Response, Upstream};
+use crate::balance::Tried;
 use crate::env::Env;
-use crate::error::Error;
-use crate::record::{Cx, Flag};
-use crate::snapshot::RetryPlan;
+use crate::error::{Error, ErrorKind, Sent};
+use crate::record::{Cx, Flag, Proof};
+use crate::snapshot::{PoolPlan, RetryPlan};
 pub use replay::DEFAULT_CAP;
 use replay::Replay;
 
@@ -38,6 +47,17 @@ pub struct RetryConfig {
     pub buffer: usize,
     /// Source of the back-off's jitter.
     pub env: Arc<dyn Env>,
+    /// The destination's limit of concurrent retries; `None`: none.
+    pub limit: Option<RetryLimit>,
+}
+
+/// How many retries a destination takes: `maxRetries` or `retryBudget`, and what is in use.
+#[derive(Clone, Debug)]
+pub struct RetryLimit {
+    /// Limits.
+    pub pool: PoolPlan,
+    /// Counts, shared by everything that leads there.
+    pub usage: Arc<Usage>,
 }
 
 /// Tries again.
@@ -48,7 +68,7 @@ pub struct RetryConfig {
 /// use mesh_core::layers::{RetryConfig, RetryLayer, retry::DEFAULT_CAP};
 ///
 /// fn no_retries(env: Arc<dyn Env>) -> RetryLayer {
-///     RetryLayer::new(RetryConfig { policy: None, attempt_count: true, buffer: DEFAULT_CAP, env })
+///     RetryLayer::new(RetryConfig { policy: None, attempt_count: true, buffer: DEFAULT_CAP, env, limit: None })
 /// }
 /// ```
 #[derive(Clone)]
@@ -93,11 +113,14 @@ impl<S: Upstream> Service<Request> for Retry<S> {
         if self.config.attempt_count {
             request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from_static("1"));
         }
+        if let (Some(limit), Some(_)) = (&self.config.limit, &self.config.policy) {
+            limit.usage.began(&limit.pool);
+        }
         let again = match &self.config.policy {
             Some(policy) if !request.headers().contains_key(http::header::UPGRADE) => {
                 let copy = Copy::of(&mut request, self.config.buffer);
                 let policy = policy.clone();
-                Some(Box::new(Again { config: Arc::clone(&self.config), policy, copy, cx, tries: 1 }))
+                Some(Box::new(Again::new(Arc::clone(&self.config), policy, copy, cx)))
             }
             _ => None,
         };
@@ -112,38 +135,60 @@ struct Copy {
     uri: Uri,
     version: Version,
     headers: HeaderMap,
-    body: Option<Replay>,
+    body: CopyBody,
+}
+
+enum CopyBody {
+    Empty,
+    Full(Bytes),
+    Stream(Replay),
+    /// Larger than the cap from the start.
+    TooLarge,
 }
 
 impl Copy {
     /// Keeps the head, and makes the body remember what it gives.
     fn of(request: &mut Request, cap: usize) -> Self {
-        let replay = Replay::new(request.body_mut(), cap);
+        let body = match request.body() {
+            Body::Empty => CopyBody::Empty,
+            Body::Full(bytes) if bytes.len() > cap => CopyBody::TooLarge,
+            Body::Full(bytes) => CopyBody::Full(bytes.clone()),
+            Body::Stream(_) => Replay::new(request.body_mut(), cap).map_or(CopyBody::Empty, CopyBody::Stream),
+        };
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
             headers: request.headers().clone(),
-            body: replay,
+            body,
         }
     }
 
-    /// The request once more; `None` if its body can't be had again.
-    fn again(&mut self) -> Option<Request> {
+    /// The request once more, when the try before has let go of its body; `None` if the body can't be had again.
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
         let body = match &mut self.body {
-            None => Body::Empty,
-            Some(replay) => replay.again()?,
+            CopyBody::Empty => Body::Empty,
+            CopyBody::Full(bytes) => Body::Full(bytes.clone()),
+            CopyBody::Stream(replay) => match ready!(replay.poll_again(cx)) {
+                Some(body) => body,
+                None => return Poll::Ready(None),
+            },
+            CopyBody::TooLarge => return Poll::Ready(None),
         };
         let mut request = http::Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
         *request.headers_mut() = self.headers.clone();
-        Some(request)
+        Poll::Ready(Some(request))
     }
 
     fn is_replayable(&self) -> bool {
-        self.body.as_ref().is_none_or(Replay::is_whole)
+        match &self.body {
+            CopyBody::Empty | CopyBody::Full(_) => true,
+            CopyBody::Stream(replay) => replay.is_whole(),
+            CopyBody::TooLarge => false,
+        }
     }
 }
 
@@ -153,6 +198,10 @@ struct Again {
     copy: Copy,
     cx: Option<Arc<Cx>>,
     tries: u32,
+    retries: u32,
+    replayed: bool,
+    tried: Vec<SocketAddr>,
+    permit: Option<Permit>,
 }
 
 /// What to do after a try.
@@ -162,29 +211,71 @@ enum Verdict {
 }
 
 impl Again {
+    fn new(config: Arc<RetryConfig>, policy: RetryPlan, copy: Copy, cx: Option<Arc<Cx>>) -> Self {
+        let (tries, retries, replayed) = (1, 0, false);
+        Self { config, policy, copy, cx, tries, retries, replayed, tried: Vec::new(), permit: None }
+    }
+
     fn judge(&mut self, result: &Result<Response, Error>) -> Verdict {
-        if !condition::is_retriable(&self.policy, result) || !self.copy.is_replayable() {
+        // The retry that this was has ended.
+        self.permit = None;
+        if !self.copy.is_replayable() {
             return Verdict::Done;
         }
-        if self.tries > self.policy.attempts {
-            if let Some(cx) = &self.cx {
-                cx.flag(Flag::Urx);
+        if !self.replayed && is_stale(result) && self.copy.method.is_idempotent() {
+            self.replayed = true;
+            self.note(|cx| _ = cx.replays.fetch_add(1, Ordering::Relaxed));
+            self.repeat(result);
+            return Verdict::Again(Duration::ZERO);
+        }
+        if !condition::is_retriable(&self.policy, result) {
+            return Verdict::Done;
+        }
+        if self.retries >= self.policy.attempts {
+            self.note(|cx| cx.flag(Flag::Urx));
+            return Verdict::Done;
+        }
+        if let Some(limit) = &self.config.limit {
+            self.permit = limit.usage.take_retry(&limit.pool);
+            if self.permit.is_none() {
+                self.note(|cx| cx.flag(Flag::Uo));
+                return Verdict::Done;
             }
-            return Verdict::Done;
         }
+        self.retries += 1;
+        self.repeat(result);
         Verdict::Again(self.backoff())
+    }
+
+    fn note(&self, what: impl FnOnce(&Cx)) {
+        if let Some(cx) = &self.cx {
+            what(cx);
+        }
+    }
+
+    /// Notes what the try was, before the next one replaces it.
+    fn repeat(&mut self, result: &Result<Response, Error>) {
+        let Some(cx) = &self.cx else { return };
+        let proof = match result.as_ref().map_err(Error::was_sent) {
+            Ok(_) => Proof::Answered,
+            Err(Sent::No) => Proof::NotSent,
+            Err(Sent::Refused) => Proof::Refused,
+            Err(Sent::Unknown) => Proof::Unknown,
+        };
+        cx.proofs.fetch_or(proof as u32, Ordering::Relaxed);
+        self.tried.extend(cx.endpoint.load().as_ref().map(|e| e.address));
     }
 
     /// Random in 0..base*(2^n-1) for the n-th retry, at most ten times the base.
     fn backoff(&self) -> Duration {
         let base = u64::try_from(self.policy.backoff.as_micros()).unwrap_or(u64::MAX);
-        let factor = 2u64.saturating_pow(self.tries).saturating_sub(1);
+        let factor = 2u64.saturating_pow(self.retries).saturating_sub(1);
         let ceiling = base.saturating_mul(factor).min(base.saturating_mul(10));
         Duration::from_micros(self.config.env.below(ceiling.saturating_add(1)))
     }
 
-    fn request(&mut self) -> Option<Request> {
-        let mut request = self.copy.again()?;
+    fn poll_request(&mut self, context: &mut Context<'_>) -> Poll<Option<Request>> {
+        let Some(mut request) = ready!(self.copy.poll_again(context)) else { return Poll::Ready(None) };
         self.tries += 1;
         if self.config.attempt_count {
             request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from(self.tries));
@@ -193,8 +284,21 @@ impl Again {
             cx.attempts.store(self.tries, Ordering::Relaxed);
             request.extensions_mut().insert(Arc::clone(cx));
         }
-        Some(request)
+        // What met a stale connection did not fail because of the endpoint.
+        if self.retries > 0 && !self.tried.is_empty() {
+            request.extensions_mut().insert(Arc::new(Tried {
+                endpoints: self.tried.clone(),
+                ignore_previous_hosts: self.policy.ignore_previous_hosts,
+                remote_localities: self.policy.remote_localities,
+            }));
+        }
+        Poll::Ready(Some(request))
     }
+}
+
+/// The connection had served before, and closed before it gave anything of a response: most likely it was idle too long.
+fn is_stale(result: &Result<Response, Error>) -> bool {
+    result.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionTermination && e.was_reused())
 }
 
 pin_project! {
@@ -212,7 +316,7 @@ pin_project! {
     #[project = StateProj]
     enum State<F> {
         Trying { #[pin] future: F },
-        Waiting { #[pin] sleep: Sleep, last: Option<Result<Response, Error>> },
+        Waiting { #[pin] sleep: Option<Sleep>, last: Option<Result<Response, Error>> },
     }
 }
 
@@ -232,15 +336,19 @@ impl<S: Upstream> Future for RetryFuture<S> {
                         // for the case that the body can't be had again after all.
                         Verdict::Again(wait) => {
                             let last = result.is_err().then_some(result);
-                            this.state.set(State::Waiting { sleep: tokio::time::sleep(wait), last });
+                            let sleep = (!wait.is_zero()).then(|| tokio::time::sleep(wait));
+                            this.state.set(State::Waiting { sleep, last });
                         }
                     }
                 }
-                StateProj::Waiting { sleep, last } => {
-                    ready!(sleep.poll(cx));
-                    let request = this.again.as_deref_mut().and_then(Again::request);
-                    let Some(request) = request else {
-                        let gone = || Err(Error::new(crate::error::ErrorKind::LocalReset));
+                StateProj::Waiting { mut sleep, last } => {
+                    if let Some(waiting) = sleep.as_mut().as_pin_mut() {
+                        ready!(waiting.poll(cx));
+                        sleep.set(None);
+                    }
+                    let again = this.again.as_deref_mut().expect("invariant: only what can be repeated waits");
+                    let Some(request) = ready!(again.poll_request(cx)) else {
+                        let gone = || Err(Error::new(ErrorKind::LocalReset));
                         return Poll::Ready(last.take().unwrap_or_else(gone));
                     };
                     let future = this.inner.call(request);

@@ -121,6 +121,11 @@ impl Seen {
         self.0.lock().iter().map(|(_, body)| body.clone()).collect()
     }
 
+    /// A request carried the endpoints of tries before it.
+    pub(super) fn tried(&self) -> bool {
+        self.0.lock().iter().any(|(parts, _)| parts.extensions.get::<Arc<crate::balance::Tried>>().is_some())
+    }
+
     pub(super) fn count(&self) -> usize {
         self.0.lock().len()
     }

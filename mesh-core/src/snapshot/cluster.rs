@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Balancer, Balancing, Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
+use super::{Balancer, Balancing, PoolPlan, Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
 use crate::api::ContentHash;
 use crate::model::Workload;
 
@@ -101,6 +101,8 @@ pub struct ClusterPlan {
     pub proxy_header: Option<ProxyHeader>,
     /// Tunnel for byte streams.
     pub tunnel: Option<Arc<TunnelPlan>>,
+    /// Limits.
+    pub pool: PoolPlan,
     /// Service host for metrics labels (`destination_service`); empty for passthrough clusters.
     pub service: Arc<str>,
     /// Service name for metrics labels.
@@ -115,6 +117,8 @@ pub struct ClusterPlan {
     pub origin: Provenance,
     /// The DestinationRule and field in force for the policy.
     pub policy_origin: Provenance,
+    /// Where the limits come from.
+    pub pool_origin: Provenance,
     /// Hash over all of it.
     pub hash: ContentHash,
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::{Map as Object, Value, json};
 
 use super::{
-    Action, ClusterPlan, DirectResponse, HeaderOps, HttpPlan, L4Rule, ListenerKey, ListenerPlan, NameEntry, Provenance,
-    ProxyPlan, RedirectPath, RedirectPlan, RetryPlan, Rewrite, RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan,
-    TlsServer, TlsThen, VirtualHostPlan, WeightedCluster,
+    Action, ClusterPlan, DirectResponse, HeaderOps, Http2Ping, HttpPlan, Keepalive, L4Rule, ListenerKey, ListenerPlan,
+    NameEntry, PoolPlan, Provenance, ProxyPlan, RedirectPath, RedirectPlan, RetryBudgetPlan, RetryPlan, Rewrite,
+    RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan, TlsServer, TlsThen, VirtualHostPlan, WeightedCluster,
 };
 use crate::matching::{
     ClaimMatch, HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher,
@@ -144,11 +144,10 @@ fn l4_rule(rule: &L4Rule) -> Value {
 }
 
 fn tcp(plan: &TcpPlan) -> Value {
-    let TcpPlan { route_name, clusters, idle_timeout, origin, hash } = plan;
+    let TcpPlan { route_name, clusters, origin, hash } = plan;
     json!({
         "routeName": route_name,
         "clusters": clusters.iter().map(weighted).collect::<Vec<_>>(),
-        "idleTimeout": duration(*idle_timeout),
         "origin": provenance(origin),
         "hash": hash,
     })
@@ -327,13 +326,16 @@ fn rewrite_json(rewrite: &Rewrite) -> Value {
 }
 
 fn retry_json(retry: &RetryPlan) -> Value {
-    let RetryPlan { attempts, per_try_timeout, on, status_codes, backoff } = retry;
+    let RetryPlan { attempts, per_try_timeout, on, status_codes, backoff, remote_localities, ignore_previous_hosts } =
+        retry;
     json!({
         "attempts": attempts,
         "perTryTimeout": duration(*per_try_timeout),
         "retryOn": on.to_string(),
         "retriableStatusCodes": status_codes,
         "backoff": duration(Some(*backoff)),
+        "retryRemoteLocalities": remote_localities,
+        "retryIgnorePreviousHosts": ignore_previous_hosts,
     })
 }
 
@@ -348,6 +350,7 @@ fn cluster(plan: &ClusterPlan) -> Value {
         tls,
         proxy_header,
         tunnel,
+        pool,
         service,
         service_name,
         service_namespace,
@@ -355,6 +358,7 @@ fn cluster(plan: &ClusterPlan) -> Value {
         subset,
         origin,
         policy_origin,
+        pool_origin,
         hash,
     } = plan;
     json!({
@@ -366,6 +370,7 @@ fn cluster(plan: &ClusterPlan) -> Value {
         "tls": tls.as_ref().map(|t| tls::upstream(t)),
         "proxyProtocol": proxy_header.map(|v| format!("{v:?}")),
         "tunnel": tunnel.as_ref().map(|t| tls::tunnel(t)),
+        "connectionPool": pool_json(pool),
         "service": service,
         "serviceName": service_name,
         "serviceNamespace": service_namespace,
@@ -373,7 +378,45 @@ fn cluster(plan: &ClusterPlan) -> Value {
         "subset": subset,
         "origin": provenance(origin),
         "policyOrigin": provenance(policy_origin),
+        "connectionPoolOrigin": provenance(pool_origin),
         "hash": hash,
+    })
+}
+
+fn pool_json(plan: &PoolPlan) -> Value {
+    let PoolPlan {
+        max_connections,
+        keepalive,
+        tcp_idle_timeout,
+        max_connection_duration,
+        max_pending,
+        max_requests,
+        max_requests_per_connection,
+        max_retries,
+        retry_budget,
+        idle_timeout,
+        max_concurrent_streams,
+        http2_keepalive,
+    } = plan;
+    json!({
+        "maxConnections": max_connections,
+        "tcpKeepalive": keepalive.as_ref().map(|Keepalive { probes, time, interval }| json!({
+            "probes": probes, "time": duration(*time), "interval": duration(*interval),
+        })),
+        "tcpIdleTimeout": duration(*tcp_idle_timeout),
+        "maxConnectionDuration": duration(*max_connection_duration),
+        "http1MaxPendingRequests": max_pending,
+        "http2MaxRequests": max_requests,
+        "maxRequestsPerConnection": max_requests_per_connection,
+        "maxRetries": max_retries,
+        "retryBudget": retry_budget.as_ref().map(|RetryBudgetPlan { percent, min_concurrency, interval }| json!({
+            "percent": percent, "minRetryConcurrency": min_concurrency, "budgetInterval": duration(Some(*interval)),
+        })),
+        "httpIdleTimeout": duration(*idle_timeout),
+        "maxConcurrentStreams": max_concurrent_streams,
+        "http2KeepAlive": http2_keepalive.as_ref().map(|Http2Ping { interval, timeout }| json!({
+            "interval": duration(Some(*interval)), "timeout": duration(Some(*timeout)),
+        })),
     })
 }
 

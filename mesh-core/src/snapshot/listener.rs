@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{DownstreamTls, HttpSettings, Provenance, RouteTable, WeightedCluster};
 use crate::api::ContentHash;
@@ -141,8 +140,6 @@ pub struct TcpPlan {
     pub route_name: Arc<str>,
     /// Targets; their weights sum to more than 0.
     pub clusters: Vec<WeightedCluster>,
-    /// Close after this long without bytes either way; `None`: never.
-    pub idle_timeout: Option<Duration>,
     /// Which field made it.
     pub origin: Provenance,
     /// Hash over all of it.

@@ -256,6 +256,64 @@ pub struct RetryPlan {
     pub status_codes: BTreeSet<u16>,
     /// Base of the exponential back-off; the cap is ten times it.
     pub backoff: Duration,
+    /// `retryRemoteLocalities`: after two tries at one priority of localities, go on to others.
+    pub remote_localities: bool,
+    /// `retryIgnorePreviousHosts`: avoid endpoints that were tried. `None`: yes, unless the request's hash chooses the
+    /// endpoint.
+    pub ignore_previous_hosts: Option<bool>,
+}
+
+impl RetryPlan {
+    /// Istio's policy for requests without one: twice what was certainly not processed, and gRPC's `unavailable` and
+    /// `cancelled`.
+    pub fn istio() -> Self {
+        let on = RetryOn {
+            connect_failure: true,
+            refused_stream: true,
+            unavailable: true,
+            cancelled: true,
+            ..RetryOn::default()
+        };
+        Self::of(2, on)
+    }
+
+    /// Istio's policy from a sidecar to its application: what did not reach it, twice.
+    pub fn istio_inbound() -> Self {
+        Self::of(2, RetryOn { reset_before_request: true, ..RetryOn::default() })
+    }
+
+    /// So many retries on these conditions, the rest as by default.
+    pub fn of(attempts: u32, on: RetryOn) -> Self {
+        Self {
+            attempts,
+            per_try_timeout: None,
+            on,
+            status_codes: BTreeSet::new(),
+            backoff: Duration::from_millis(25),
+            remote_localities: false,
+            ignore_previous_hosts: None,
+        }
+    }
+}
+
+impl fmt::Display for RetryPlan {
+    /// `2 on 5xx,503, 1s for each try, back-off from 25ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut on = Some(self.on.to_string()).filter(|on| !on.is_empty()).into_iter().collect::<Vec<_>>();
+        on.extend(self.status_codes.iter().map(ToString::to_string));
+        write!(f, "{} on {}", self.attempts, if on.is_empty() { "nothing".to_owned() } else { on.join(",") })?;
+        if let Some(limit) = self.per_try_timeout {
+            write!(f, ", {limit:?} for each try")?;
+        }
+        write!(f, ", back-off from {:?}", self.backoff)?;
+        if self.remote_localities {
+            f.write_str(", in other localities too")?;
+        }
+        match self.ignore_previous_hosts {
+            Some(false) => f.write_str(", also at endpoints that were tried"),
+            Some(true) | None => Ok(()),
+        }
+    }
 }
 
 /// What `decide_route` found.

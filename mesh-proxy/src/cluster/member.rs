@@ -10,7 +10,7 @@ use mesh_core::snapshot::Endpoint;
 
 use super::shard_index;
 use crate::net::Net;
-use crate::pool::Shard;
+use crate::pool::{Peer, Shard};
 
 /// An endpoint with its state.
 pub struct Member<N: Net> {
@@ -26,12 +26,13 @@ struct State {
     /// When it came to the cluster, on the cluster's clock.
     joined: Duration,
     outlier: Arc<outlier::Host>,
-    shards: Box<[Shard]>,
+    shards: Box<[Arc<Shard>]>,
 }
 
 impl<N: Net> Member<N> {
     pub(super) fn new(endpoint: Arc<Endpoint>, workers: usize, joined: Duration) -> Self {
-        let shards = (0..workers).map(|_| Shard::default()).collect();
+        let peer = Arc::new(Peer::default());
+        let shards = (0..workers).map(|_| Arc::new(Shard::new(Arc::clone(&peer)))).collect();
         let (active, turn, outlier) = Default::default();
         let state = Arc::new(State { active, turn, joined, outlier, shards });
         Self { endpoint, state, _net: std::marker::PhantomData }
@@ -60,7 +61,7 @@ impl<N: Net> Member<N> {
         &self.state.outlier
     }
 
-    pub(crate) fn shard(&self) -> &Shard {
+    pub(crate) fn shard(&self) -> &Arc<Shard> {
         &self.state.shards[shard_index(self.state.shards.len())]
     }
 }

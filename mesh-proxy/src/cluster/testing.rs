@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_core::api::ContentHash;
-use mesh_core::snapshot::{Balancer, Balancing, ClusterPlan, EndpointSource, Provenance, UpstreamProtocol};
+use mesh_core::snapshot::{Balancer, Balancing, ClusterPlan, EndpointSource, PoolPlan, Provenance, UpstreamProtocol};
 
 /// A cluster of this name and source, with defaults.
 pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
@@ -15,6 +15,8 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
         balancer: Balancer::RoundRobin,
         balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
+        pool: PoolPlan::default(),
+        pool_origin: origin.clone(),
         tls: None,
         proxy_header: None,
         tunnel: None,

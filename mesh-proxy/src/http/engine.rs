@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use mesh_core::error::Error;
+use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::affinity::of_connection;
+use mesh_core::layers::limits::Resource;
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ClusterPlan, DownstreamTls, Endpoint, Snapshot, TunnelPlan};
 use mesh_tls::Acceptor;
@@ -27,13 +28,16 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
         through: Option<&TunnelPlan>,
     ) -> Result<Upstream<N::Stream>, Error> {
         let cluster = self.runtime.cluster(&plan.name);
+        // Nothing queues: a stream that waited for another to end would wait for ever.
+        let permit = cluster.usage().take(Resource::Connections, plan.pool.max_connections);
+        let permit = permit.ok_or_else(|| Error::new(ErrorKind::Overflow))?;
         let hash = plan.balancing.hash_key.as_ref().and_then(|key| of_connection(key, conn));
         let picked = self.runtime.pick(plan, &cluster, conn, Choice { hash, ..Choice::default() }).await?;
         let connected = self.runtime.dial_bytes(plan, picked.member(), conn, through).await;
         cluster.connected(picked.member(), connected.as_ref().map(|_| ()));
         let stream = connected?;
         let endpoint = picked.member().endpoint().clone();
-        Ok(Upstream { stream, endpoint, guard: Box::new(picked) })
+        Ok(Upstream { stream, endpoint, guard: Box::new((picked, permit)) })
     }
 }
 

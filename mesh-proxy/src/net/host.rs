@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use mesh_core::snapshot::Keepalive;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
@@ -188,6 +189,21 @@ impl Datagrams for HostDatagrams {
     }
 }
 
+fn times(keepalive: Keepalive) -> TcpKeepalive {
+    let Keepalive { probes, time, interval } = keepalive;
+    let mut out = TcpKeepalive::new();
+    if let Some(time) = time {
+        out = out.with_time(time);
+    }
+    if let Some(interval) = interval {
+        out = out.with_interval(interval);
+    }
+    match probes {
+        Some(probes) => out.with_retries(probes),
+        None => out,
+    }
+}
+
 impl Net for HostNet {
     type Stream = HostStream;
     type Listener = HostListener;
@@ -196,7 +212,11 @@ impl Net for HostNet {
     async fn connect(&self, to: SocketAddr, options: ConnectOptions) -> io::Result<HostStream> {
         let stream = self.dial(to, options).await?;
         stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_keepalive(true)?;
+        let socket = SockRef::from(&stream);
+        match options.keepalive {
+            Some(keepalive) => socket.set_tcp_keepalive(&times(keepalive))?,
+            None => socket.set_keepalive(true)?,
+        }
         Ok(HostStream(stream))
     }
 

@@ -11,9 +11,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::Body;
+use mesh_core::layers::limits::Permit;
 use mesh_core::record::{Cx, Flag};
 
-use super::{classify, h1};
+use super::{classify, h1, h2};
 use crate::cluster::Active;
 use crate::net::Net;
 
@@ -84,22 +85,29 @@ pub(super) struct Lease<N: Net> {
     active: Active<N>,
     connection: Option<h1::Connection>,
     sending: Option<Arc<Sending>>,
+    _stream: Option<h2::Stream>,
+    _request: Permit,
 }
 
 impl<N: Net> Lease<N> {
-    pub(super) fn new(active: Active<N>, connection: h1::Connection, sending: Option<Arc<Sending>>) -> Self {
-        Self { active, connection: Some(connection), sending }
+    pub(super) fn new(
+        active: Active<N>,
+        connection: h1::Connection,
+        sending: Option<Arc<Sending>>,
+        request: Permit,
+    ) -> Self {
+        Self { active, connection: Some(connection), sending, _stream: None, _request: request }
     }
 
     /// On a connection that others use, too.
-    pub(super) fn shared(active: Active<N>) -> Self {
-        Self { active, connection: None, sending: None }
+    pub(super) fn shared(active: Active<N>, stream: h2::Stream, request: Permit) -> Self {
+        Self { active, connection: None, sending: None, _stream: Some(stream), _request: request }
     }
 
     /// The response has ended. A connection whose request is still being sent is not used again.
     fn give_back(mut self) {
         let sent = self.sending.as_ref().is_none_or(|s| s.done.load(Ordering::Acquire));
-        if let Some(connection) = self.connection.take().filter(|_| sent) {
+        if let Some(connection) = self.connection.take().filter(|c| sent && !c.is_spent()) {
             self.active.member().shard().put(connection);
         }
     }

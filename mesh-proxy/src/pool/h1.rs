@@ -2,18 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use mesh_core::error::{Error, ErrorKind, Sent};
+use mesh_core::layers::limits::Resource;
 use mesh_core::layers::{Body, Request, Response};
-use mesh_core::record::Cx;
+use mesh_core::record::{Cx, Proof};
+use mesh_core::snapshot::ClusterPlan;
 use mesh_tls::Carries;
+use tokio::time::Instant;
 
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
-use super::{Destination, classify};
+use super::slot::{Held, Slot, Turn};
+use super::{Destination, Peer, Shard, classify};
 use crate::cluster::{Active, Member};
 use crate::dial::{ConnKey, For};
 use crate::net::{Net, Stream};
@@ -22,19 +27,40 @@ use crate::net::{Net, Stream};
 pub(super) struct Connection {
     sender: SendRequest<Body>,
     local: Arc<SocketAddr>,
-    reused: bool,
-    key: ConnKey,
+    plan: Arc<ClusterPlan>,
+    /// What it may be used for.
+    pub(super) key: ConnKey,
+    /// Among the connections of its shard.
+    pub(super) number: u64,
+    made: Instant,
+    pub(super) idle_since: Instant,
+    served: u32,
+    /// A byte has come since the last request was sent.
+    heard: Arc<AtomicBool>,
 }
 
 impl Connection {
-    /// What it may be used for.
-    pub(super) fn key(&self) -> ConnKey {
-        self.key
-    }
-
     /// Waits until the last exchange is wound up; `false`: it is closed.
     async fn is_usable(&mut self) -> bool {
         !self.sender.is_closed() && self.sender.ready().await.is_ok()
+    }
+
+    /// It was made under the same limits.
+    pub(super) fn fits(&self, plan: &Arc<ClusterPlan>) -> bool {
+        Arc::ptr_eq(&self.plan, plan) || self.plan.pool == plan.pool
+    }
+
+    /// When it is to be closed if it stays idle.
+    pub(super) fn ends(&self, peer: &Peer) -> Option<Instant> {
+        let pool = &self.plan.pool;
+        let idle = peer.idle_limit(pool.idle_timeout).and_then(|d| self.idle_since.checked_add(d));
+        let old = pool.max_connection_duration.and_then(|d| self.made.checked_add(d));
+        idle.into_iter().chain(old).min()
+    }
+
+    /// It has served as many requests as it may.
+    pub(super) fn is_spent(&self) -> bool {
+        self.plan.pool.max_requests_per_connection.is_some_and(|max| self.served >= max)
     }
 }
 
@@ -49,19 +75,35 @@ pub(super) async fn send<N: Net>(
     loop {
         let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http1 };
         let mut connection = checkout(to, active.member(), whom).await?;
+        // Now, not before: a request that waits is not active.
+        let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
+            active.member().shard().put(connection);
+            return Err(Error::new(ErrorKind::Overflow));
+        };
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
-        let reused = connection.reused;
+        let reused = connection.served > 0;
+        connection.served += 1;
+        connection.heard.store(false, Ordering::Relaxed);
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
-                connection.reused = true;
-                let lease = Lease::new(active, connection, sending);
+                if let (false, Some(header)) = (reused, response.headers().get("keep-alive")) {
+                    active.member().shard().peer().announced(header.to_str().unwrap_or_default());
+                }
+                let lease = Lease::new(active, connection, sending, permit);
                 return Ok(response.map(|incoming| UpstreamBody::wrap(incoming, lease, cx)));
             }
             Err(mut failed) => match failed.take_message() {
                 // Not a byte of it was sent: the connection closed while it lay in the pool.
-                Some(unsent) if reused => request = unsent,
+                Some(unsent) if reused => {
+                    cx.replays.fetch_add(1, Ordering::Relaxed);
+                    cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
+                    request = unsent;
+                }
                 Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
-                None => return Err(classify::error(&failed.into_error()).on_reused(reused)),
+                None => {
+                    let silent = !connection.heard.load(Ordering::Relaxed);
+                    return Err(classify::error(&failed.into_error()).on_reused(reused && silent));
+                }
             },
         }
     }
@@ -92,24 +134,78 @@ fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
     }
 }
 
+/// A connection: an idle one, a new one, or the first that becomes free.
 async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>, whom: For<'_>) -> Result<Connection, Error> {
+    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
     let key = ConnKey::of(&to.plan, whom);
-    while let Some(mut idle) = member.shard().take(key) {
-        if idle.is_usable().await {
+    if let Some(idle) = idle(to, shard, key).await {
+        return Ok(idle);
+    }
+    let pending = usage.take(Resource::Pending, pool.max_pending);
+    let Some(_pending) = pending else { return Err(Error::new(ErrorKind::Overflow)) };
+    let mut again = false;
+    loop {
+        if let Some(slot) = Slot::take(shard, usage, pool) {
+            return dial(to, member, slot, whom).await;
+        }
+        let told = shard.wait(again);
+        // What became free on another thread before we were in the queue.
+        if let Some(connection) = shard.take(&to.plan, key) {
+            shard.offer(Turn::Take(connection));
+        } else if let Some(slot) = Slot::take(shard, usage, pool) {
+            shard.offer(Turn::Dial(slot));
+        }
+        match told.await {
+            Ok(Turn::Take(mut connection)) => {
+                // Of another key: it is closed, and its place is for a connection of ours.
+                if connection.key == key && connection.is_usable().await {
+                    return Ok(connection);
+                }
+            }
+            Ok(Turn::Dial(slot)) => return dial(to, member, slot, whom).await,
+            Ok(Turn::Look) | Err(_) => {}
+        }
+        if let Some(idle) = idle(to, shard, key).await {
             return Ok(idle);
         }
+        again = true;
     }
+}
+
+async fn idle<N: Net>(to: &Destination<N>, shard: &Arc<Shard>, key: ConnKey) -> Option<Connection> {
+    while let Some(mut idle) = shard.take(&to.plan, key) {
+        if idle.is_usable().await {
+            return Some(idle);
+        }
+    }
+    None
+}
+
+async fn dial<N: Net>(
+    to: &Destination<N>,
+    member: &Arc<Member<N>>,
+    slot: Slot,
+    whom: For<'_>,
+) -> Result<Connection, Error> {
+    let shard = member.shard();
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let local = stream.local_addr().ok();
+    let heard = Arc::new(AtomicBool::new(false));
+    let held = Held::new(stream, slot, Arc::clone(&heard));
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
     let mut builder = Builder::new();
     builder.preserve_header_case(to.runtime.preserves_case());
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
+    let (number, pool) = (shard.number(), Arc::downgrade(shard));
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "upstream connection");
         }
+        if let Some(pool) = pool.upgrade() {
+            pool.ended(number);
+        }
     });
     let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
-    Ok(Connection { sender, local, reused: false, key })
+    let (plan, key, now) = (Arc::clone(&to.plan), ConnKey::of(&to.plan, whom), Instant::now());
+    Ok(Connection { sender, local, plan, key, number, made: now, idle_since: now, served: 0, heard })
 }

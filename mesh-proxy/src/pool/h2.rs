@@ -1,38 +1,100 @@
-//! HTTP/2 with prior knowledge towards an upstream: one connection for each worker and endpoint, shared by all requests.
+//! HTTP/2 with prior knowledge towards an upstream: one connection for each worker and endpoint, shared by all requests;
+//! more only where `maxConcurrentStreams` says that one is full.
 
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::error::{Error, ErrorKind, Sent};
+use mesh_core::layers::limits::Resource;
 use mesh_core::layers::{Body, Request, Response};
-use mesh_core::record::Cx;
+use mesh_core::record::{Cx, Proof};
+use mesh_core::snapshot::{ClusterPlan, Http2Ping, PoolPlan};
 use mesh_tls::Carries;
+use tokio::time::Instant;
 
 use super::body::{Lease, UpstreamBody};
-use super::{Destination, classify};
+use super::slot::{Held, Slot, Turn};
+use super::{Destination, Shard, classify};
 use crate::cluster::{Active, Member};
 use crate::dial::{ConnKey, For};
-use crate::net::{Net, Stream};
+use crate::net::{Net, Stream as _};
 
 /// Flow-control window of a stream, as Envoy's default.
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 24 << 20;
+/// Connections for each endpoint and worker before unused ones go.
+const MAX_CONNECTIONS: usize = 64;
+
+/// The connections of a shard.
+#[derive(Default)]
+pub(super) struct Connections {
+    list: Vec<Connection>,
+    /// Somebody is making one; the others wait for it instead of making one each.
+    dialing: bool,
+}
 
 #[derive(Clone)]
-pub(super) struct Connection {
+struct Connection {
     sender: SendRequest<Body>,
     local: Arc<SocketAddr>,
-    reused: bool,
+    plan: Arc<ClusterPlan>,
+    key: ConnKey,
+    number: u64,
+    life: Arc<Life>,
+}
+
+/// How much a connection is used.
+struct Life {
+    made: Instant,
+    streams: AtomicU32,
+    served: AtomicU32,
+    /// When the last stream ended, in microseconds after `made`.
+    quiet: AtomicU64,
+}
+
+impl Life {
+    /// When it is to be closed as it is now; `None`: a stream is open, or never.
+    fn ends(&self, pool: &PoolPlan) -> Option<Instant> {
+        let quiet = self.made + Duration::from_micros(self.quiet.load(Ordering::Relaxed));
+        let idle = pool.idle_timeout.and_then(|d| quiet.checked_add(d));
+        let idle = idle.filter(|_| self.streams.load(Ordering::Relaxed) == 0);
+        let old = pool.max_connection_duration.and_then(|d| self.made.checked_add(d));
+        idle.into_iter().chain(old).min()
+    }
 }
 
 impl Connection {
-    pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+    /// It takes no more streams, and goes when the last one has ended.
+    fn is_over(&self, plan: &Arc<ClusterPlan>, now: Instant) -> bool {
+        let pool = &self.plan.pool;
+        let spent = pool.max_requests_per_connection.is_some_and(|m| self.life.served.load(Ordering::Relaxed) >= m);
+        let changed = !Arc::ptr_eq(&self.plan, plan) && *pool != plan.pool;
+        spent || changed || self.sender.is_closed() || self.life.ends(pool).is_some_and(|end| end <= now)
+    }
+}
+
+/// One stream of a connection, until its response has ended.
+pub(super) struct Stream {
+    life: Arc<Life>,
+    shard: Weak<Shard>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let age = u64::try_from(self.life.made.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.life.quiet.store(age, Ordering::Relaxed);
+        self.life.streams.fetch_sub(1, Ordering::AcqRel);
+        if let Some(shard) = self.shard.upgrade().filter(|s| s.has_waiting()) {
+            shard.offer(Turn::Look);
+        }
     }
 }
 
@@ -46,19 +108,27 @@ pub(super) async fn send<N: Net>(
     prepare(&mut request)?;
     loop {
         let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
-        let key = ConnKey::of(&to.plan, whom);
-        let mut connection = checkout(to, active.member(), (key, whom)).await?;
+        let (mut connection, stream) = checkout(to, active.member(), whom).await?;
+        let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
+            return Err(Error::new(ErrorKind::Overflow));
+        };
         cx.upstream_local.store(Some(Arc::clone(&connection.local)));
-        let reused = connection.reused;
+        let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
         match connection.sender.try_send_request(request).await {
-            Ok(response) => return Ok(response.map(|i| UpstreamBody::wrap(i, Lease::shared(active), cx))),
+            Ok(response) => {
+                let lease = Lease::shared(active, stream, permit);
+                return Ok(response.map(|i| UpstreamBody::wrap(i, lease, cx)));
+            }
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) if reused => {
-                    active.member().shard().share(key, None);
+                    forget(active.member().shard(), connection.number);
+                    cx.replays.fetch_add(1, Ordering::Relaxed);
+                    cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
                     request = unsent;
                 }
                 Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
-                None => return Err(classify::error(&failed.into_error()).on_reused(reused)),
+                // Other streams may have been at work on it: this is no race with an idle connection's close.
+                None => return Err(classify::error(&failed.into_error())),
             },
         }
     }
@@ -81,35 +151,186 @@ fn prepare(request: &mut Request) -> Result<(), Error> {
     Ok(())
 }
 
+/// A stream: of a connection that has room, else of a new one.
 async fn checkout<N: Net>(
     to: &Destination<N>,
     member: &Arc<Member<N>>,
-    (key, whom): (ConnKey, For<'_>),
-) -> Result<Connection, Error> {
-    if let Some(mut known) = member.shard().shared(key)
-        && !known.sender.is_closed()
-        && known.sender.ready().await.is_ok()
-    {
-        known.reused = true;
-        return Ok(known);
+    whom: For<'_>,
+) -> Result<(Connection, Stream), Error> {
+    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
+    let key = ConnKey::of(&to.plan, whom);
+    if let Some(found) = open_stream(to, shard, key).await {
+        return Ok(found);
     }
+    let pending = usage.take(Resource::Pending, pool.max_pending);
+    let Some(_pending) = pending else { return Err(Error::new(ErrorKind::Overflow)) };
+    let mut again = false;
+    loop {
+        let mut granted = None;
+        if let Some(dialing) = Dialing::start(shard) {
+            if let Some(slot) = Slot::take(shard, usage, pool) {
+                return dial(to, member, (slot, dialing), whom).await;
+            }
+            drop(dialing);
+        }
+        let told = shard.wait(again);
+        if shard.h2.lock().has_room(&to.plan, key) {
+            shard.offer(Turn::Look);
+        }
+        match told.await {
+            Ok(Turn::Dial(slot)) => granted = Some(slot),
+            // Of the other version, which clusters that follow the client have, too.
+            Ok(Turn::Take(connection)) => shard.put(connection),
+            Ok(Turn::Look) | Err(_) => {}
+        }
+        if let Some(found) = open_stream(to, shard, key).await {
+            return Ok(found);
+        }
+        if let Some(slot) = granted
+            && let Some(dialing) = Dialing::start(shard)
+        {
+            return dial(to, member, (slot, dialing), whom).await;
+        }
+        again = true;
+    }
+}
+
+impl Connections {
+    /// Adds one; of too many the oldest that nobody uses goes (server names, clients named in a PROXY header).
+    fn add(&mut self, connection: Connection) {
+        if self.list.len() >= MAX_CONNECTIONS
+            && let Some(unused) = self.list.iter().position(|c| c.life.streams.load(Ordering::Relaxed) == 0)
+        {
+            self.list.remove(unused);
+        }
+        self.list.push(connection);
+    }
+
+    fn has_room(&self, plan: &Arc<ClusterPlan>, key: ConnKey) -> bool {
+        let (max, now) = (plan.pool.max_concurrent_streams, Instant::now());
+        self.list.iter().any(|c| c.key == key && !c.is_over(plan, now) && c.life.streams.load(Ordering::Relaxed) < max)
+    }
+}
+
+async fn open_stream<N: Net>(to: &Destination<N>, shard: &Arc<Shard>, key: ConnKey) -> Option<(Connection, Stream)> {
+    loop {
+        let (mut connection, stream) = {
+            let (max, now) = (to.plan.pool.max_concurrent_streams, Instant::now());
+            let mut connections = shard.h2.lock();
+            connections.list.retain(|c| !c.is_over(&to.plan, now));
+            let room = |c: &&Connection| c.key == key && c.life.streams.load(Ordering::Relaxed) < max;
+            let found = connections.list.iter().find(room)?.clone();
+            let stream = take_stream(&found, shard);
+            (found, stream)
+        };
+        if connection.sender.ready().await.is_ok() {
+            return Some((connection, stream));
+        }
+        forget(shard, connection.number);
+    }
+}
+
+fn take_stream(connection: &Connection, shard: &Arc<Shard>) -> Stream {
+    connection.life.streams.fetch_add(1, Ordering::AcqRel);
+    Stream { life: Arc::clone(&connection.life), shard: Arc::downgrade(shard) }
+}
+
+fn forget(shard: &Shard, number: u64) {
+    shard.h2.lock().list.retain(|c| c.number != number);
+}
+
+/// The one that makes a connection; when it is done or gives up, all who wait look again.
+struct Dialing<'a>(&'a Arc<Shard>);
+
+impl<'a> Dialing<'a> {
+    fn start(shard: &'a Arc<Shard>) -> Option<Self> {
+        let first = !std::mem::replace(&mut shard.h2.lock().dialing, true);
+        first.then_some(Self(shard))
+    }
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.0.h2.lock().dialing = false;
+        self.0.offer_all();
+    }
+}
+
+async fn dial<N: Net>(
+    to: &Destination<N>,
+    member: &Arc<Member<N>>,
+    (slot, dialing): (Slot, Dialing<'_>),
+    whom: For<'_>,
+) -> Result<(Connection, Stream), Error> {
+    let (shard, pool) = (member.shard(), &to.plan.pool);
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let local = stream.local_addr().ok();
+    let held = Held::new(stream, slot, Arc::default());
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
-    let (sender, connection) = Builder::new(TokioExecutor::new())
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(60 * 1024)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(lost)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "upstream connection");
-        }
-    });
+        .max_header_list_size(60 * 1024);
+    if let Some(Http2Ping { interval, timeout }) = pool.http2_keepalive {
+        builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
+    }
+    let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
+    let life = Life { made: Instant::now(), streams: 0.into(), served: 0.into(), quiet: 0.into() };
+    let (life, number, plan) = (Arc::new(life), shard.number(), Arc::clone(&to.plan));
+    tokio::spawn(drive(connection, Arc::clone(&life), Arc::clone(&plan), number, Arc::downgrade(shard)));
     let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
-    let connection = Connection { sender, local, reused: false };
-    member.shard().share(key, Some(connection.clone()));
-    Ok(connection)
+    let key = ConnKey::of(&to.plan, whom);
+    let connection = Connection { sender, local, plan, key, number, life };
+    let stream = take_stream(&connection, shard);
+    shard.h2.lock().add(connection.clone());
+    drop(dialing);
+    Ok((connection, stream))
+}
+
+/// Polls a connection until it ends, and takes it out of the shard when it has been idle or there for too long: without
+/// a sender it closes once its last stream has ended.
+async fn drive<F: Future<Output = hyper::Result<()>>>(
+    connection: F,
+    life: Arc<Life>,
+    plan: Arc<ClusterPlan>,
+    number: u64,
+    shard: Weak<Shard>,
+) {
+    let mut connection = std::pin::pin!(connection);
+    // How long to sleep where there is no end yet: a stream that is open now may end at any time.
+    let idle = plan.pool.idle_timeout;
+    loop {
+        let end = life.ends(&plan.pool).or_else(|| Instant::now().checked_add(idle?));
+        let until = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::trace!(%error, "upstream connection");
+                }
+                break;
+            }
+            () = until => {
+                if life.ends(&plan.pool).is_some_and(|end| end <= Instant::now()) {
+                    if let Some(shard) = shard.upgrade() {
+                        forget(&shard, number);
+                    }
+                    // Nothing takes new streams from here on.
+                    if let Err(error) = connection.as_mut().await {
+                        tracing::trace!(%error, "upstream connection");
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(shard) = shard.upgrade() {
+        forget(&shard, number);
+    }
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use mesh_core::api::ContentHash;
 use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
-use mesh_core::layers::{BoxService, MirrorTarget};
+use mesh_core::layers::{BoxService, MirrorTarget, RetryLimit};
 use mesh_core::snapshot::{
     Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot, TlsThen,
 };
@@ -156,7 +156,8 @@ impl<N: Net> Building<'_, N> {
                 let all = targets.iter().enumerate();
                 all.map(|(destination, target)| {
                     let cluster = self.cluster(&target.cluster, per_try, target.missing_status);
-                    let service = self.destination(plan, Place { direction, destination }, cluster, &mirrors);
+                    let limit = self.retry_limit(&target.cluster);
+                    let service = self.destination(plan, Place { direction, destination }, (cluster, limit), &mirrors);
                     RouteTarget { service, cluster: self.snapshot.clusters.get(&target.cluster).cloned() }
                 })
                 .collect()
@@ -164,17 +165,24 @@ impl<N: Net> Building<'_, N> {
             Action::Redirect(_) | Action::Direct(_) => {
                 // Its stack answers before it gets to a cluster.
                 let nowhere = BoxService::new(super::no_cluster(StatusCode::SERVICE_UNAVAILABLE));
-                let service = self.destination(plan, Place { direction, destination: 0 }, nowhere, &[]);
+                let service = self.destination(plan, Place { direction, destination: 0 }, (nowhere, None), &[]);
                 vec![RouteTarget { service, cluster: None }]
             }
         }
+    }
+
+    /// What limits the retries to a cluster; `None`: nothing does.
+    fn retry_limit(&self, name: &Arc<str>) -> Option<RetryLimit> {
+        let pool = &self.snapshot.clusters.get(name)?.pool;
+        // Counted where there is no limit, too: there may be one in the next snapshot.
+        Some(RetryLimit { pool: pool.clone(), usage: Arc::clone(self.runtime.cluster(name).usage()) })
     }
 
     fn destination(
         &mut self,
         plan: &Arc<RoutePlan>,
         place: Place,
-        cluster: BoxService,
+        (cluster, limit): (BoxService, Option<RetryLimit>),
         mirrors: &[BoxService],
     ) -> BoxService {
         let key = (RouteId(Arc::clone(plan)), place);
@@ -189,7 +197,7 @@ impl<N: Net> Building<'_, N> {
             Some((service, old)) if answers || same(old) => service.clone(),
             _ => {
                 let beside = (self.limits(plan), self.targets(plan, place.direction, mirrors));
-                BoxService::new(super::route(&self.common, plan, place, cluster, beside))
+                BoxService::new(super::route(&self.common, plan, place, (cluster, limit), beside))
             }
         };
         self.routes.insert(key, (service.clone(), below));

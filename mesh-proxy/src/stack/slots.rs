@@ -26,5 +26,3 @@ pub struct BeforeAuthz;
 pub struct Authz;
 /// Extensions of phase STATS.
 pub struct BeforeStats;
-/// Limits of a cluster (`http2MaxRequests`).
-pub struct ClusterLimits;

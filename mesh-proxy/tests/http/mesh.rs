@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mesh_core::convert::{Addresses, BUILTIN_GATEWAY, Options, inputs};
+use mesh_core::layers::limits::Usage;
 use mesh_core::record::{ConnInfo, CopyOutcome, Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{Direction, ProxyId, ProxyKind};
 use mesh_core::world::World;
@@ -130,6 +131,7 @@ pub(crate) struct Mesh {
     pub(crate) node: String,
     records: UnboundedReceiver<RequestRecord>,
     copies: UnboundedReceiver<(String, CopyOutcome)>,
+    runtime: Arc<Runtime<HostNet>>,
 }
 
 impl Mesh {
@@ -148,7 +150,8 @@ impl Mesh {
             vec![Arc::new(Records(tell, tell_copy)) as Arc<dyn Sink>],
             1,
         );
-        let proxy = Arc::new(Proxy::new(Arc::new(proxy)));
+        let runtime = Arc::new(proxy);
+        let proxy = Arc::new(Proxy::new(Arc::clone(&runtime)));
         for (name, cluster) in &compiled.snapshot.clusters {
             let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
             Engine::<HostStream>::set_endpoints(&*proxy, name, endpoints);
@@ -178,7 +181,7 @@ impl Mesh {
                 }
             }
         });
-        Self { at, drain, node, records, copies }
+        Self { at, drain, node, records, copies, runtime }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -188,6 +191,11 @@ impl Mesh {
     /// The next copy that has ended, with its cluster.
     pub(crate) async fn copy(&mut self) -> (String, CopyOutcome) {
         self.copies.recv().await.expect("a copy")
+    }
+
+    /// What is in use of a cluster.
+    pub(crate) fn usage(&self, cluster: &str) -> Arc<Usage> {
+        Arc::clone(self.runtime.cluster(cluster).usage())
     }
 
     /// The next finished request.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::snapshot::{Balancing, EndpointSource, OutlierPlan};
+use mesh_core::snapshot::{Balancing, EndpointSource, OutlierPlan, PoolPlan};
 use mesh_proxy::listener::Door;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -85,6 +85,40 @@ async fn a_connection_that_no_rule_takes_is_reset() {
     let error = proxy.client().await.read_u8().await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(proxy.flags().await.0, "NR");
+}
+
+#[tokio::test]
+async fn b6_a_stream_over_the_limit_is_closed_without_a_byte() {
+    let (listener, at) = upstream();
+    let pool = PoolPlan { max_connections: 1, ..PoolPlan::default() };
+    let proxy = Running::start(Setup { pool, ..Setup::tcp(Some(at)) }, Door::Outbound).await;
+    let first = proxy.client().await;
+    let (_server, _) = listener.accept().await.unwrap();
+    assert_eq!(read_all(proxy.client().await).await, "");
+    assert_eq!(proxy.flags().await.0, "UO");
+    drop(first);
+}
+
+#[tokio::test]
+async fn c18_an_idle_stream_ends_without_a_flag() {
+    let (listener, at) = upstream();
+    let pool = PoolPlan { tcp_idle_timeout: Some(Duration::from_millis(20)), ..PoolPlan::default() };
+    let proxy = Running::start(Setup { pool, ..Setup::tcp(Some(at)) }, Door::Outbound).await;
+    let client = proxy.client().await;
+    let (_server, _) = listener.accept().await.unwrap();
+    assert_eq!(read_all(client).await, "");
+    assert_eq!(proxy.flags().await.0, "-");
+}
+
+#[tokio::test]
+async fn c19_a_stream_ends_at_its_age() {
+    let (listener, at) = upstream();
+    let pool = PoolPlan { max_connection_duration: Some(Duration::from_millis(20)), ..PoolPlan::default() };
+    let proxy = Running::start(Setup { pool, ..Setup::tcp(Some(at)) }, Door::Outbound).await;
+    let client = proxy.client().await;
+    let (_server, _) = listener.accept().await.unwrap();
+    assert_eq!(read_all(client).await, "");
+    assert_eq!(proxy.flags().await.0, "DT");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use mesh_core::matching::HostPattern;
 use mesh_core::record::{Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{
     Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey,
-    ListenerPlan, NameEntry, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol,
+    ListenerPlan, NameEntry, PoolPlan, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol,
     WeightedCluster,
 };
 use mesh_proxy::cluster::Runtime;
@@ -74,6 +74,7 @@ pub(crate) struct Setup {
     pub(crate) cluster: &'static str,
     pub(crate) to: SocketAddr,
     pub(crate) balancing: Balancing,
+    pub(crate) pool: PoolPlan,
 }
 
 impl Setup {
@@ -95,6 +96,7 @@ impl Setup {
             cluster: "db",
             to,
             balancing: Balancing::default(),
+            pool: PoolPlan::default(),
         }
     }
 }
@@ -192,7 +194,6 @@ fn plan_to(cluster: &str) -> Arc<TcpPlan> {
             missing_status: http::StatusCode::SERVICE_UNAVAILABLE,
             origin: origin(),
         }],
-        idle_timeout: None,
         origin: origin(),
         hash: ContentHash::default(),
     })
@@ -219,7 +220,8 @@ fn snapshot(setup: &Setup) -> Snapshot {
         hash: ContentHash::default(),
     };
     let inbound = ListenerKey { direction: Direction::Inbound, ..key };
-    let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone(), ..cluster(setup.source.clone()) });
+    let plan = cluster(setup.source.clone(), setup.pool.clone());
+    let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone(), ..plan });
     let name = Arc::new(NameEntry { hostname: "db".into(), addresses: vec![setup.to.ip()] });
     Snapshot {
         hash: ContentHash(1),
@@ -233,7 +235,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
     }
 }
 
-fn cluster(source: EndpointSource) -> ClusterPlan {
+fn cluster(source: EndpointSource, pool: PoolPlan) -> ClusterPlan {
     ClusterPlan {
         name: "db".into(),
         source,
@@ -244,6 +246,8 @@ fn cluster(source: EndpointSource) -> ClusterPlan {
         tls: None,
         proxy_header: None,
         tunnel: None,
+        pool,
+        pool_origin: origin(),
         service: "".into(),
         service_name: "".into(),
         service_namespace: "".into(),

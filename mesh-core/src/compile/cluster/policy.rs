@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{ClusterInput, balancing};
+use super::pool::{self, Kind};
+use super::{ClusterInput, balancing, upstream_protocol};
 use crate::api::{
     ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, Object, OutlierDetection, PortSelector,
-    PortTrafficPolicy, TcpSettings, TrafficPolicy,
+    PortTrafficPolicy, TrafficPolicy,
 };
 use crate::compile::account::Ledger;
 use crate::compile::visible::{exported_to, is_private};
@@ -27,6 +28,8 @@ pub(in crate::compile) struct RuleIndex<'a> {
     labels: &'a BTreeMap<String, String>,
     /// Wildcard hosts of rules, most specific first.
     wildcards: Vec<HostPattern>,
+    /// For a server's own clusters: rules that select client workloads don't count.
+    server: bool,
 }
 
 impl<'a> RuleIndex<'a> {
@@ -37,7 +40,12 @@ impl<'a> RuleIndex<'a> {
         }
         wildcards.sort_by(HostPattern::more_specific);
         wildcards.dedup();
-        Self { world, namespace, labels, wildcards }
+        Self { world, namespace, labels, wildcards, server: false }
+    }
+
+    /// The same for the clusters that lead to the own application.
+    pub(in crate::compile) fn of_server(self) -> Self {
+        Self { server: true, ..self }
     }
 
     /// The rules for a service: of the client's namespace, else of the service's, else of the root namespace; inside
@@ -76,7 +84,8 @@ impl<'a> RuleIndex<'a> {
         let selector = |r: &Object<DestinationRule>| r.spec.workload_selector.as_ref().map(|s| s.match_labels.clone());
         let applies = |r: &&Arc<Object<DestinationRule>>| {
             let own = *r.key.namespace == *self.namespace;
-            level(r) && r.spec.workload_selector.as_ref().is_none_or(|s| own && covers(&s.match_labels, self.labels))
+            let selects = |s: &crate::api::LabelSelector| !self.server && own && covers(&s.match_labels, self.labels);
+            level(r) && r.spec.workload_selector.as_ref().is_none_or(selects)
         };
         let here: Vec<_> = rules.iter().filter(applies).collect();
         let first = *here.iter().find(|r| r.spec.workload_selector.is_some()).or(here.first())?;
@@ -91,6 +100,9 @@ impl<'a> RuleIndex<'a> {
 pub(super) struct Used {
     pub(super) balancer: bool,
     pub(super) pool: bool,
+    /// Each cluster that the pool decides has a retry budget.
+    pub(super) budgeted: bool,
+    pub(super) budget: bool,
     pub(super) outlier: bool,
     /// Endpoints are taken out in one of the clusters that the balancer decides.
     pub(super) ejects: bool,
@@ -118,7 +130,13 @@ pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, policy: &TrafficPolicy,
             false => ledger.inert(&field, &format!("{} has no port {number}", input.service.hostname)),
         }
     }
-    ledger.later(at, "retryBudget", retry_budget);
+    if let Some(budget) = retry_budget {
+        let at = format!("{at}.retryBudget");
+        match used.budget {
+            true => pool::account_budget(ledger, &at, budget, upstream_protocol(input.port.protocol)),
+            false => ledger.overridden(&at, MORE_SPECIFIC),
+        }
+    }
     let read =
         Read { balancer: load_balancer.as_ref(), pool: connection_pool.as_ref(), outlier: outlier_detection.as_ref() };
     blocks(ledger, at, &read, used, input);
@@ -151,8 +169,10 @@ struct Read<'a> {
     outlier: Option<&'a OutlierDetection>,
 }
 
+const MORE_SPECIFIC: &str = "a more specific policy (of the port or the subset)";
+
 fn blocks(ledger: &mut Ledger<'_>, at: &str, read: &Read<'_>, used: Used, input: &ClusterInput<'_>) {
-    let by = "a more specific policy (of the port or the subset)";
+    let by = MORE_SPECIFIC;
     if let Some(balancer) = read.balancer {
         let at = format!("{at}.loadBalancer");
         if used.balancer {
@@ -170,35 +190,12 @@ fn blocks(ledger: &mut Ledger<'_>, at: &str, read: &Read<'_>, used: Used, input:
             (true, true) => balancing::account_outlier(ledger, &at, outlier),
         }
     }
-    pool_block(ledger, at, read.pool, used.pool);
-}
-
-fn pool_block(ledger: &mut Ledger<'_>, at: &str, pool: Option<&ConnectionPoolSettings>, used: bool) {
-    let by = "a more specific policy (of the port or the subset)";
-    if let Some(ConnectionPoolSettings { tcp, http }) = pool {
+    if let Some(pool) = read.pool {
         let at = format!("{at}.connectionPool");
-        if used {
-            ledger.consumed(&at)
-        } else {
-            ledger.overridden(&at, by)
+        let kind = Kind { protocol: upstream_protocol(input.port.protocol), upgradable: true };
+        match used.pool {
+            true => pool::account(ledger, &at, pool, kind, used.budgeted),
+            false => ledger.overridden(&at, by),
         }
-        ledger.later(&at, "http", http);
-        let Some(TcpSettings {
-            max_connections,
-            connect_timeout,
-            tcp_keepalive,
-            max_connection_duration,
-            idle_timeout,
-        }) = tcp
-        else {
-            return;
-        };
-        let at = format!("{at}.tcp");
-        ledger.consumed(&at);
-        ledger.take(&at, "connectTimeout", connect_timeout);
-        ledger.later(&at, "maxConnections", max_connections);
-        ledger.later(&at, "tcpKeepalive", tcp_keepalive);
-        ledger.later(&at, "maxConnectionDuration", max_connection_duration);
-        ledger.later(&at, "idleTimeout", idle_timeout);
     }
 }

@@ -235,6 +235,7 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
                 ("ROUND_ROBIN", "RANDOM"),
                 ("FROM_REQUEST_PORT", "FROM_PROTOCOL_DEFAULT"),
                 ("REGISTRY_ONLY", "ALLOW_ANY"),
+                ("UPGRADE", "DO_NOT_UPGRADE"),
                 ("HTTP", "TCP"),
                 ("UNAVAILABLE", "INTERNAL"),
                 ("IGNORE", "FORWARD"),
@@ -334,7 +335,8 @@ fn consumed_fields_of_a_virtual_service_make_a_difference() {
                  "headers": {"request": {"set": {"a": "b"}, "add": {"c": "d"}, "remove": ["e"]}}},
                 {"destination": {"host": "a"}, "weight": 2, "headers": {"response": {"set": {"host2": "y"}}}}
             ],
-            "timeout": "3s", "retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx", "backoff": "4s"},
+            "timeout": "3s", "retries": {"attempts": 3, "perTryTimeout": "2s", "retryOn": "5xx", "backoff": "4s",
+                "retryRemoteLocalities": true, "retryIgnorePreviousHosts": false},
             "rewrite": {"uri": "/new", "authority": "host.example"},
             "headers": {"request": {"set": {"r": "s"}}, "response": {"add": {"t": "u"}, "remove": ["w"]}}
         }),
@@ -374,14 +376,23 @@ fn consumed_fields_of_a_virtual_service_make_a_difference() {
 
 #[test]
 fn consumed_fields_of_other_kinds_make_a_difference() {
-    let policy =
-        json!({"loadBalancer": {"simple": "ROUND_ROBIN"}, "connectionPool": {"tcp": {"connectTimeout": "3s"}}});
+    let pool = json!({
+        "tcp": {"maxConnections": 1, "connectTimeout": "3s", "maxConnectionDuration": "4s", "idleTimeout": "5s",
+                "tcpKeepalive": {"probes": 1, "time": "3s", "interval": "4s"}},
+        "http": {"http1MaxPendingRequests": 1, "http2MaxRequests": 2, "maxRequestsPerConnection": 3, "maxRetries": 4,
+                 "h2UpgradePolicy": "UPGRADE", "maxConcurrentStreams": 5,
+                 "http2KeepAlive": {"interval": "3s", "timeout": "4s"}}
+    });
+    let policy = json!({"loadBalancer": {"simple": "ROUND_ROBIN"}, "connectionPool": pool});
     let mut by_port = policy.clone();
     by_port["port"] = json!({"number": 8080});
     let subset = json!({"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": policy});
     let specs = [
         json!({"host": "b", "trafficPolicy": policy, "exportTo": ["*"], "subsets": [subset]}),
         json!({"host": "b", "trafficPolicy": {"portLevelSettings": [by_port]}, "workloadSelector": {"matchLabels": {"app": "a"}}}),
+        json!({"host": "b", "trafficPolicy": {
+            "connectionPool": {"http": {"useClientProtocol": true, "idleTimeout": "3s"}, "tcp": {"maxConnections": 3}},
+            "retryBudget": {"percent": 10, "minRetryConcurrency": 2, "budgetInterval": "1s"}}}),
     ];
     for spec in specs {
         // Exported to nobody else, it still applies to its own namespace: seen from there only the other fields count.
@@ -396,7 +407,11 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
     flip_consumed(&route, "gw-1", "Gateway", "ns", &spec, Change::Gateway);
     let spec = json!({
         "workloadSelector": {"labels": {"app": "a"}},
-        "ingress": [{"port": {"number": 9000, "protocol": "HTTP"}, "defaultEndpoint": "127.0.0.1:7070"}],
+        "ingress": [
+            {"port": {"number": 9000, "protocol": "HTTP"}, "defaultEndpoint": "127.0.0.1:7070"},
+            {"port": {"number": 9001, "protocol": "HTTP"}, "connectionPool": {"tcp": {"maxConnections": 1}}}
+        ],
+        "inboundConnectionPool": {"http": {"http2MaxRequests": 2, "maxRequestsPerConnection": 1}},
         "egress": [
             {"port": {"number": 8080, "protocol": "HTTP"}, "bind": "127.0.0.5", "captureMode": "NONE", "hosts": ["./*"]},
             {"hosts": ["./*"]}
@@ -410,6 +425,9 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
         "pathNormalization": {"normalization": "MERGE_SLASHES"}, "defaultHttpRetryPolicy": {"attempts": 5, "retryOn": "5xx"},
         "proxyListenPort": 16001, "proxyInboundListenPort": 16006, "proxyHttpPort": 3128,
         "inboundTrafficPolicy": {"mode": "LOCALHOST"}, "disableEnvoyListenerLog": true,
+        "defaultInboundHttpRetryPolicy": {"attempts": 5, "retryOn": "5xx", "backoff": "1s"},
+        "defaultTrafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 1, "connectTimeout": "1s"}, "http": {"maxRetries": 1}}},
+        "tcpKeepalive": {"probes": 1, "time": "1s", "interval": "1s"}, "h2UpgradePolicy": "UPGRADE",
         "defaultConfig": {"drainDuration": "3s", "terminationDrainDuration": "3s", "proxyHeaders": {
             "server": {"value": "s"}, "requestId": {"disabled": true}, "attemptCount": {"disabled": true},
             "envoyDebugHeaders": {"disabled": true}, "forwardedClientCert": "SANITIZE",

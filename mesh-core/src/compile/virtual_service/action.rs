@@ -164,18 +164,18 @@ pub(in crate::compile) fn retry_plan(
         retry_ignore_previous_hosts,
         backoff,
     } = from;
-    ledger.later(at, "retryRemoteLocalities", retry_remote_localities);
-    ledger.later(at, "retryIgnorePreviousHosts", retry_ignore_previous_hosts);
     let Some(attempts) = u32::try_from(*ledger.take(at, "attempts", attempts)).ok().filter(|a| *a > 0) else {
         ledger.consumed(at);
         let why = "attempts is 0 or not set: retries are off";
         ledger.without_effect(at, "perTryTimeout", per_try_timeout, why);
         ledger.without_effect(at, "retryOn", retry_on, why);
         ledger.without_effect(at, "backoff", backoff, why);
+        ledger.without_effect(at, "retryRemoteLocalities", retry_remote_localities, why);
+        ledger.without_effect(at, "retryIgnorePreviousHosts", retry_ignore_previous_hosts, why);
         return Ok(None);
     };
     let (on, status_codes) = match ledger.take(at, "retryOn", retry_on).as_str() {
-        "" => (default_retry_on(), BTreeSet::new()),
+        "" => (RetryPlan::istio().on, BTreeSet::new()),
         text => tokens(text).map_err(Wrong::at(&format!("{at}.retryOn")))?,
     };
     Ok(Some(RetryPlan {
@@ -184,12 +184,9 @@ pub(in crate::compile) fn retry_plan(
         on,
         status_codes,
         backoff: ledger.take(at, "backoff", backoff).map_or(Duration::from_millis(25), Into::into),
+        remote_localities: ledger.take(at, "retryRemoteLocalities", retry_remote_localities).unwrap_or(false),
+        ignore_previous_hosts: *ledger.take(at, "retryIgnorePreviousHosts", retry_ignore_previous_hosts),
     }))
-}
-
-/// Istio's built-in conditions: `connect-failure,refused-stream,unavailable,cancelled` (and no status codes).
-pub(in crate::compile) fn default_retry_on() -> RetryOn {
-    RetryOn { connect_failure: true, refused_stream: true, unavailable: true, cancelled: true, ..RetryOn::default() }
 }
 
 fn tokens(text: &str) -> Result<(RetryOn, BTreeSet<u16>), String> {

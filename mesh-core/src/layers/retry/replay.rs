@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ pub(super) struct Replay {
 struct Home {
     kept: Mutex<Option<Kept>>,
     over: std::sync::atomic::AtomicBool,
+    back: AtomicWaker,
 }
 
 struct Kept {
@@ -41,7 +43,7 @@ impl Replay {
         if body.is_empty() {
             return None;
         }
-        let home = Arc::new(Home { kept: Mutex::new(None), over: false.into() });
+        let home = Arc::new(Home { kept: Mutex::new(None), over: false.into(), back: AtomicWaker::new() });
         let kept =
             Kept { rest: std::mem::take(body), rest_ended: false, chunks: Vec::new(), trailers: None, bytes: 0, cap };
         *body = Body::Stream(Box::pin(ReplayBody::new(kept, Arc::clone(&home))));
@@ -53,13 +55,17 @@ impl Replay {
         !self.home.over.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The body from its start. `None`: over the cap, or the last try still holds it.
-    pub(super) fn again(&mut self) -> Option<Body> {
+    /// The body from its start, as soon as the last try has dropped it: a connection's task may need a moment to see that
+    /// nobody wants the exchange any more. `None`: over the cap.
+    pub(super) fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<Option<Body>> {
+        self.home.back.register(cx.waker());
+        let kept = self.home.kept.lock().take();
+        // Asked after the lock: the body may have gone over the cap until it came back.
         if !self.is_whole() {
-            return None;
+            return Poll::Ready(None);
         }
-        let kept = self.home.kept.lock().take()?;
-        Some(Body::Stream(Box::pin(ReplayBody::new(kept, Arc::clone(&self.home)))))
+        let Some(kept) = kept else { return Poll::Pending };
+        Poll::Ready(Some(Body::Stream(Box::pin(ReplayBody::new(kept, Arc::clone(&self.home))))))
     }
 }
 
@@ -79,6 +85,7 @@ impl ReplayBody {
 impl Drop for ReplayBody {
     fn drop(&mut self) {
         *self.home.kept.lock() = self.kept.take();
+        self.home.back.wake();
     }
 }
 
@@ -124,7 +131,8 @@ impl HttpBody for ReplayBody {
             Some(Err(_)) => this.home.over.store(true, std::sync::atomic::Ordering::Relaxed),
             None => kept.rest_ended = true,
         }
-        kept.rest_ended |= kept.rest.is_end_stream();
+        // Nothing comes after trailers, whether or not the rest was asked once more.
+        kept.rest_ended |= kept.rest.is_end_stream() || kept.trailers.is_some();
         Poll::Ready(frame)
     }
 

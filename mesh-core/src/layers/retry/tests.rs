@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::error::{ErrorKind, Sent};
 use crate::layers::testing::{answer, call, context, fixed, get, pieces, scripted, service, status, with};
@@ -7,12 +5,12 @@ use crate::layers::{PerTryLayer, TimeoutConfig, TimeoutLayer};
 use crate::snapshot::RetryOn;
 
 fn policy(attempts: u32, on: RetryOn) -> RetryPlan {
-    RetryPlan { attempts, per_try_timeout: None, on, status_codes: BTreeSet::new(), backoff: Duration::from_millis(25) }
+    RetryPlan::of(attempts, on)
 }
 
 /// Istio's default conditions.
 fn istio() -> RetryOn {
-    RetryOn { connect_failure: true, refused_stream: true, unavailable: true, cancelled: true, ..RetryOn::default() }
+    RetryPlan::istio().on
 }
 
 fn server_error() -> RetryOn {
@@ -20,7 +18,7 @@ fn server_error() -> RetryOn {
 }
 
 fn layer(plan: RetryPlan, buffer: usize) -> RetryLayer {
-    RetryLayer::new(RetryConfig { policy: Some(plan), attempt_count: true, buffer, env: fixed(u64::MAX) })
+    RetryLayer::new(RetryConfig { policy: Some(plan), attempt_count: true, buffer, env: fixed(u64::MAX), limit: None })
 }
 
 /// Tries made and flags set when every try ends like this.
@@ -72,6 +70,134 @@ async fn what_is_retried_and_what_is_not() {
     }
 }
 
+fn stale() -> Result<Response, Error> {
+    Err(Error::new(ErrorKind::ConnectionTermination).on_reused(true))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_close_of_an_idle_connection_is_met_once_more() {
+    let none = RetryOn::default();
+    for (method, ends, made, status) in [
+        ("GET", vec![stale(), Ok(status(200))], 2, Some(200)),
+        ("PUT", vec![stale(), Ok(status(200))], 2, Some(200)),
+        // Not idempotent: it may have been done.
+        ("POST", vec![stale(), Ok(status(200))], 1, None),
+        // Once.
+        ("GET", vec![stale(), stale(), Ok(status(200))], 2, None),
+        // On a new connection it is no race.
+        ("GET", vec![Err(Error::new(ErrorKind::ConnectionTermination)), Ok(status(200))], 1, None),
+    ] {
+        let cx = context();
+        let (seen, inner) = scripted(ends);
+        let mut request = with(get("/", &[]), &cx);
+        *request.method_mut() = method.parse().unwrap();
+        let result = call(&layer(policy(2, none), DEFAULT_CAP), inner, request).await;
+        assert_eq!((seen.count(), result.ok().map(|r| r.status().as_u16())), (made, status), "{method}");
+        let replayed = u32::from(made == 2);
+        assert_eq!(cx.replays.load(Ordering::Relaxed), replayed);
+        assert_eq!(cx.proofs.load(Ordering::Relaxed), replayed * Proof::Unknown as u32);
+        let details = if replayed == 1 { "via_upstream{replayed:idle_connection_closed}" } else { "via_upstream" };
+        assert_eq!(cx.response_details(), details);
+        assert!(!seen.tried(), "the endpoint was not at fault");
+    }
+    // Without any policy nothing is kept, and nothing is repeated.
+    let off = RetryConfig { policy: None, attempt_count: true, buffer: DEFAULT_CAP, env: fixed(0), limit: None };
+    let (seen, inner) = scripted(vec![stale(), Ok(status(200))]);
+    assert!(call(&RetryLayer::new(off), inner, get("/", &[])).await.is_err());
+    assert_eq!(seen.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_destination_takes_no_retries() {
+    // B5
+    use crate::layers::limits::Resource;
+    let usage = Arc::new(Usage::default());
+    let pool = PoolPlan { max_retries: 1, ..PoolPlan::default() };
+    let limit = Some(RetryLimit { pool, usage: Arc::clone(&usage) });
+    let policy = Some(policy(2, server_error()));
+    let config = RetryConfig { policy, attempt_count: true, buffer: DEFAULT_CAP, env: fixed(u64::MAX), limit };
+    let layer = RetryLayer::new(config);
+    for (taken, made, flags) in [(0, 3, "URX"), (1, 1, "UO")] {
+        let _others: Vec<_> = (0..taken).map(|_| usage.take_always(Resource::Retries)).collect();
+        let (seen, inner) = scripted(vec![Ok(status(503))]);
+        let cx = context();
+        let response = call(&layer, inner, with(get("/", &[]), &cx)).await.unwrap();
+        assert_eq!((response.status().as_u16(), seen.count()), (503, made));
+        assert_eq!(Flag::names(cx.flags.load(Ordering::Relaxed)), flags);
+    }
+    assert_eq!(usage.now(Resource::Retries), 0);
+    // A request that is given up while it waits gives its place back.
+    let (_, inner) = scripted(vec![Ok(status(503))]);
+    let mut waiting = Box::pin(layer.layer(inner).call(get("/", &[])));
+    let mut nobody = Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut nobody).is_pending());
+    assert_eq!(usage.now(Resource::Retries), 1);
+    drop(waiting);
+    assert_eq!(usage.now(Resource::Retries), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_each_try_is_recorded() {
+    let on = RetryOn { server_error: true, ..RetryPlan::istio().on };
+    for (end, proof) in [
+        (Err(Error::new(ErrorKind::ConnectFailure)), Proof::NotSent),
+        (Err(Error::new(ErrorKind::RefusedStream)), Proof::Refused),
+        (Err(Error::new(ErrorKind::RemoteReset)), Proof::Unknown),
+        (Ok(status(500)), Proof::Answered),
+    ] {
+        let cx = context();
+        let (_, inner) = scripted(vec![end, Ok(status(200))]);
+        call(&layer(policy(2, on), DEFAULT_CAP), inner, with(get("/", &[]), &cx)).await.unwrap();
+        assert_eq!(cx.proofs.load(Ordering::Relaxed), proof as u32);
+        assert_eq!(cx.response_details(), "via_upstream");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_try_knows_the_endpoints_before_it() {
+    // D9
+    let cx = context();
+    let addresses = ["10.0.0.1:80", "10.0.0.2:80"];
+    let inner = service({
+        let cx = Arc::clone(&cx);
+        move |request: Request| {
+            let tried = request.extensions().get::<Arc<Tried>>().cloned();
+            let before = tried.as_ref().map_or(0, |t| t.endpoints.len());
+            let of = |i: usize| crate::snapshot::Endpoint { address: addresses[i].parse().unwrap(), ..endpoint() };
+            if let Some(tried) = &tried {
+                let endpoints = (0..before).map(|i| of(i).address).collect();
+                let ignore_previous_hosts = Some(false);
+                assert_eq!(**tried, Tried { endpoints, ignore_previous_hosts, remote_localities: true });
+            }
+            cx.endpoint.store(Some(Arc::new(of(before.min(1)))));
+            async move { Err(Error::new(if before < 2 { ErrorKind::ConnectFailure } else { ErrorKind::NoRoute })) }
+        }
+    });
+    let plan = RetryPlan { remote_localities: true, ignore_previous_hosts: Some(false), ..RetryPlan::istio() };
+    let end = call(&layer(plan, DEFAULT_CAP), inner, with(get("/", &[]), &cx)).await.unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::NoRoute, "the third try knows of two");
+}
+
+fn endpoint() -> crate::snapshot::Endpoint {
+    crate::snapshot::Endpoint {
+        address: "10.0.0.9:80".parse().unwrap(),
+        weight: 1,
+        health: crate::model::Health::Healthy,
+        workload: Arc::default(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_at_hand_is_sent_again_as_it_was() {
+    for (cap, bodies) in [(3, vec!["abc", "abc"]), (2, vec!["abc"])] {
+        let mut request = get("/", &[]);
+        *request.body_mut() = Body::from("abc");
+        let (seen, inner) = scripted(vec![Ok(status(503)), Ok(status(200))]);
+        call(&layer(policy(2, server_error()), cap), inner, request).await.unwrap();
+        assert_eq!(seen.bodies(), bodies);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn success_after_a_retry_has_no_flag_and_tries_are_counted() {
     // D1, D2
@@ -105,16 +231,14 @@ async fn a_streamed_body_is_sent_again_up_to_the_cap() {
 
 #[tokio::test(start_paused = true)]
 async fn the_back_off_grows_to_its_bound() {
-    let copy = Copy::of(&mut get("/", &[]), DEFAULT_CAP);
     for (random, wanted) in [(u64::MAX, [25, 75, 175, 250, 250]), (0, [0; 5])] {
         let plan = policy(9, server_error());
-        let config = RetryConfig { policy: None, attempt_count: false, buffer: 0, env: fixed(random) };
-        let headers = copy.headers.clone();
-        let copy = Copy { method: Method::GET, uri: Uri::default(), version: Version::HTTP_11, headers, body: None };
-        let mut again = Again { config: Arc::new(config), policy: plan, copy, cx: None, tries: 0 };
+        let config = RetryConfig { policy: None, attempt_count: false, buffer: 0, env: fixed(random), limit: None };
+        let copy = Copy::of(&mut get("/", &[]), DEFAULT_CAP);
+        let mut again = Again::new(Arc::new(config), plan, copy, None);
         for millis in wanted {
-            again.tries += 1;
-            assert_eq!(again.backoff(), Duration::from_millis(millis), "retry {}", again.tries);
+            again.retries += 1;
+            assert_eq!(again.backoff(), Duration::from_millis(millis), "retry {}", again.retries);
         }
     }
 }

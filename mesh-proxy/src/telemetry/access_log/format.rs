@@ -335,13 +335,12 @@ impl Operator {
                 number(out, record.http.as_ref().and_then(|h| h.status).map_or(0, |s| u64::from(s.as_u16())));
             }
             Self::ResponseFlags => put(out, &Flag::names(cx.flags.load(Ordering::Relaxed))),
-            Self::ResponseCodeDetails => match cx.details.get() {
-                Some(details) => out.extend_from_slice(details.as_bytes()),
-                None if record.http.as_ref().is_some_and(|h| h.status.is_some()) => {
-                    out.extend_from_slice(b"via_upstream");
+            Self::ResponseCodeDetails => {
+                let answered = record.http.as_ref().is_some_and(|h| h.status.is_some());
+                if answered || cx.details.get().is_some() {
+                    out.extend_from_slice(cx.response_details().as_bytes());
                 }
-                None => {}
-            },
+            }
             Self::TerminationDetails => out.extend_from_slice(record.termination.as_bytes()),
             Self::TransportFailureReason => {
                 out.extend_from_slice(cx.failure_reason.get().map(String::as_bytes).unwrap_or_default());

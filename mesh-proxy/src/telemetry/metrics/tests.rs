@@ -7,7 +7,7 @@ use mesh_core::api::ContentHash;
 use mesh_core::model::{Health, TlsMode, Tunnel, Workload};
 use mesh_core::record::{ConnInfo, Cx, HttpRecord, RequestRecord, Sink};
 use mesh_core::snapshot::{
-    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, Provenance, UpstreamProtocol,
+    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, PoolPlan, Provenance, UpstreamProtocol,
 };
 
 use super::{Metrics, Neighbours};
@@ -47,6 +47,8 @@ fn cluster() -> Arc<ClusterPlan> {
         tls: None,
         proxy_header: None,
         tunnel: None,
+        pool: PoolPlan::default(),
+        pool_origin: Provenance::default("test"),
         service: "reviews.default.svc.cluster.local".into(),
         service_name: "reviews".into(),
         service_namespace: "default".into(),

@@ -1,0 +1,234 @@
+//! One worker's connections to one endpoint.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mesh_core::keepalive::IdleTimeout;
+use mesh_core::snapshot::ClusterPlan;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::slot::{Turn, Waiting};
+use super::{h1, h2};
+use crate::dial::ConnKey;
+
+/// Idle connections kept for each endpoint and worker; the oldest goes when there are more.
+const MAX_IDLE: usize = 256;
+
+/// What is known of an endpoint by all workers.
+pub(crate) struct Peer {
+    idle: IdleTimeout,
+    since: Instant,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { idle: IdleTimeout::default(), since: Instant::now() }
+    }
+}
+
+impl Peer {
+    /// A `keep-alive` header of the endpoint.
+    pub(super) fn announced(&self, header: &str) {
+        self.idle.announced(header, self.since.elapsed());
+    }
+
+    fn closed(&self, idle: Duration) {
+        self.idle.closed(idle, self.since.elapsed());
+    }
+
+    /// How long a connection may be idle: as configured, or a little less than the endpoint keeps it.
+    pub(super) fn idle_limit(&self, configured: Option<Duration>) -> Option<Duration> {
+        if !self.idle.is_known() {
+            return configured;
+        }
+        let learned = self.idle.limit(self.since.elapsed());
+        configured.into_iter().chain(learned).min()
+    }
+}
+
+/// Connections of one worker to one endpoint. The mutexes are never contended: one thread uses a shard, and nothing waits
+/// while it holds one.
+pub(crate) struct Shard {
+    peer: Arc<Peer>,
+    idle: Mutex<Idle>,
+    /// Wakes the task that closes idle connections, for an earlier time than it waits for.
+    sooner: Arc<Notify>,
+    sweeping: AtomicBool,
+    pub(super) h2: Mutex<h2::Connections>,
+    waiting: Mutex<VecDeque<Waiting>>,
+    open: AtomicU32,
+    numbers: AtomicU64,
+}
+
+#[derive(Default)]
+struct Idle {
+    list: Vec<h1::Connection>,
+    /// When the sweeping task looks next.
+    next: Option<Instant>,
+}
+
+impl Shard {
+    pub(crate) fn new(peer: Arc<Peer>) -> Self {
+        Self {
+            peer,
+            idle: Mutex::default(),
+            sooner: Arc::default(),
+            sweeping: AtomicBool::new(false),
+            h2: Mutex::default(),
+            waiting: Mutex::default(),
+            open: AtomicU32::new(0),
+            numbers: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The connection that was used last and may be used now. Those that may not are closed.
+    pub(super) fn take(&self, plan: &Arc<ClusterPlan>, key: ConnKey) -> Option<h1::Connection> {
+        let now = Instant::now();
+        loop {
+            let connection = {
+                let list = &mut self.idle.lock().list;
+                // All of one key, as nearly always, makes this a pop.
+                let newest = list.iter().rposition(|c| c.key == key)?;
+                list.remove(newest)
+            };
+            if connection.fits(plan) && connection.ends(&self.peer).is_none_or(|end| now < end) {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Takes back a connection whose exchange has ended: for a request that waits, else for later.
+    pub(super) fn put(self: &Arc<Self>, mut connection: h1::Connection) {
+        connection.idle_since = Instant::now();
+        if self.has_waiting() {
+            self.offer(Turn::Take(connection));
+        } else {
+            self.keep(connection);
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: h1::Connection) {
+        let end = connection.ends(&self.peer);
+        let mut idle = self.idle.lock();
+        if idle.list.len() >= MAX_IDLE {
+            idle.list.remove(0);
+        }
+        idle.list.push(connection);
+        let Some(end) = end else { return };
+        let sooner = idle.next.is_none_or(|next| end < next);
+        drop(idle);
+        if !self.sweeping.swap(true, Ordering::AcqRel) {
+            tokio::spawn(sweep(Arc::downgrade(self), Arc::clone(&self.sooner)));
+        } else if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Closes what has been idle for too long; when the next one will have been.
+    fn sweep(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut idle = self.idle.lock();
+        idle.list.retain(|c| c.ends(&self.peer).is_none_or(|end| now < end));
+        idle.next = idle.list.iter().filter_map(|c| c.ends(&self.peer)).min();
+        idle.next
+    }
+
+    /// The connection of this number has ended. If it lay here, the endpoint has closed it, and tells how long it keeps
+    /// idle ones.
+    pub(super) fn ended(&self, number: u64) {
+        let mut idle = self.idle.lock();
+        let Some(at) = idle.list.iter().position(|c| c.number == number) else { return };
+        let connection = idle.list.remove(at);
+        drop(idle);
+        self.peer.closed(connection.idle_since.elapsed());
+    }
+
+    /// A number for a new connection.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn open(&self) -> u32 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub(super) fn opened(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
+    /// Waits for a turn; who waits again, because what it got was of no use, goes first.
+    pub(super) fn wait(&self, again: bool) -> oneshot::Receiver<Turn> {
+        let (tell, told) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        if again {
+            waiting.push_front(tell)
+        } else {
+            waiting.push_back(tell)
+        }
+        told
+    }
+
+    /// Gives a turn to the first that still waits. Nobody: a connection is kept, a slot is free.
+    pub(super) fn offer(self: &Arc<Self>, mut turn: Turn) {
+        loop {
+            let next = self.waiting.lock().pop_front();
+            let Some(next) = next else { break };
+            match next.send(turn) {
+                Ok(()) => return,
+                // It has been given up.
+                Err(back) => turn = back,
+            }
+        }
+        if let Turn::Take(connection) = turn {
+            self.keep(connection);
+        }
+    }
+
+    /// Lets all look again.
+    pub(super) fn offer_all(&self) {
+        for waiting in std::mem::take(&mut *self.waiting.lock()) {
+            let _ = waiting.send(Turn::Look);
+        }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.sooner.notify_one();
+    }
+}
+
+/// Closes idle connections when their time is over, as long as there are any. It does not keep the shard while it waits:
+/// the endpoint may be gone long before.
+async fn sweep(shard: Weak<Shard>, sooner: Arc<Notify>) {
+    loop {
+        let at = {
+            let Some(shard) = shard.upgrade() else { return };
+            let Some(at) = shard.sweep() else {
+                shard.sweeping.store(false, Ordering::Release);
+                return;
+            };
+            at
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => {}
+            () = sooner.notified() => {}
+        }
+    }
+}
