@@ -82,7 +82,11 @@ const NOT_ACCEPTED: [(&str, &str, &str); 1] =
     [("config/integration/pilot/some-dir/missing-gateway.yaml", "spec", "a VirtualService without any route")];
 
 /// Where our text is another than Istio's: ours, Istio's, why.
-const CLEARER: [(&str, &str, &str); 0] = [];
+const CLEARER: [(&str, &str, &str); 1] = [(
+    "concurrency must be greater than or equal to 0",
+    "spec.concurrency in body should be greater than or equal to 0",
+    "the words of the schema's check; the report has the path of the field beside the message",
+)];
 
 #[test]
 fn invalid_documents_are_refused_for_the_reason_given() {
