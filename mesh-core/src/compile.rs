@@ -24,6 +24,8 @@ mod visible;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 pub use account::{Account, Leaf, Merged};
 pub use memo::Notes;
 pub(crate) use mesh::outbound_policy;
@@ -71,6 +73,7 @@ struct Cache {
     clusters: Remembered<Arc<[Arc<ClusterPlan>]>>,
     listeners: Remembered<Arc<ListenerPlan>>,
     domains: Remembered<Arc<[Arc<str>]>>,
+    names: Remembered<Arc<[names::Named]>>,
 }
 
 /// Compiles the plan of a proxy. `previous` only makes it faster, and keeps what is equal.
@@ -96,6 +99,8 @@ struct Run<'a> {
     workload: Option<&'a Arc<Workload>>,
     client: Arc<Client>,
     client_hash: ContentHash,
+    /// Hash of the namespace and the domain, on which names depend.
+    place: ContentHash,
     route_defaults: Arc<RouteDefaults>,
     cluster_defaults: ClusterDefaults,
     /// ProxyConfig in force for the workload.
@@ -109,19 +114,20 @@ struct Run<'a> {
     cluster_memo: Memo<Arc<[Arc<ClusterPlan>]>>,
     listener_memo: Memo<Arc<ListenerPlan>>,
     domain_memo: Memo<Arc<[Arc<str>]>>,
+    name_memo: Memo<Arc<[names::Named]>>,
 
     /// Limits of rules and of the whole proxy.
     rate_limits: rate_limit::RateLimits,
     /// Routes of all visible objects with hosts, oldest first, delegates merged.
     routes: Vec<Arc<Route>>,
     /// Services by host that the proxy uses; each gets its clusters.
-    used_services: BTreeMap<Arc<str>, &'a Arc<Service>>,
+    used_services: Map<Arc<str>, &'a Arc<Service>>,
     /// Objects that are part of a plan.
-    used: HashSet<Key>,
+    used: HashSet<Key, RandomState>,
     listeners: Map<ListenerKey, Arc<ListenerPlan>>,
     binds: Vec<Bind>,
     clusters: Map<Arc<str>, Arc<ClusterPlan>>,
-    names: Map<Arc<str>, Arc<NameEntry>>,
+    names: Map<Arc<str>, (Arc<NameEntry>, ContentHash)>,
     parts: Vec<Arc<Notes>>,
 }
 
@@ -148,6 +154,7 @@ impl<'a> Run<'a> {
             id,
             workload,
             client_hash: client.hash(),
+            place: ContentHash::default().with_str(&id.namespace).with_str(&id.domain),
             client: Arc::new(client),
             route_defaults: Arc::new(RouteDefaults::of(world.mesh(), &config)),
             cluster_defaults: ClusterDefaults::of(world.mesh(), balancing),
@@ -160,10 +167,11 @@ impl<'a> Run<'a> {
             cluster_memo: Memo::after(old.map(|c| &c.clusters)),
             listener_memo: Memo::after(old.map(|c| &c.listeners)),
             domain_memo: Memo::after(old.map(|c| &c.domains)),
+            name_memo: Memo::after(old.map(|c| &c.names)),
             rate_limits: rate_limit::RateLimits::default(),
             routes: Vec::new(),
-            used_services: BTreeMap::new(),
-            used: HashSet::new(),
+            used_services: Map::default(),
+            used: HashSet::default(),
             listeners: Map::default(),
             binds: Vec::new(),
             clusters: Map::default(),
@@ -175,10 +183,10 @@ impl<'a> Run<'a> {
     /// Converts the VirtualServices that are exported to this proxy and merges delegates into them.
     fn routes(&mut self) {
         let default = &self.world.mesh().spec.default_virtual_service_export_to;
+        let domain = ContentHash::of(self.id.domain.as_bytes());
         let mut all: Vec<Arc<Route>> = Vec::new();
         for object in self.world.virtual_services().iter() {
-            let input =
-                object.hash.with_str(&object.key.namespace).with_str(&object.key.name).with_str(&self.id.domain);
+            let input = object.hash.with_str(&object.key.namespace).with_str(&object.key.name).with(domain);
             let planned = self.route_memo.get(input, || virtual_service::convert(object, &self.id.domain));
             self.parts.push(planned.notes);
             all.push(planned.plan);
@@ -226,7 +234,8 @@ impl<'a> Run<'a> {
 
     /// Notes that a route is part of a plan.
     fn use_route(&mut self, route: &Route) {
-        if self.used.insert(route.key.clone()) {
+        if !self.used.contains(&route.key) {
+            self.used.insert(route.key.clone());
             self.used.extend(route.includes.iter().cloned());
         }
     }
@@ -267,7 +276,9 @@ impl<'a> Run<'a> {
         let labels = self.client.labels.clone();
         let index = RuleIndex::new(world, &self.id.namespace, &labels);
         let mut rules_used: HashSet<Key> = HashSet::new();
-        for service in std::mem::take(&mut self.used_services).into_values() {
+        let mut services: Vec<_> = std::mem::take(&mut self.used_services).into_values().collect();
+        services.sort_unstable_by(|a, b| a.hostname.cmp(&b.hostname));
+        for service in services {
             let rules = index.rules(service);
             rules_used.extend(rules.iter().map(|r| r.key.clone()));
             let by_dns = matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
@@ -305,7 +316,9 @@ impl<'a> Run<'a> {
         self.binds.dedup_by_key(|b| b.at);
         keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners), |l| l.hash);
         keep_equal(&mut self.clusters, previous.map(|p| &p.snapshot.clusters), |c| c.hash);
-        keep_equal(&mut self.names, previous.map(|p| &p.snapshot.names), |_| ContentHash(0));
+        let hash_of_names = hash_set(self.names.values().map(|(_, hash)| *hash));
+        let mut names: Map<_, _> = self.names.into_iter().map(|(name, (entry, _))| (name, entry)).collect();
+        keep_equal(&mut names, previous.map(|p| &p.snapshot.names), |_| ContentHash(0));
         if let Some(old) = previous.map(|p| &p.snapshot.proxy).filter(|old| **old == self.proxy) {
             self.proxy = old.clone();
         }
@@ -314,7 +327,7 @@ impl<'a> Run<'a> {
             hash_set(self.listeners.values().map(|l| l.hash)),
             hash_set(self.clusters.values().map(|c| c.hash)),
             memo::hash_debug(&self.binds),
-            hash_set(self.names.iter().map(|(n, e)| names::hash(n, e))),
+            hash_of_names,
         ];
         let snapshot = Snapshot {
             hash: parts.into_iter().fold(ContentHash::default(), ContentHash::with),
@@ -322,7 +335,7 @@ impl<'a> Run<'a> {
             listeners: self.listeners,
             binds: self.binds,
             clusters: self.clusters,
-            names: self.names,
+            names,
         };
         let cache = Cache {
             routes: self.route_memo.finish(),
@@ -332,6 +345,7 @@ impl<'a> Run<'a> {
             clusters: self.cluster_memo.finish(),
             listeners: self.listener_memo.finish(),
             domains: self.domain_memo.finish(),
+            names: self.name_memo.finish(),
         };
         Compiled { snapshot: Arc::new(snapshot), account: Account { parts: self.parts }, cache: Arc::new(cache) }
     }

@@ -4,32 +4,39 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Run;
+use super::memo::{Notes, Planned};
 use super::table::alternates;
 use crate::api::ContentHash;
 use crate::model::Service;
-use crate::snapshot::NameEntry;
+use crate::snapshot::{NameEntry, ProxyId};
 
 /// Every service that a proxy sees, by full name and by the shorter names valid in its namespace; instances of a
 /// headless service also by `instance.service…`. Services without address are left to the resolver behind the proxy.
 pub(super) fn compile(run: &mut Run<'_>, services: &[&Arc<Service>]) {
     for service in services {
-        let addresses = match service.headless {
-            true => instances(run, service).into_iter().flat_map(|(_, a)| a).collect(),
-            false => service.addresses.clone(),
-        };
-        insert(run, &service.hostname, &service.hostname, addresses);
-        if service.headless {
-            for (name, addresses) in instances(run, service) {
-                insert(run, &format!("{name}.{}", service.hostname), &service.hostname, addresses);
-            }
+        if !service.headless {
+            let input = service.hash.with_str(&service.hostname).with(run.place);
+            let make = || named(run.id, &service.hostname, &service.hostname, service.addresses.clone());
+            let names = run.name_memo.get(input, || Planned::new(make().into(), Notes::default())).plan;
+            insert(run, &names);
+            continue;
+        }
+        let all = instances(run, service);
+        let addresses = all.iter().flat_map(|(_, a)| a.clone()).collect();
+        let own = named(run.id, &service.hostname, &service.hostname, addresses);
+        insert(run, &own);
+        for (name, addresses) in all {
+            let names = named(run.id, &format!("{name}.{}", service.hostname), &service.hostname, addresses);
+            insert(run, &names);
         }
     }
     let aliases: Vec<_> = run.world.services().iter().filter(|s| s.external_name.is_some()).cloned().collect();
     for alias in aliases {
-        let target = alias.external_name.as_ref().and_then(|t| run.names.get(t)).cloned();
+        let target = alias.external_name.as_ref().and_then(|t| run.names.get(t)).map(|(e, _)| e.clone());
         let visible = super::service_exported(&alias, &run.id.namespace);
         if let Some(target) = target.filter(|_| visible) {
-            insert(run, &alias.hostname, &target.hostname, target.addresses.clone());
+            let names = named(run.id, &alias.hostname, &target.hostname, target.addresses.clone());
+            insert(run, &names);
         }
     }
 }
@@ -38,18 +45,30 @@ fn instances(run: &Run<'_>, service: &Service) -> Vec<(Arc<str>, Vec<IpAddr>)> {
     run.world.selected_workloads(service).map(|w| (w.name.clone(), w.addresses.clone())).collect()
 }
 
-fn insert(run: &mut Run<'_>, name: &str, hostname: &Arc<str>, addresses: Vec<IpAddr>) {
+/// A name with what it stands for, and the hash of both.
+pub(super) type Named = (Arc<str>, Arc<NameEntry>, ContentHash);
+
+/// A full name and then its shorter forms; nothing without addresses.
+fn named(id: &ProxyId, name: &str, hostname: &Arc<str>, addresses: Vec<IpAddr>) -> Vec<Named> {
     if addresses.is_empty() {
-        return;
+        return Vec::new();
     }
     let entry = Arc::new(NameEntry { hostname: hostname.clone(), addresses });
-    for alternate in alternates(name, &run.id.namespace, &run.id.domain) {
-        run.names.entry(alternate.into()).or_insert_with(|| entry.clone());
-    }
-    run.names.insert(name.into(), entry);
+    let shorter = alternates(name, &id.namespace, &id.domain).into_iter().map(Arc::from);
+    let all = std::iter::once(Arc::from(name)).chain(shorter);
+    all.map(|n: Arc<str>| (n.clone(), entry.clone(), hash(&n, &entry))).collect()
 }
 
-pub(super) fn hash(name: &str, entry: &NameEntry) -> ContentHash {
+/// A full name is that service's whatever was there before; a shorter one is the first service's that has it.
+fn insert(run: &mut Run<'_>, names: &[Named]) {
+    let Some(((name, entry, hash), shorter)) = names.split_first() else { return };
+    for (name, entry, hash) in shorter {
+        run.names.entry(name.clone()).or_insert_with(|| (entry.clone(), *hash));
+    }
+    run.names.insert(name.clone(), (entry.clone(), *hash));
+}
+
+fn hash(name: &str, entry: &NameEntry) -> ContentHash {
     let NameEntry { hostname, addresses } = entry;
     let mut h = ContentHash::of(name.as_bytes()).with_str(hostname);
     for a in addresses {

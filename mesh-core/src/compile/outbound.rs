@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::Run;
 use super::cluster::{BLACK_HOLE, PASSTHROUGH, special};
 use super::l4::{L4Input, Target, plan_listener, plan_tcp};
 use super::table::HttpDefaults;
-use super::virtual_host::{Fallback, plain};
+use super::virtual_host::{Fallback, Written, plain};
 use super::visible::{self, Egress, exported_to, is_private};
 use crate::matching::HostPattern;
 use crate::model::{AppProtocol, Route, Service};
@@ -118,7 +120,7 @@ impl<'a> View<'a> {
     }
 
     fn assign(&mut self, routes: &[Arc<Route>]) {
-        let known: HashSet<&str> = self.services.iter().map(|s| &*s.hostname).collect();
+        let known: HashSet<&str, RandomState> = self.services.iter().map(|s| &*s.hostname).collect();
         let mut wild: Map<Arc<str>, (HostPattern, Arc<Route>)> = Map::default();
         for route in routes.iter().filter(|r| !r.http.is_empty()) {
             for host in &route.hosts {
@@ -158,8 +160,8 @@ impl<'a> View<'a> {
         out
     }
 
-    fn routes_of(&self, service: &Service) -> Vec<Arc<Route>> {
-        self.by_host.get(&service.hostname).cloned().unwrap_or_default()
+    fn routes_of(&self, service: &Service) -> &[Arc<Route>] {
+        self.by_host.get(&service.hostname).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -293,6 +295,9 @@ pub(super) fn http_defaults(run: &Run<'_>) -> HttpDefaults {
     }
 }
 
+/// Domains that a virtual host of a table has.
+type Taken = HashSet<Arc<str>, RandomState>;
+
 /// The routes of every HTTP service of a port, by host; other hosts go where unknown traffic goes.
 fn shared_table<'a>(
     run: &mut Run<'a>,
@@ -301,17 +306,17 @@ fn shared_table<'a>(
     entries: &[Target<'a>],
     unknown: &Unknown,
 ) -> Arc<RouteTable> {
-    let mut taken: HashSet<Arc<str>> = HashSet::new();
+    let mut taken: Taken = HashSet::default();
     let mut hosts = Vec::new();
     let http = |t: &&Target<'_>| t.protocol.is_http() || t.protocol == AppProtocol::Auto;
     let (routed, rest): (Vec<_>, Vec<_>) =
         entries.iter().filter(http).map(|t| t.service).partition(|s| view.by_host.contains_key(&s.hostname));
-    let known = |run: &mut Run<'a>, service: &'a Arc<Service>, taken: &mut HashSet<Arc<str>>| {
+    let known = |run: &mut Run<'a>, service: &'a Arc<Service>, taken: &mut Taken| {
         let aliases = view.aliases.get(&service.hostname).map_or(&[][..], Vec::as_slice);
         let domains = run.domains(service, aliases);
         let domains: Vec<Arc<str>> = domains.iter().filter(|d| taken.insert((*d).clone())).cloned().collect();
         let name: Arc<str> = format!("{}:{port}", service.hostname).into();
-        (!domains.is_empty()).then(|| run.service_host((name, port), domains, service, &view.routes_of(service)))
+        (!domains.is_empty()).then(|| run.service_host((name, port), domains, service, view.routes_of(service)))
     };
     for service in routed {
         hosts.extend(known(run, service, &mut taken));
@@ -319,7 +324,7 @@ fn shared_table<'a>(
     // A host that is no service has no port of its own; Istio routes it on port 80.
     for (host, route) in view.unknown.iter().filter(|_| port == 80) {
         let domain: Arc<str> = host.to_string().into();
-        let origin = Provenance::field(&route.key, &route.origin, "spec.hosts");
+        let origin = Written::Field(&route.key, &route.origin, "spec.hosts");
         if taken.contains(&domain) {
             continue;
         }
@@ -356,7 +361,7 @@ fn unknown_host(run: &mut Run<'_>, unknown: &Unknown) -> Arc<crate::snapshot::Vi
 /// The routes of one service whose protocol is detected; its address is its own, so every host means it.
 fn own_table<'a>(run: &mut Run<'a>, view: &View<'a>, service: &'a Arc<Service>, port: u16) -> Arc<RouteTable> {
     let name: Arc<str> = format!("{}:{port}", service.hostname).into();
-    let host = run.service_host((name.clone(), port), vec!["*".into()], service, &view.routes_of(service));
+    let host = run.service_host((name.clone(), port), vec!["*".into()], service, view.routes_of(service));
     run.table(&name, &[host])
 }
 

@@ -14,7 +14,7 @@ use crate::snapshot::{
 };
 
 use super::rate_limit::RouteLimit;
-use super::virtual_host::Fallback;
+use super::virtual_host::{Fallback, Written};
 
 /// A route table of virtual hosts whose domains don't overlap.
 pub(super) fn plan_table(name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Planned<Arc<RouteTable>> {
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
 
     /// Domains of a service, remembered.
     pub(super) fn domains(&mut self, service: &Service, aliases: &[&Arc<Service>]) -> Arc<[Arc<str>]> {
-        let own = service.hash.with_str(&service.hostname).with_str(&self.id.namespace).with_str(&self.id.domain);
+        let own = service.hash.with_str(&service.hostname).with(self.place);
         let input = aliases.iter().fold(own, |h, a| h.with_str(&a.hostname));
         let make = || service_domains(service, aliases, &self.id.namespace, &self.id.domain);
         self.domain_memo.get(input, || Planned::new(make().into(), Notes::default())).plan
@@ -145,10 +145,8 @@ impl<'a> Run<'a> {
         service: &'a Arc<Service>,
         routes: &[Arc<Route>],
     ) -> Arc<VirtualHostPlan> {
-        let origin = Provenance::field(&service.key, &service.origin, "spec");
-        let cluster = super::cluster::name(port, "", &service.hostname);
         for (i, route) in routes.iter().enumerate() {
-            let origin = Provenance::field(&route.key, &route.origin, "spec.hosts");
+            let origin = Written::Field(&route.key, &route.origin, "spec.hosts");
             let fallback = Fallback::Nothing;
             let plan = self.routed_host((name.clone(), port), domains.clone(), route, fallback, origin);
             if !plan.routes.is_empty() {
@@ -167,10 +165,10 @@ impl<'a> Run<'a> {
             routes: Vec::new(),
             catch_all_last: false,
             destinations: BTreeMap::new(),
-            fallback: Fallback::Cluster(cluster),
+            fallback: Fallback::Cluster(super::cluster::name(port, "", &service.hostname)),
             limits: Vec::new(),
             defaults: &defaults,
-            origin,
+            origin: Written::Field(&service.key, &service.origin, "spec"),
         })
     }
 
@@ -181,7 +179,7 @@ impl<'a> Run<'a> {
         domains: Vec<Arc<str>>,
         route: &Arc<Route>,
         fallback: Fallback,
-        origin: Provenance,
+        origin: Written<'_>,
     ) -> Arc<VirtualHostPlan> {
         let destinations = self.destinations(&[route]);
         let limits = self.rate_limits.of_routes(&[route], false);
@@ -235,7 +233,7 @@ impl<'a> Run<'a> {
             fallback,
             limits,
             defaults: &defaults,
-            origin,
+            origin: Written::At(origin),
         })
     }
 

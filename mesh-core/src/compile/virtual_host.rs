@@ -9,7 +9,7 @@ use super::account::fate;
 use super::memo::{Notes, Planned, hash_debug};
 use super::rate_limit::RouteLimit;
 use super::virtual_service::Wrong;
-use crate::api::{ContentHash, MeshConfig, Object, ProxyConfig};
+use crate::api::{ContentHash, Key, MeshConfig, Object, Origin, ProxyConfig};
 use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
 use crate::model::{
     Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleFilters, RuleMatch, RuleRedirect,
@@ -136,7 +136,25 @@ pub(super) struct VirtualHostInput<'a> {
     /// Rate limits of the rules.
     pub(super) limits: Vec<RouteLimit>,
     pub(super) defaults: &'a RouteDefaults,
-    pub(super) origin: Provenance,
+    pub(super) origin: Written<'a>,
+}
+
+/// Where a virtual host was written; a remembered one does not need it in words.
+#[derive(Clone, Debug)]
+pub(super) enum Written<'a> {
+    /// There.
+    At(Provenance),
+    /// In a field of an object.
+    Field(&'a Key, &'a Origin, &'static str),
+}
+
+impl Written<'_> {
+    fn in_words(&self) -> Provenance {
+        match self {
+            Self::At(origin) => origin.clone(),
+            Self::Field(key, origin, field) => Provenance::field(key, origin, field),
+        }
+    }
 }
 
 /// What a virtual host without rules does.
@@ -154,6 +172,18 @@ pub(super) enum Fallback {
     Https,
 }
 
+impl Fallback {
+    fn hash(&self) -> ContentHash {
+        match self {
+            Self::Nothing => ContentHash(0),
+            Self::Cluster(name) => ContentHash(1).with_str(name),
+            Self::Plain(name, retry) => ContentHash(2).with_str(name).with(hash_debug(retry)),
+            Self::Status(status) => ContentHash(3).with(ContentHash(status.as_u16().into())),
+            Self::Https => ContentHash(4),
+        }
+    }
+}
+
 impl VirtualHostInput<'_> {
     pub(super) fn hash(&self) -> ContentHash {
         let mut h = ContentHash::of(self.name.as_bytes()).with(ContentHash(self.port.into())).with(self.client_hash);
@@ -167,7 +197,7 @@ impl VirtualHostInput<'_> {
             h = h.with_str(host).with_str(target).with(ContentHash(only_port.map_or(0, u64::from)));
         }
         h = self.limits.iter().fold(h, |h, l| h.with(l.hash()));
-        h.with(ContentHash(self.catch_all_last.into())).with(self.defaults.hash).with(hash_debug(&self.fallback))
+        h.with(ContentHash(self.catch_all_last.into())).with(self.defaults.hash).with(self.fallback.hash())
     }
 }
 
@@ -190,7 +220,7 @@ pub(super) fn plan_virtual_host(input: &VirtualHostInput<'_>) -> Planned<Arc<Vir
     }
     let (name, domains) = (input.name.clone(), input.domains.clone());
     let hash = routes.iter().fold(hash_debug(&(&name, &domains)), |h, r| h.with(r.hash));
-    let plan = VirtualHostPlan { name, domains, routes, origin: input.origin.clone(), hash };
+    let plan = VirtualHostPlan { name, domains, routes, origin: input.origin.in_words(), hash };
     Planned::new(Arc::new(plan), notes)
 }
 
@@ -397,7 +427,7 @@ fn followed_by(mut first: HeaderOps, then: HeaderOps) -> HeaderOps {
 
 fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
     let defaults = input.defaults;
-    let one = |cluster: &Arc<str>| Action::Forward(vec![plain(cluster.clone(), input.origin.clone())]);
+    let one = |cluster: &Arc<str>| Action::Forward(vec![plain(cluster.clone(), input.origin.in_words())]);
     let (action, retry, retry_origin) = match &input.fallback {
         Fallback::Nothing => return None,
         Fallback::Cluster(c) => (one(c), defaults.retry.clone(), defaults.retry_origin.clone()),
@@ -438,7 +468,7 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         headers: defaults.headers,
         timeout: None,
         retry,
-        origin: input.origin.clone(),
+        origin: input.origin.in_words(),
         timeout_origin: Provenance::default(NO_TIMEOUT),
         retry_origin,
         hash: ContentHash::default(),

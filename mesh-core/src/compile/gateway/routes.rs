@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Serving;
 use crate::compile::Run;
 use crate::compile::table::HttpDefaults;
-use crate::compile::virtual_host::{Client, Fallback, VirtualHostInput};
+use crate::compile::virtual_host::{Client, Fallback, VirtualHostInput, Written};
 use crate::compile::visible::exported_to;
 use crate::matching::HostPattern;
 use crate::model::Route;
@@ -115,7 +115,7 @@ fn virtual_host(
         fallback: if redirect { Fallback::Https } else { Fallback::Nothing },
         limits,
         defaults: &defaults,
-        origin,
+        origin: Written::At(origin),
     };
     let plan = run.virtual_host(&input);
     for route in &input.routes {
