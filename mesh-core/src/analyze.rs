@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use annotations::{ANNOTATIONS, Annotation};
-pub use fates::{account, not_in_force};
+pub use fates::{account, account_of, not_in_force};
 pub use messages::{
     INERT, MERGED, NEVER, NO_SERVICE, NOT_IN_FORCE, OVERRIDDEN, OWN, SHORT_HOST, SMALL_PERCENTAGE, WEIGHTS,
 };

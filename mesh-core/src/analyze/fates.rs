@@ -1,5 +1,7 @@
 //! The account of all proxies together: fields that are not in force, or can't have an effect.
 
+mod about;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -51,6 +53,18 @@ pub fn account(world: &World) -> Vec<Report> {
             }
         }
     }
+    found
+}
+
+/// The part of [`account`] about some objects, made from what has to do with them only.
+pub fn account_of(world: &World, about: impl Fn(&Key) -> bool) -> Vec<Report> {
+    let keys: BTreeSet<Key> = origins(world).into_keys().filter(about).collect();
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let narrow = about::narrowed(world, &keys);
+    let mut found = account(narrow.as_ref().unwrap_or(world));
+    found.retain(|r| keys.contains(&r.object));
     found
 }
 
