@@ -4,11 +4,13 @@
 //! whole one. A test holds the two against each other.
 
 mod imports;
+mod replaced;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use imports::{Imports, exported, selected_sidecar};
+pub use replaced::{replace, replaced};
 
 use crate::api::{Destination, Gateway, HttpRoute, LocalRateLimit, Object, ServerTlsMode, VirtualService};
 use crate::matching::HostPattern;

@@ -235,6 +235,11 @@ impl World {
         self.services_of_host(hostname).iter().find(|s| *s.namespace == *namespace)
     }
 
+    /// Whether it has the very services and workloads of another World, and so the same endpoints.
+    pub fn has_endpoints_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.services, &other.services) && Arc::ptr_eq(&self.workloads, &other.workloads)
+    }
+
     /// Workloads.
     pub fn workloads(&self) -> &List<Workload> {
         &self.workloads

@@ -201,6 +201,7 @@ impl Encoded {
     /// Encodes a World; what is unchanged since `previous` is taken from there.
     pub fn of(world: &World, previous: &Self) -> Self {
         let mut next = Self::default();
+        let previous = Some(previous);
         for o in world.virtual_services().iter() {
             next.object(kind::VIRTUAL_SERVICE, o, previous);
         }
@@ -229,7 +230,37 @@ impl Encoded {
         next
     }
 
-    fn object<S: Serialize>(&mut self, kind: &str, o: &Object<S>, previous: &Self) {
+    /// Follows the World through the changes that made it; what they don't name is not looked at.
+    pub fn apply(&mut self, world: &World, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::VirtualService(o) => self.object(kind::VIRTUAL_SERVICE, o, None),
+                Change::DestinationRule(o) => self.object(kind::DESTINATION_RULE, o, None),
+                Change::Gateway(o) => self.object(kind::GATEWAY, o, None),
+                Change::Sidecar(o) => self.object(kind::SIDECAR, o, None),
+                Change::LocalRateLimit(o) => self.object(kind::LOCAL_RATE_LIMIT, o, None),
+                Change::ProxyConfig(o) => self.object(kind::PROXY_CONFIG, o, None),
+                Change::Service(s) => self.put(service_name(s), s.hash, Some(&s.origin), None, || encode_service(s)),
+                Change::Workload(w) => self.put(workload_name(w), w.hash, None, None, || encode_workload(w)),
+                Change::Mesh(_) => self.object(kind::MESH_CONFIG, world.mesh(), None),
+                Change::Namespace(..) => {}
+                Change::Remove(key) => {
+                    if let Some(kind) = kind::ALL.iter().find(|k| k.rsplit('/').next() == Some(&*key.kind.kind)) {
+                        self.objects.remove(&object_name(kind, key));
+                    }
+                }
+                Change::RemoveService(namespace, host) => {
+                    let name = format!("{namespace}/{host}").into();
+                    self.objects.remove(&ResourceName { kind: kind::SERVICE.into(), name });
+                }
+                Change::RemoveWorkload(uid) => {
+                    self.objects.remove(&ResourceName { kind: kind::WORKLOAD.into(), name: uid.clone() });
+                }
+            }
+        }
+    }
+
+    fn object<S: Serialize>(&mut self, kind: &str, o: &Object<S>, previous: Option<&Self>) {
         self.put(object_name(kind, &o.key), o.hash, Some(&o.origin), previous, || encode_object(kind, o));
     }
 
@@ -238,10 +269,11 @@ impl Encoded {
         name: ResourceName,
         hash: ContentHash,
         origin: Option<&Origin>,
-        previous: &Self,
+        previous: Option<&Self>,
         encode: impl FnOnce() -> WireResource,
     ) {
-        let same = previous.objects.get(&name).filter(|e| e.hash == hash && e.origin.as_ref() == origin);
+        let known = previous.unwrap_or(self).objects.get(&name);
+        let same = known.filter(|e| e.hash == hash && e.origin.as_ref() == origin);
         let entry =
             same.cloned().unwrap_or_else(|| Entry { hash, origin: origin.cloned(), resource: Arc::new(encode()) });
         self.objects.insert(name, entry);

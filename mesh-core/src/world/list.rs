@@ -55,6 +55,9 @@ impl Listed for Workload {
     }
 }
 
+/// Up to so many changes each find their place in a list; with more the list is sorted anew.
+const FEW: usize = 16;
+
 /// Objects of one kind, oldest first; dereferences to a slice.
 #[derive(Clone, Debug)]
 pub struct List<T: Listed> {
@@ -106,15 +109,31 @@ impl<T: Listed> Edit<T> {
         if self.0.is_empty() {
             return false;
         }
-        let mut by_id = list.by_id.clone();
+        let (mut sorted, mut by_id) = (list.sorted.clone(), list.by_id.clone());
+        let many = self.0.len() > FEW;
         for (id, item) in self.0 {
-            match item {
+            let old = match item.clone() {
                 Some(item) => by_id.insert(id, item),
                 None => by_id.remove(&id),
             };
+            if many {
+                continue;
+            }
+            if let Some(old) = old {
+                let from = sorted.partition_point(|x| x.age() < old.age());
+                let place = sorted[from..].iter().position(|x| Arc::ptr_eq(x, &old));
+                sorted.remove(from + place.expect("invariant: both parts of a list have the same objects"));
+            }
+            if let Some(item) = item {
+                // Among those of one age the order is that of their identities.
+                let at = sorted.partition_point(|x| (x.age(), x.id()) < (item.age(), item.id()));
+                sorted.insert(at, item);
+            }
         }
-        let mut sorted: Vec<Arc<T>> = by_id.values().cloned().collect();
-        sorted.sort_by(|a, b| a.age().cmp(&b.age()));
+        if many {
+            sorted = by_id.values().cloned().collect();
+            sorted.sort_by(|a, b| a.age().cmp(&b.age()));
+        }
         *list = Arc::new(List { sorted, by_id });
         true
     }
