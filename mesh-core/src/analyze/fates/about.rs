@@ -10,7 +10,8 @@ use crate::world::{Change, World, full_host};
 /// The World without rules and services that have nothing to do with these objects. `None` if one of them is of a kind
 /// that may concern everything.
 pub(super) fn narrowed(world: &World, keys: &BTreeSet<Key>) -> Option<World> {
-    if keys.iter().any(|k| !matches!(&*k.kind.kind, "VirtualService" | "DestinationRule" | "Service" | "ServiceEntry")) {
+    if keys.iter().any(|k| !matches!(&*k.kind.kind, "VirtualService" | "DestinationRule" | "Service" | "ServiceEntry"))
+    {
         return None;
     }
     let mut hosts = Hosts::default();

@@ -92,7 +92,8 @@ fn new_content_is_replaced_and_other_names_are_not() {
     let sim = Sim::bare(BASE);
     let after = |at: &World, change: &Change| at.with([change.clone()]);
     let first = after(&sim.world, &pool[0]);
-    let name = object_name(kind::VIRTUAL_SERVICE, &first.virtual_services().iter().find(|v| &*v.key.name == "v").unwrap().key);
+    let name =
+        object_name(kind::VIRTUAL_SERVICE, &first.virtual_services().iter().find(|v| &*v.key.name == "v").unwrap().key);
     let changed = |i: usize| replaced(&first, &after(&first, &pool[i]), &[pool[i].clone()]);
     assert_eq!(changed(1), Some(vec![name]), "another timeout");
     for other in [2, 3, 4, 5, 6, 7] {
