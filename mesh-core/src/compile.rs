@@ -29,7 +29,7 @@ use foldhash::fast::RandomState;
 pub use account::{Account, Leaf, Merged};
 pub use memo::Notes;
 pub(crate) use mesh::outbound_policy;
-pub(crate) use visible::{exported_to, service_exported};
+pub(crate) use visible::exported_to;
 
 use account::Ledger;
 use cluster::{ClusterDefaults, ClusterInput, RuleIndex};

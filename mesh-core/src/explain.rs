@@ -10,10 +10,11 @@ mod filters;
 mod hop;
 mod miss;
 mod policies;
+mod seen;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Uri};
 use serde::Serialize;
@@ -21,11 +22,11 @@ use serde::Serialize;
 pub use config::{EffectiveConfig, Item, effective};
 pub use policies::Policy;
 
-use crate::compile::compile;
+use crate::compile::{Compiled, compile};
 use crate::decide::Detected;
 use crate::matching::Claims;
 use crate::model::Workload;
-use crate::snapshot::{Provenance, ProxyId, ProxyKind, Snapshot};
+use crate::snapshot::{Map, Provenance, ProxyId, ProxyKind, Snapshot};
 use crate::world::{World, covers};
 
 /// Where a request starts.
@@ -194,27 +195,82 @@ pub struct Outcome {
 /// # Errors
 /// The start or the URL make no sense; the text says what to write.
 pub fn explain(world: &World, request: &ExplainRequest) -> Result<Explanation, String> {
-    let url = Url::parse(&request.url)?;
-    let (id, place) = start(world, &request.from)?;
-    let compiled = compile(world, &id, None);
-    let mut explanation = Explanation {
-        request: format!("{} {}", request.method, request.url),
-        hops: Vec::new(),
-        outcome: Outcome { status: None, flag: String::new(), body: String::new(), text: String::new() },
-    };
-    let client = hop::Proxy { world, snapshot: &compiled.snapshot, id: &id, place };
-    let (hop, next) = client.request(request, &url);
-    explanation.outcome = outcome(&hop);
-    explanation.hops.push(hop);
-    for endpoint in next {
-        if let Some((hop, outcome)) = server(world, &endpoint.workload, endpoint.address, request, &url) {
-            explanation.hops.push(hop);
-            if explanation.outcome.status.is_none() {
-                explanation.outcome = outcome;
+    Explainer::new(world).explain(request)
+}
+
+/// Explains many requests in one World: each proxy's plan is compiled once.
+pub struct Explainer<'w> {
+    world: &'w World,
+    compiled: Mutex<Map<(Arc<str>, ProxyKind), Arc<Compiled>>>,
+}
+
+impl<'w> Explainer<'w> {
+    /// In this World.
+    pub fn new(world: &'w World) -> Self {
+        Self { world, compiled: Mutex::default() }
+    }
+
+    /// Explains a request.
+    ///
+    /// # Errors
+    /// The start or the URL make no sense; the text says what to write.
+    pub fn explain(&self, request: &ExplainRequest) -> Result<Explanation, String> {
+        let url = Url::parse(&request.url)?;
+        let (id, place) = start(self.world, &request.from)?;
+        let compiled = self.compiled(&id);
+        let mut explanation = Explanation {
+            request: format!("{} {}", request.method, request.url),
+            hops: Vec::new(),
+            outcome: Outcome { status: None, flag: String::new(), body: String::new(), text: String::new() },
+        };
+        let client = hop::Proxy { world: self.world, snapshot: &compiled.snapshot, id: &id, place };
+        let (hop, next) = client.request(request, &url);
+        explanation.outcome = outcome(&hop);
+        explanation.hops.push(hop);
+        for endpoint in next {
+            if let Some((hop, outcome)) = self.server(&endpoint.workload, endpoint.address, request, &url) {
+                explanation.hops.push(hop);
+                if explanation.outcome.status.is_none() {
+                    explanation.outcome = outcome;
+                }
             }
         }
+        Ok(explanation)
     }
-    Ok(explanation)
+
+    fn compiled(&self, id: &ProxyId) -> Arc<Compiled> {
+        // What is in the map is whole, whoever panicked meanwhile.
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = compiled.entry((id.workload.clone(), id.kind));
+        entry.or_insert_with(|| Arc::new(compile(self.world, id, None))).clone()
+    }
+
+    /// The inbound side of an endpoint; none for one without a proxy.
+    fn server(
+        &self,
+        workload: &Arc<Workload>,
+        address: SocketAddr,
+        request: &ExplainRequest,
+        url: &Url,
+    ) -> Option<(Hop, Outcome)> {
+        let inject = "sidecar.istio.io/inject";
+        let out =
+            workload.labels.get(inject).or_else(|| workload.annotations.get(inject)).is_some_and(|v| v == "false");
+        if out || &*workload.workload_kind == "workloadentry" {
+            return None;
+        }
+        let id = proxy_id(ProxyKind::Sidecar, workload);
+        let compiled = self.compiled(&id);
+        let proxy = hop::Proxy { world: self.world, snapshot: &compiled.snapshot, id: &id, place: "sidecar inbound" };
+        let (hop, _) = proxy.inbound(request, url, address);
+        let outcome = hop.reply.clone().unwrap_or_else(|| Outcome {
+            status: None,
+            flag: String::new(),
+            body: String::new(),
+            text: "forwarded to the application, which answers".into(),
+        });
+        Some((hop, outcome))
+    }
 }
 
 fn outcome(hop: &Hop) -> Outcome {
@@ -231,32 +287,6 @@ fn outcome(hop: &Hop) -> Outcome {
             Outcome { status: None, flag: String::new(), body: String::new(), text }
         }
     }
-}
-
-/// The inbound side of an endpoint; none for one without a proxy.
-fn server(
-    world: &World,
-    workload: &Arc<Workload>,
-    address: SocketAddr,
-    request: &ExplainRequest,
-    url: &Url,
-) -> Option<(Hop, Outcome)> {
-    let inject = "sidecar.istio.io/inject";
-    let out = workload.labels.get(inject).or_else(|| workload.annotations.get(inject)).is_some_and(|v| v == "false");
-    if out || &*workload.workload_kind == "workloadentry" {
-        return None;
-    }
-    let id = proxy_id(ProxyKind::Sidecar, workload);
-    let compiled = compile(world, &id, None);
-    let proxy = hop::Proxy { world, snapshot: &compiled.snapshot, id: &id, place: "sidecar inbound" };
-    let (hop, _) = proxy.inbound(request, url, address);
-    let outcome = hop.reply.clone().unwrap_or_else(|| Outcome {
-        status: None,
-        flag: String::new(),
-        body: String::new(),
-        text: "forwarded to the application, which answers".into(),
-    });
-    Some((hop, outcome))
 }
 
 fn proxy_id(kind: ProxyKind, w: &Workload) -> ProxyId {

@@ -60,6 +60,7 @@ fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         let proxy = s.spec.outbound_traffic_policy.as_ref()?.egress_proxy.as_ref()?;
         Some(full_host(&proxy.host, &s.key.namespace, &id.domain))
     }));
+    add_targets(world, id, &mut referenced);
     seen.services = world
         .services()
         .iter()
@@ -91,7 +92,8 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
     };
     seen.virtual_services = visible_virtual_services(world, id).filter(bound).collect();
     seen.add_delegates(world);
-    let referenced = seen.destinations(id);
+    let mut referenced = seen.destinations(id);
+    add_targets(world, id, &mut referenced);
     let by_sni = |g: &&Object<Gateway>| {
         g.spec.servers.iter().filter_map(|s| s.tls.as_ref()).any(|t| t.mode == ServerTlsMode::AutoPassthrough)
     };
@@ -106,6 +108,14 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         .map(|s| &**s)
         .collect();
     seen
+}
+
+/// A destination that is an ExternalName service leads to what that stands for.
+fn add_targets(world: &World, id: &ProxyId, referenced: &mut BTreeSet<Arc<str>>) {
+    let aliases = world.services().iter().filter(|s| s.external_name.is_some());
+    let named = aliases.filter(|s| is_referenced(referenced, s) && exported_service(s, &id.namespace));
+    let targets: Vec<Arc<str>> = named.filter_map(|s| s.external_name.clone()).collect();
+    referenced.extend(targets);
 }
 
 /// A destination names a service, or falls under a wildcard service.
@@ -223,7 +233,9 @@ impl<'a> Seen<'a> {
                 HostPattern::Exact(h) => hosts.contains(&**h),
                 wild => hosts.iter().any(|h| HostPattern::parse(h).subset_of(wild)),
             };
-            if applies && exported(&r.spec.export_to, default, &r.key.namespace, &id.namespace) {
+            // In its own namespace a rule counts whoever it is exported to.
+            let own = *r.key.namespace == *id.namespace;
+            if applies && (own || exported(&r.spec.export_to, default, &r.key.namespace, &id.namespace)) {
                 names.insert(object_name(kind::DESTINATION_RULE, &r.key));
             }
         }

@@ -79,6 +79,14 @@ impl Provenance {
     pub fn default(rule: &str) -> Self {
         Self { object: None, field: rule.into(), location: None }
     }
+
+    /// Hash of object and field. The location does not count: a proxy does not hear of an object that only moved in its
+    /// file.
+    pub(crate) fn hash(&self) -> ContentHash {
+        let field = ContentHash::of(self.field.as_bytes());
+        let Some(key) = &self.object else { return field };
+        field.with_str(&key.kind.kind).with_str(&key.namespace).with_str(&key.name)
+    }
 }
 
 /// Kind of proxy; decides what it is sent and which listeners it has.

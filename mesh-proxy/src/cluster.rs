@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admin::ClusterEndpoints;
+use crate::listener::CAPTURE_PORTS;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
 use crate::tls::Tls;
 pub use member::{Active, Member};
@@ -160,6 +161,8 @@ impl<N: Net> Runtime<N> {
                 };
                 Some(self.dialled(cluster, address))
             }
+            // A client of explicit proxying that names what nobody knows has dialled us: that would be a loop.
+            EndpointSource::OriginalDst { .. } if CAPTURE_PORTS.contains(&conn.local.port()) => None,
             EndpointSource::OriginalDst { port } => {
                 let port = port.unwrap_or(conn.local.port());
                 Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), port)))

@@ -12,7 +12,8 @@ use crate::snapshot::{NameEntry, ProxyId};
 
 /// Every service that a proxy sees, by full name and by the shorter names valid in its namespace; instances of a
 /// headless service also by `instance.service…`. Services without address are left to the resolver behind the proxy.
-pub(super) fn compile(run: &mut Run<'_>, services: &[&Arc<Service>]) {
+/// ExternalName services are names of what they stand for, if the proxy sees that, too.
+pub(super) fn compile(run: &mut Run<'_>, services: &[&Arc<Service>], aliases: &[&Arc<Service>]) {
     for service in services {
         if !service.headless {
             let input = service.hash.with_str(&service.hostname).with(run.place);
@@ -30,11 +31,9 @@ pub(super) fn compile(run: &mut Run<'_>, services: &[&Arc<Service>]) {
             insert(run, &names);
         }
     }
-    let aliases: Vec<_> = run.world.services().iter().filter(|s| s.external_name.is_some()).cloned().collect();
     for alias in aliases {
         let target = alias.external_name.as_ref().and_then(|t| run.names.get(t)).map(|(e, _)| e.clone());
-        let visible = super::service_exported(&alias, &run.id.namespace);
-        if let Some(target) = target.filter(|_| visible) {
+        if let Some(target) = target {
             let names = named(run.id, &alias.hostname, &target.hostname, target.addresses.clone());
             insert(run, &names);
         }

@@ -28,13 +28,14 @@ pub(super) fn compile(run: &mut Run<'_>) {
     };
     let unknown = unknown_traffic(run);
     let claimed: HashSet<u16> = egress.iter().filter_map(|e| e.port.as_ref().map(|(p, _)| *p)).collect();
-    let mut all: Vec<&Arc<Service>> = Vec::new();
+    let (mut all, mut aliases): (Vec<&Arc<Service>>, Vec<&Arc<Service>>) = Default::default();
     for listener in &egress {
         let view = View::new(run, listener);
         for service in &view.services {
             run.used_services.entry(service.hostname.clone()).or_insert(service);
         }
         all.extend(&view.services);
+        aliases.extend(view.aliases.values().flatten());
         let wanted = |p: u16| listener.port.as_ref().map_or(!claimed.contains(&p), |(own, _)| *own == p);
         if listener.is_http_proxy() {
             run.binds.extend(listener.socket(BindDoor::HttpProxy));
@@ -49,7 +50,7 @@ pub(super) fn compile(run: &mut Run<'_>) {
         }
     }
     catch_all(run, &unknown);
-    super::names::compile(run, &all);
+    super::names::compile(run, &all, &aliases);
 }
 
 /// What happens to traffic that no service takes.

@@ -92,7 +92,8 @@ impl RouteDefaults {
         };
         let inbound = Self::inbound(mesh);
         let headers = super::mesh::route_headers(config);
-        let hash = hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers));
+        let hash = hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers)).with(retry_origin.hash());
+        let hash = inbound.iter().fold(hash, |h, (_, origin)| h.with(origin.hash()));
         Self { retry, retry_origin, inbound, headers, hash }
     }
 
@@ -197,7 +198,8 @@ impl VirtualHostInput<'_> {
             h = h.with_str(host).with_str(target).with(ContentHash(only_port.map_or(0, u64::from)));
         }
         h = self.limits.iter().fold(h, |h, l| h.with(l.hash()));
-        h.with(ContentHash(self.catch_all_last.into())).with(self.defaults.hash).with(self.fallback.hash())
+        let h = h.with(self.origin.hash()).with(self.defaults.hash);
+        h.with(ContentHash(self.catch_all_last.into())).with(self.fallback.hash())
     }
 }
 
@@ -488,7 +490,7 @@ pub(super) fn plain(cluster: Arc<str>, origin: Provenance) -> WeightedCluster {
     }
 }
 
-/// Hash over all of a route but where it was written.
+/// Hash over all of a route, and of which object and field each part is.
 fn with_hash(mut plan: RoutePlan) -> RoutePlan {
     let RoutePlan {
         name,
@@ -501,9 +503,9 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         headers,
         timeout,
         retry,
-        origin: _,
-        timeout_origin: _,
-        retry_origin: _,
+        origin,
+        timeout_origin,
+        retry_origin,
         hash: _,
     } = &plan;
     let rewrite = (rewrite, headers);
@@ -513,7 +515,8 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         Action::Redirect(r) => hash_debug(r),
         Action::Direct(d) => hash_debug(d),
     };
-    plan.hash = hash_debug(&rest).with(action);
+    let origins = [origin, timeout_origin, retry_origin];
+    plan.hash = origins.iter().fold(hash_debug(&rest).with(action), |h, o| h.with(o.hash()));
     plan
 }
 

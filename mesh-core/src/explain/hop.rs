@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, balancing, filters, miss, policies};
+use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, balancing, filters, miss, policies, seen};
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, nearest_miss,
     normalize_target, rewrite_path,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
-use crate::matching::{HeaderValueTemplate, RequestFacts};
+use crate::matching::RequestFacts;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
     Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
@@ -122,14 +122,15 @@ impl Proxy<'_> {
             return (hop, Vec::new());
         };
         let (path, query) = target.split_once('?').map_or((&*target, None), |(p, q)| (p, Some(q)));
-        let authority = request.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or(&url.authority);
+        let headers = seen::headers(http, &request.headers, url);
+        let authority = headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let facts = RequestFacts {
             method: &request.method,
-            scheme: if url.https { "https" } else { "http" },
+            scheme: seen::scheme(&headers),
             authority,
             path,
             query,
-            headers: &request.headers,
+            headers: &headers,
             claims: request.claims.as_ref(),
         };
         let decision = decide_route(&http.routes, &facts);
@@ -147,7 +148,10 @@ impl Proxy<'_> {
             return (hop, Vec::new());
         };
         hop.route = Some(Decided::new(&*route.name, &route.origin));
-        hop.changes = changes(route, path, query);
+        if target != url.target {
+            hop.changes.push(format!("path is normalized to {target}"));
+        }
+        hop.changes.extend(changes(route, path, query));
         hop.policies = policies::of_route(route);
         hop.reply = filters::reply(route);
         match &route.action {
@@ -317,7 +321,7 @@ pub(super) fn static_changes(route: &RoutePlan) -> Vec<String> {
             RewritePath::Full(to) => format!("path becomes {to}"),
             RewritePath::Regex(from, to) => format!("in the path, {} becomes {to}", from.as_str()),
         }));
-        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {}", value(a))));
+        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {a}")));
     }
     out
 }
@@ -330,6 +334,7 @@ fn operations(route: &RoutePlan) -> Vec<String> {
         for c in clusters {
             ops(&format!("{} request", c.cluster), &c.request_headers, &mut out);
             ops(&format!("{} response", c.cluster), &c.response_headers, &mut out);
+            out.extend(c.authority.as_ref().map(|a| format!("{} Host becomes {a}", c.cluster)));
         }
     }
     out
@@ -341,7 +346,7 @@ fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<Strin
         if let Some(p) = &rewrite.path {
             out.push(format!("path becomes {}", rewrite_path(p, path, query)));
         }
-        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {}", value(a))));
+        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {a}")));
     }
     out
 }
@@ -349,14 +354,6 @@ fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<Strin
 fn ops(of: &str, ops: &HeaderOps, out: &mut Vec<String>) {
     let HeaderOps { remove, set, add } = ops;
     out.extend(remove.iter().map(|n| format!("{of} header {n} is removed")));
-    out.extend(set.iter().map(|(n, v)| format!("{of} header {n} is set to {}", value(v))));
-    out.extend(add.iter().map(|(n, v)| format!("{of} header {n} gets {} added", value(v))));
-}
-
-fn value(v: &HeaderValueTemplate) -> String {
-    let operator = |name: &str, argument: &str| match argument {
-        "" => Some(format!("%{name}%")),
-        a => Some(format!("%{name}({a})%")),
-    };
-    v.render(operator).map_or(String::new(), |v| String::from_utf8_lossy(v.as_bytes()).into_owned())
+    out.extend(set.iter().map(|(n, v)| format!("{of} header {n} is set to {v}")));
+    out.extend(add.iter().map(|(n, v)| format!("{of} header {n} gets {v} added")));
 }

@@ -95,3 +95,26 @@ fn wrong_questions_say_what_to_write() {
     assert!(ask("/x").contains("write for example http://"));
     assert!(ask("ftp://x/").contains("the scheme must be http or https"));
 }
+
+#[test]
+fn a_sidecar_believes_the_scheme_and_the_path_is_normalized() {
+    let mut world = world("ALLOW_ANY");
+    let rules = json!({"hosts": ["one"], "http": [
+        {"match": [{"scheme": {"exact": "https"}, "headers": {"host": {"exact": "one"}}}], "route": [
+            {"destination": {"host": "one"}, "weight": 1, "headers": {"request": {"set": {
+                "host": "other", "x-a": "%REQ(x-b):3% 100%%"}}}},
+            {"destination": {"host": "none"}, "weight": 1},
+        ]},
+        {"name": "plain", "directResponse": {"status": 204}},
+    ]});
+    world = world.with([Change::VirtualService(istio("VirtualService", "a", "one", rules))]);
+    let e = of(&world, "http://one/a/../b", &[("x-forwarded-proto", "https")]);
+    let one = "outbound|80||one.a.svc.cluster.local";
+    let changes = [
+        "path is normalized to /b".to_owned(),
+        format!("{one} request header x-a is set to %REQ(x-b):3% 100%%"),
+        format!("{one} Host becomes other"),
+    ];
+    assert_eq!(e.hops[0].changes, changes);
+    assert_eq!(of(&world, "http://one/", &[]).hops[0].route.as_ref().unwrap().value, "plain");
+}

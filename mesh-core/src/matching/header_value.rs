@@ -2,6 +2,7 @@
 
 mod operators;
 
+use std::fmt;
 use std::sync::Arc;
 
 /// A header value as configured. Literal text is the common case; the operators are parsed at compile time.
@@ -110,6 +111,27 @@ impl HeaderValueTemplate {
             }
         }
         if value.is_empty() { None } else { http::HeaderValue::from_bytes(value.as_bytes()).ok() }
+    }
+}
+
+impl fmt::Display for HeaderValueTemplate {
+    /// As it is written in the configuration: [`HeaderValueTemplate::parse`] of it is the same value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |t: &str| t.replace('%', "%%");
+        match self {
+            Self::Literal(value) => f.write_str(&text(&String::from_utf8_lossy(value.as_bytes()))),
+            Self::Parts(parts) => parts.iter().try_for_each(|part| match part {
+                Part::Text(t) => f.write_str(&text(t)),
+                Part::Operator(name, argument, length) => {
+                    write!(f, "%{name}")?;
+                    if !argument.is_empty() {
+                        write!(f, "({argument})")?;
+                    }
+                    length.iter().try_for_each(|n| write!(f, ":{n}"))?;
+                    f.write_str("%")
+                }
+            }),
+        }
     }
 }
 

@@ -113,3 +113,22 @@ fn imports_by_namespace_host_and_exclusion() {
     assert!(some.overlaps("x", &host("*.svc.cluster.local")), "a VirtualService's wildcard is enough");
     assert!(!of(&["~/*"]).covers("own", &host("a.own.svc.cluster.local")));
 }
+
+#[test]
+fn a_rule_counts_in_its_own_namespace_whoever_it_is_exported_to() {
+    let rule = json!({"host": "two", "exportTo": ["elsewhere"], "subsets": [{"name": "v1"}]});
+    let world = mesh().with([Change::DestinationRule(istio("DestinationRule", "b", "two", rule))]);
+    let got = of(&world, ProxyKind::Sidecar, "b", "two-1");
+    assert!(got.contains(&"DestinationRule b/two".into()), "{got:?}");
+}
+
+#[test]
+fn an_alias_as_a_destination_brings_what_it_stands_for() {
+    let alias = json!({"type": "ExternalName", "externalName": "two.b.svc.cluster.local"});
+    let world = mesh().with([
+        Change::Service(kube_service("b", "alias", alias)),
+        vs("b", "edge", json!({"hosts": ["shop.example.com"], "gateways": ["gw"], "http": to("alias")})),
+    ]);
+    let got = of(&world, ProxyKind::Gateway, "istio-system", "gw-1");
+    assert!(got.contains(&"Service b/two.b.svc.cluster.local".into()), "{got:?}");
+}

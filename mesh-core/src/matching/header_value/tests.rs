@@ -61,3 +61,10 @@ fn fixed_values_are_put_in() {
     let value = fixed.render(|name, argument| Some(format!("{name} {argument}")));
     assert_eq!(value.unwrap(), "h:PO:REQ x");
 }
+
+#[test]
+fn display_is_what_was_parsed() {
+    for text in ["plain", "100%%", "a %REQ(x-a)% 5%% b", "%REQ(x-a):3%", "%PROTOCOL%"] {
+        assert_eq!(HeaderValueTemplate::parse(text).unwrap().to_string(), text);
+    }
+}

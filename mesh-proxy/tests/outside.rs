@@ -1,0 +1,26 @@
+//! The binaries from outside: processes, sockets and logs.
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
+#![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
+
+#[path = "outside/client.rs"]
+mod client;
+#[path = "outside/compare.rs"]
+mod compare;
+#[path = "outside/echo.rs"]
+mod echo;
+#[path = "outside/expect.rs"]
+mod expect;
+#[path = "outside/explained.rs"]
+mod explained;
+#[path = "outside/generate.rs"]
+mod generate;
+#[path = "outside/lab.rs"]
+mod lab;
+#[path = "outside/mutants.rs"]
+mod mutants;
+#[path = "outside/requests.rs"]
+mod requests;
+#[path = "outside/rng.rs"]
+mod rng;
+#[path = "outside/topology.rs"]
+mod topology;

@@ -1,0 +1,317 @@
+//! Whether what was seen is what `explain` said.
+
+use std::fmt::Debug;
+
+use mesh_core::explain::{Decided, Explanation, Hop, Outcome};
+use serde_json::Value;
+
+use super::client::Reply;
+use super::echo::{ANSWER, Seen};
+use super::expect::{Does, Expected, apply, first};
+use super::requests::Ask;
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    /// `Err`: what went wrong with the connection.
+    pub(crate) reply: Result<Reply, std::io::ErrorKind>,
+    /// Tries that reached an upstream.
+    pub(crate) seen: Vec<Seen>,
+    /// Access log line of the first proxy.
+    pub(crate) log: Option<Value>,
+    /// Access log line of the proxy before the application.
+    pub(crate) inbound: Option<Value>,
+}
+
+/// How much is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Depth {
+    /// Behaviour.
+    Behaviour,
+    /// And that the log names the same configuration, object, field and file.
+    Provenance,
+}
+
+const REQUEST_HEADERS: [&str; 5] = ["x-a", "x-b", "x-c", "x-new", "x-mixed"];
+const RESPONSE_HEADERS: [&str; 5] = ["x-u1", "x-u2", "x-u3", "x-more", "x-mixed"];
+
+/// Collects differences.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn check<A: PartialEq<B> + Debug, B: Debug>(&mut self, what: &str, said: A, seen: B) -> bool {
+        let same = said == seen;
+        if !same {
+            self.0.push(format!("{what}: explain says {said:?}, seen is {seen:?}"));
+        }
+        same
+    }
+}
+
+/// Differences in words; none if all is as `explain` says.
+pub(crate) fn differences(ask: &Ask, explanation: &Explanation, observed: &Observed, depth: Depth) -> Vec<String> {
+    let expected = Expected::of(explanation);
+    let mut d = Differences::default();
+    let refused = matches!(observed.reply, Err(std::io::ErrorKind::ConnectionRefused));
+    let hop = expected.hop;
+    if hop.listener.is_none() {
+        d.check("connection refused", true, refused);
+        return d.0;
+    }
+    if expected.is_tcp() {
+        tcp(&mut d, ask, &expected, observed);
+        return d.0;
+    }
+    let reply = match &observed.reply {
+        Ok(reply) => reply,
+        Err(kind) => {
+            d.check("an answer", None, Some(*kind));
+            return d.0;
+        }
+    };
+    let Some(log) = &observed.log else {
+        d.check("a log line", true, false);
+        return d.0;
+    };
+    let name = hop.route.as_ref().map(|r| &*r.value).filter(|r| !r.is_empty());
+    d.check("route in the log", name, log["route"].as_str());
+    d.check("status in the log", u64::from(reply.status), log["code"].as_u64().unwrap_or_default());
+    if depth == Depth::Provenance {
+        provenance(&mut d, hop, log);
+    }
+    match &hop.reply {
+        Some(said) => local(&mut d, ask, &expected, said, (reply, observed, log)),
+        None => forwarded(&mut d, ask, &expected, (reply, observed, log), depth),
+    }
+    d.0
+}
+
+fn provenance(d: &mut Differences, hop: &Hop, log: &Value) {
+    d.check("configuration in the log", Some(&*hop.explain_config_hash), log["config"].as_str());
+    // The line may differ: a proxy does not hear of an object that only moved in its file.
+    let file = |o: &str| o.rsplit_once(".yaml:").map_or(o, |(o, _)| o).to_owned();
+    let said = hop.route.as_ref().map(|r| file(&origin(r)));
+    d.check("origin in the log", said, log["origin"].as_str().map(file));
+}
+
+fn origin(from: &Decided) -> String {
+    let parts = [from.object.as_deref(), Some(&*from.field), from.location.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// Bytes go through as they are.
+fn tcp(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, observed: &Observed) {
+    let target = &expected.hop.clusters[0];
+    if let Some(said) = &target.reply {
+        d.check("nothing reaches an upstream", 0, observed.seen.len());
+        d.check("an answer", false, observed.reply.is_ok());
+        let flags = observed.log.as_ref().and_then(|l| l["flags"].as_str());
+        d.check("flags in the log", Some(&*said.flag), flags);
+        return;
+    }
+    let Some(seen) = observed.seen.last() else {
+        // A destination where nobody listens.
+        d.check("an upstream is reached", refuses(&target.endpoints, ask), true);
+        return;
+    };
+    d.check("endpoint", true, endpoint(&target.endpoints, ask).contains(&seen.at.to_string()));
+    d.check("target", &*ask.target, &*seen.target);
+    d.check("host", ask.host.as_deref(), Some(&*seen.host));
+    for name in REQUEST_HEADERS {
+        let sent: Vec<&str> = ask.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| &**v).collect();
+        d.check(name, sent, seen.all(name));
+    }
+    let cluster = observed.log.as_ref().and_then(|l| l["cluster"].as_str());
+    d.check("cluster in the log", Some(&*target.cluster.value), cluster);
+}
+
+type Seeing<'a> = (&'a Reply, &'a Observed, &'a Value);
+
+/// The proxy answers itself.
+fn local(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, said: &Outcome, (reply, observed, log): Seeing<'_>) {
+    d.check("nothing reaches an upstream", 0, observed.seen.len());
+    answer(d, ask, said, reply, log);
+    d.check(
+        "location",
+        said.text.strip_prefix("redirect to "),
+        reply.one("location").filter(|_| said.text.starts_with("redirect to ")),
+    );
+    if expected.hop.route.is_some() {
+        response_headers(d, ask, expected, ("", reply, Vec::new()));
+    }
+}
+
+fn answer(d: &mut Differences, ask: &Ask, said: &Outcome, reply: &Reply, log: &Value) {
+    d.check("status", said.status, Some(reply.status));
+    d.check("flags in the log", Some(&*said.flag).filter(|f| !f.is_empty()), flags(log));
+    if ask.method != "HEAD" && reply.status != 204 && reply.status != 304 {
+        d.check("body", &*said.body, &*reply.body);
+    }
+}
+
+fn flags(log: &Value) -> Option<&str> {
+    log["flags"].as_str().filter(|f| *f != "-")
+}
+
+/// Addresses of endpoints.
+fn endpoint(said: &[String], ask: &Ask) -> Vec<String> {
+    let one = |e: &String| match e.as_str() {
+        "the address that the client dialled" => ask.to.tunnel.map_or_else(|| ask.place.clone(), |t| t.to_string()),
+        other => other.split(' ').next().unwrap_or_default().to_owned(),
+    };
+    said.iter().map(one).collect()
+}
+
+/// Nobody listens there: the pod `dead`, and virtual addresses that are dialled directly.
+fn refuses(said: &[String], ask: &Ask) -> bool {
+    let dialled = said.iter().any(|e| e.starts_with("the address"));
+    said.iter().any(|e| e.ends_with(" dead")) || (dialled && ask.to.tunnel.is_none_or(|t| t.port() != 8081))
+}
+
+fn forwarded(
+    d: &mut Differences,
+    ask: &Ask,
+    expected: &Expected<'_>,
+    (reply, observed, log): Seeing<'_>,
+    depth: Depth,
+) {
+    let cluster = log["cluster"].as_str();
+    let target = match cluster {
+        Some(name) => expected.target(name),
+        // Envoy's log has no name for a cluster that is not there.
+        None => expected.hop.clusters.iter().find(|t| t.reply.as_ref().is_some_and(|r| r.flag == "NC")),
+    };
+    let all = || expected.hop.clusters.iter().map(|t| &*t.cluster.value).collect::<Vec<_>>();
+    let Some(target) = target else {
+        d.check("cluster", format!("one of {:?}", all()), format!("{cluster:?}"));
+        return;
+    };
+    d.check("share", true, target.share > 0.0);
+    if let Some(said) = &target.reply {
+        d.check("nothing reaches an upstream", 0, observed.seen.len());
+        answer(d, ask, said, reply, log);
+        return;
+    }
+    let cluster = &*target.cluster.value;
+    // With several destinations the proxy before the application is told for one only.
+    let inbound = expected.inbound.filter(|_| target.endpoints.iter().any(|e| e.ends_with(" side")));
+    let http2 = observed.seen.last().is_some_and(|s| s.http2);
+    let refused = refuses(&target.endpoints, ask);
+    let does = Does::of(ask, refused, http2, inbound.is_some());
+    if !refused {
+        let again = if expected.retries.concern(does) { expected.retries.attempts } else { 0 };
+        match does {
+            // A pool may have to find out first that a connection was closed.
+            _ if ask.value("x-do") == Some("close") => {
+                d.check("at least as many tries", true, observed.seen.len() > again)
+            }
+            // The time limit may be over before all tries were made.
+            Does::Hangs => d.check("tries", true, (1..=1 + again).contains(&observed.seen.len())),
+            _ => d.check("tries", 1 + again, observed.seen.len()),
+        };
+        let Some(seen) = observed.seen.last() else { return };
+        upstream(d, ask, expected, (cluster, seen, inbound.is_some()));
+        let host = log["host"].as_str().unwrap_or_default().to_owned();
+        d.check("endpoint in the log", true, endpoint(&target.endpoints, ask).contains(&host));
+        match inbound {
+            Some(hop) => behind(d, hop, observed.inbound.as_ref(), depth),
+            None => drop(d.check("endpoint", &*host, &*seen.at.to_string())),
+        }
+    }
+    outcome(d, ask, expected, does, (reply, log));
+    let answered = matches!(does, Does::Answers | Does::Status(_) | Does::Grpc(_));
+    if answered && ask.value("x-do") != Some("close") {
+        let answer = ANSWER.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        response_headers(d, ask, expected, (cluster, reply, answer));
+    }
+}
+
+/// The request as it was changed.
+fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, seen, behind): (&str, &Seen, bool)) {
+    d.check("method", ask.method, &*seen.method);
+    d.check("path", expected.target_path(&ask.target), &*seen.target);
+    let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    let value = |operator: &str, headers: &Vec<(String, String)>| {
+        let name = operator.strip_prefix("REQ(").and_then(|n| n.strip_suffix(')'));
+        first(headers, name.unwrap_or_else(|| panic!("operator {operator}")))
+    };
+    let host = ask.host.as_ref().unwrap_or(&ask.place).clone();
+    let headers = apply(expected.operations("request", cluster), sent, value);
+    let host = match expected.host(cluster) {
+        Some(template) => super::expect::render(template, |operator| value(operator, &headers)).unwrap_or(host),
+        None => host,
+    };
+    d.check("host", &*host, &*seen.host);
+    for name in REQUEST_HEADERS {
+        let lines: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| &**v).collect();
+        d.check(name, lines, seen.all(name));
+    }
+    if !behind {
+        let wait = expected.retries.per_try.or(expected.timeout).map(|t| t.as_millis().to_string());
+        d.check("time limit that the upstream is told", wait.as_deref(), seen.one("x-envoy-expected-rq-timeout-ms"));
+    }
+}
+
+fn behind(d: &mut Differences, hop: &Hop, log: Option<&Value>, depth: Depth) {
+    let Some(log) = log else {
+        d.check("a log line of the server's proxy", true, false);
+        return;
+    };
+    d.check("inbound route", hop.route.as_ref().map(|r| &*r.value), log["route"].as_str());
+    d.check("inbound cluster", hop.clusters.first().map(|c| &*c.cluster.value), log["cluster"].as_str());
+    if depth == Depth::Provenance {
+        provenance(d, hop, log);
+    }
+}
+
+/// Status, flags and body after the last try.
+fn outcome(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, does: Does, (reply, log): (&Reply, &Value)) {
+    let again = expected.retries.concern(does);
+    let (status, flag, reason) = match does {
+        Does::Answers | Does::Grpc(_) => (200, "", ""),
+        Does::Status(code) => (code, "", ""),
+        Does::Closes { http2: true } => (503, "UR", "remote reset"),
+        Does::Closes { http2: false } => (503, "UC", "connection termination"),
+        Does::Refuses => (503, "UF", "remote connection failure"),
+        Does::Hangs => (504, "UT", ""),
+    };
+    d.check("status", status, reply.status);
+    if does == Does::Hangs {
+        // Which of the two limits ends it depends on the clock.
+        d.check("flags in the log", true, flags(log).is_some_and(|f| f.ends_with("UT")));
+        return;
+    }
+    let flag = match (again, flag) {
+        (true, "") => "URX".to_owned(),
+        (true, flag) => format!("URX,{flag}"),
+        (false, flag) => flag.to_owned(),
+    };
+    d.check("flags in the log", Some(&*flag).filter(|f| !f.is_empty()), flags(log));
+    if !reason.is_empty() && ask.method != "HEAD" {
+        let retried = if again { "retried and the latest " } else { "" };
+        let text =
+            format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
+        d.check("body", &*text, &*reply.body);
+    }
+}
+
+type Answer<'a> = (&'a str, &'a Reply, Vec<(String, String)>);
+
+fn response_headers(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, reply, from): Answer<'_>) {
+    let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    let value = |operator: &str, headers: &Vec<(String, String)>| {
+        let argument = |kind: &str| operator.strip_prefix(kind).and_then(|n| n.strip_suffix(')'));
+        match (argument("REQ("), argument("RESP("), operator) {
+            (Some(name), ..) => first(&sent, name),
+            (_, Some(name), _) => first(headers, name),
+            (.., "RESPONSE_CODE") => reply.status.to_string(),
+            _ => panic!("operator {operator}"),
+        }
+    };
+    let headers = apply(expected.operations("response", cluster), from, value);
+    for name in RESPONSE_HEADERS {
+        let lines: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| &**v).collect();
+        d.check(name, lines, reply.all(name));
+    }
+}

@@ -1,0 +1,197 @@
+//! Upstreams that note what they get and do what a request's `x-do` says.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request as an upstream got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: SocketAddr,
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) host: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) http2: bool,
+}
+
+impl Seen {
+    /// All lines of a header.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| &**v).collect()
+    }
+
+    pub(crate) fn one(&self, name: &str) -> Option<&str> {
+        self.all(name).first().copied()
+    }
+}
+
+/// Headers of every answer, beside those that `x-do` asks for.
+pub(crate) const ANSWER: [(&str, &str); 4] = [("x-u1", "one"), ("x-u2", "two"), ("x-u3", "three"), ("x-u3", "again")];
+
+/// Running upstreams. Requests are kept by their `user-agent`.
+#[derive(Clone, Default)]
+pub(crate) struct Echo(Arc<Mutex<HashMap<String, Vec<Seen>>>>);
+
+impl Echo {
+    /// Listens at an address.
+    pub(crate) async fn listen(&self, at: SocketAddr) {
+        let listener = TcpListener::bind(at).await.unwrap_or_else(|e| panic!("{at}: {e}"));
+        let echo = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let echo = echo.clone();
+                // A connection that a test's end cuts is no failure.
+                tokio::spawn(async move { drop(echo.serve(stream, at).await) });
+            }
+        });
+    }
+
+    /// What came for a client, in order.
+    pub(crate) fn take(&self, agent: &str) -> Vec<Seen> {
+        self.0.lock().unwrap().remove(agent).unwrap_or_default()
+    }
+
+    fn note(&self, seen: Seen) -> Do {
+        let todo = Do::of(seen.one("x-do").unwrap_or_default());
+        let agent = seen.one("user-agent").unwrap_or_default().to_owned();
+        self.0.lock().unwrap().entry(agent).or_default().push(seen);
+        todo
+    }
+
+    async fn serve(&self, stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+        let mut first = [0; 4];
+        loop {
+            match stream.peek(&mut first).await? {
+                0 => return Ok(()),
+                4 => break,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+        if &first == b"PRI " { self.http2(stream, at).await } else { self.http1(stream, at).await }
+    }
+
+    async fn http1(&self, mut stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+        let mut got = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(end) = got.windows(4).position(|w| w == b"\r\n\r\n") {
+                    break end;
+                }
+                if stream.read_buf(&mut got).await? == 0 {
+                    return Ok(());
+                }
+            };
+            let head = String::from_utf8_lossy(&got[..end]).into_owned();
+            got.drain(..end + 4);
+            let seen = parse(&head, at);
+            let length = seen.one("content-length").map_or(0, |l| l.parse().unwrap());
+            while got.len() < length {
+                if stream.read_buf(&mut got).await? == 0 {
+                    return Ok(());
+                }
+            }
+            got.drain(..length);
+            let to_head = seen.method == "HEAD";
+            let todo = self.note(seen);
+            let (status, headers, body) = match todo {
+                Do::Close => return Ok(()),
+                Do::Hang => {
+                    stream.read_buf(&mut got).await?;
+                    return Ok(());
+                }
+                Do::Answer(status, headers, body) => (status, headers, body),
+            };
+            let mut text = format!("HTTP/1.1 {status} Whatever\r\n");
+            for (name, value) in headers {
+                text += &format!("{name}: {value}\r\n");
+            }
+            if status != 204 && status != 304 {
+                text += &format!("content-length: {}\r\n", body.len());
+            }
+            text += "\r\n";
+            if !to_head && status != 204 && status != 304 {
+                text += &body;
+            }
+            stream.write_all(text.as_bytes()).await?;
+        }
+    }
+
+    async fn http2(&self, stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+        let mut connection = h2::server::handshake(stream).await.map_err(std::io::Error::other)?;
+        while let Some(request) = connection.accept().await {
+            let (request, mut respond) = request.map_err(std::io::Error::other)?;
+            let (head, mut body) = request.into_parts();
+            let text = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+            let seen = Seen {
+                at,
+                method: head.method.to_string(),
+                target: head.uri.path_and_query().map_or("", |p| p.as_str()).to_owned(),
+                host: head.uri.authority().map_or("", |a| a.as_str()).to_owned(),
+                headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
+                http2: true,
+            };
+            let echo = self.clone();
+            tokio::spawn(async move {
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                match echo.note(seen) {
+                    Do::Close => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                    Do::Hang => {
+                        let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                    }
+                    Do::Answer(status, headers, body) => {
+                        let mut response = http::Response::builder().status(status);
+                        for (name, value) in headers {
+                            response = response.header(name, value);
+                        }
+                        let response = response.body(()).unwrap();
+                        if let Ok(mut stream) = respond.send_response(response, body.is_empty()) {
+                            let _ = stream.send_data(Bytes::from(body), true);
+                        }
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+fn parse(head: &str, at: SocketAddr) -> Seen {
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (first.next().unwrap_or_default().to_owned(), first.next().unwrap_or_default().to_owned());
+    let pair = |l: &str| l.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
+    let headers: Vec<_> = lines.filter_map(pair).collect();
+    let host = headers.iter().find(|(n, _)| n == "host").map(|(_, v)| v.clone()).unwrap_or_default();
+    Seen { at, method, target, host, headers, http2: false }
+}
+
+/// What an upstream does with a request.
+enum Do {
+    Answer(u16, Vec<(&'static str, String)>, String),
+    Close,
+    Hang,
+}
+
+impl Do {
+    fn of(text: &str) -> Self {
+        let mut headers: Vec<_> = ANSWER.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
+        match text.split_once('=') {
+            None if text == "close" => Self::Close,
+            None if text == "hang" => Self::Hang,
+            Some(("status", code)) => Self::Answer(code.parse().unwrap(), headers, "as you wish".into()),
+            Some(("grpc", code)) => {
+                headers.push(("grpc-status", code.to_owned()));
+                Self::Answer(200, headers, String::new())
+            }
+            _ => Self::Answer(200, headers, "hello".into()),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `explain` against the running proxies: what it says from YAML alone has to be what clients, upstreams and logs see.
+//!
+//! The proxies are processes; configurations come to them as deltas, while they run. Nothing of their plan is looked at.
+//! 2,000 pairs of configuration and request by default; `MESH_PAIRS=10000` makes as many as that, `MESH_SEED=N` others.
+
+use std::collections::BTreeMap;
+
+use mesh_core::explain::{Explainer, Explanation};
+use serde_json::Value;
+
+use super::client::Client;
+use super::compare::{Depth, Observed, differences};
+use super::echo::Echo;
+use super::expect::Expected;
+use super::generate::{self, Config};
+use super::lab::{Lab, Who, build};
+use super::mutants;
+use super::requests::{Ask, ask};
+use super::rng::Rng;
+use super::topology;
+
+const CONFIGS: usize = 200;
+/// Mutants are looked for in the pairs of this many configurations.
+const RECORDED: usize = 60;
+
+/// Pairs of one configuration.
+pub(crate) struct Recorded {
+    pub(crate) config: Config,
+    pub(crate) pairs: Vec<(Ask, Observed)>,
+}
+
+/// Chosen destinations: how far the share of the first ones is from what it should be.
+#[derive(Default)]
+struct Weights {
+    /// Sum of (chosen - share).
+    off: f64,
+    /// Sum of share * (1 - share).
+    variance: f64,
+    count: usize,
+}
+
+impl Weights {
+    fn note(&mut self, expected: &Expected<'_>, observed: &Observed) {
+        let targets = &expected.hop.clusters;
+        if targets.len() < 2 || targets.iter().any(|t| t.reply.is_some()) {
+            return;
+        }
+        let Some(chosen) = observed.log.as_ref().and_then(|l| l["cluster"].as_str()) else { return };
+        let share = targets[0].share / 100.0;
+        self.off += f64::from(u8::from(targets[0].cluster.value == chosen)) - share;
+        self.variance += share * (1.0 - share);
+        self.count += 1;
+    }
+
+    fn deviations(&self) -> f64 {
+        self.off.abs() / self.variance.sqrt().max(1.0)
+    }
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))
+}
+
+#[tokio::test]
+async fn explain_says_what_the_proxies_do() {
+    let (total, seed) = (number("MESH_PAIRS", 2000), number("MESH_SEED", 1));
+    let each = total.div_ceil(CONFIGS);
+    let mut rng = Rng::new(seed as u64);
+    let mut lab = Lab::new();
+    let echo = topology::listen(&lab.block).await;
+    let mut runs = Bench { clients: BTreeMap::new(), echo };
+    let (mut recorded, mut weights, mut pairs) = (Vec::new(), Weights::default(), 0);
+    let (mut objects, mut quarantined) = (0, 0);
+    for index in 0..CONFIGS {
+        let config = generate::config(&mut rng, &lab.block);
+        let (world, refused) = build(&config.documents(), &lab.pods);
+        quarantined += refused;
+        objects += config.made.len();
+        if index == 0 {
+            lab.start(&world).await;
+        }
+        let in_force = lab.apply(&world).await;
+        runs.forget();
+        let explainer = Explainer::new(&world);
+        let mut asks: Vec<Ask> = Vec::new();
+        let mut explanations = Vec::new();
+        while asks.len() < each {
+            let mut ask = ask(&mut rng, &lab, pairs + asks.len());
+            let explanation = explainer.explain(&ask.question()).unwrap();
+            if !possible(&mut ask, &explanation) {
+                continue;
+            }
+            let hash = &explanation.hops[0].explain_config_hash;
+            assert_eq!(*hash, in_force[&ask.who].to_string(), "seed {seed}, configuration {index}: {:?}", ask.who);
+            asks.push(ask);
+            explanations.push(explanation);
+        }
+        let observed = runs.run(&lab, &asks).await;
+        for ((ask, explanation), observed) in asks.iter().zip(&explanations).zip(&observed) {
+            weights.note(&Expected::of(explanation), observed);
+            let differences = differences(ask, explanation, observed, Depth::Provenance);
+            if !differences.is_empty() {
+                let smallest = shrink(&mut lab, &mut runs, &config, ask).await;
+                panic!(
+                    "seed {seed}, configuration {index}, {}:\n{}\n\n{smallest}",
+                    ask.agent(),
+                    differences.join("\n")
+                );
+            }
+        }
+        pairs += asks.len();
+        if index < RECORDED {
+            recorded.push(Recorded { config, pairs: asks.into_iter().zip(observed).collect() });
+        }
+    }
+    let z = weights.deviations();
+    assert!(z < 6.0, "seed {seed}: {} weighted choices are {z:.1} standard deviations off", weights.count);
+    assert!(quarantined * 10 < objects, "{quarantined} of {objects} objects are not valid");
+    let missed = mutants::missed(&recorded, &lab.pods);
+    assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
+}
+
+/// Makes sense of a request; false: there is nothing to compare.
+fn possible(ask: &mut Ask, explanation: &Explanation) -> bool {
+    let expected = Expected::of(explanation);
+    if ask.value("x-do") == Some("hang") && (expected.is_tcp() || !expected.ends_soon()) {
+        ask.headers.retain(|(n, _)| *n != "x-do");
+    }
+    ask.bytes = expected.is_tcp();
+    // A client of an explicit proxy speaks HTTP to it, whatever the port's protocol is; and what is no name of the mesh
+    // would be asked of a resolver.
+    let unknown = expected.hop.name.as_ref().is_some_and(|n| n.contains("is no name of the mesh"));
+    ask.host.is_some() || !(expected.is_tcp() || unknown)
+}
+
+/// Clients and upstreams.
+struct Bench {
+    clients: BTreeMap<Who, Client>,
+    echo: Echo,
+}
+
+impl Bench {
+    /// Tunnels lead to where they were opened for; what is behind may be another thing now.
+    fn forget(&mut self) {
+        for client in self.clients.values_mut() {
+            client.forget_tunnels(|to| to.tunnel.is_none() && to.door.port() == 15001);
+        }
+    }
+
+    /// Each proxy gets its requests one after another, all proxies at the same time.
+    async fn run(&mut self, lab: &Lab, asks: &[Ask]) -> Vec<Observed> {
+        let mut lanes: BTreeMap<Who, Vec<(usize, &Ask)>> = BTreeMap::new();
+        for (i, ask) in asks.iter().enumerate() {
+            lanes.entry(ask.who).or_default().push((i, ask));
+        }
+        let echo = &self.echo;
+        let lanes = lanes.into_iter().map(|(who, asks)| {
+            let mut client = self.clients.remove(&who).unwrap_or_default();
+            async move {
+                let mut out = Vec::new();
+                for (i, ask) in asks {
+                    out.push((i, observe(lab, echo, &mut client, ask).await));
+                }
+                (who, client, out)
+            }
+        });
+        let mut all = BTreeMap::new();
+        for (who, client, out) in futures_util::future::join_all(lanes).await {
+            self.clients.insert(who, client);
+            all.extend(out);
+        }
+        all.into_values().collect()
+    }
+}
+
+async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Observed {
+    let (request, to_head) = (ask.raw(), ask.method == "HEAD");
+    let sent = match ask.bytes {
+        true => client.send_alone(&ask.to, &request, to_head).await,
+        false => client.send(&ask.to, &request, to_head).await,
+    };
+    let reply = sent.map_err(|e| e.kind());
+    let mut log = None;
+    if !matches!(reply, Err(std::io::ErrorKind::ConnectionRefused)) {
+        let own = client.last.filter(|_| ask.bytes).map(|a| a.to_string());
+        log = lab.log(ask.who, own.as_deref().unwrap_or(ask.agent())).await;
+    }
+    let seen = echo.take(ask.agent());
+    let side = lab.block.ip(topology::SIDE_APP);
+    let mut inbound = None;
+    if seen.last().is_some_and(|s| s.at.ip() == side) {
+        inbound = lab.log(Who::Side, ask.agent()).await;
+    }
+    Observed { reply, seen, log, inbound }
+}
+
+/// The smallest configuration that still differs, found by leaving out one thing after another.
+async fn shrink(lab: &mut Lab, bench: &mut Bench, config: &Config, ask: &Ask) -> String {
+    let mut made = config.made.clone();
+    let mut said = String::new();
+    let mut budget = 400;
+    loop {
+        let mut smaller = None;
+        for candidate in candidates(&made) {
+            if budget == 0 {
+                break;
+            }
+            budget -= 1;
+            let all: Vec<Value> = config.fixed.iter().chain(&candidate).cloned().collect();
+            if let Some(text) = differs(lab, bench, &all, ask, budget).await {
+                (smaller, said) = (Some(candidate), text);
+                break;
+            }
+        }
+        let Some(candidate) = smaller else { break };
+        made = candidate;
+    }
+    let text = made.iter().map(mesh_core::yaml::to_yaml).collect::<Vec<_>>().join("---\n");
+    let settings = "the documents of topology.rs, and";
+    format!(
+        "smallest configuration: {settings}\n{text}\nrequest, {:?} to {:?}:\n{}\n{said}",
+        ask.who,
+        ask.to,
+        ask.raw()
+    )
+}
+
+async fn differs(lab: &mut Lab, bench: &mut Bench, docs: &[Value], ask: &Ask, number: usize) -> Option<String> {
+    let (world, _) = build(docs, &lab.pods);
+    lab.apply(&world).await;
+    bench.forget();
+    let mut ask = ask.clone();
+    ask.headers[0].1 = format!("smaller/{number}");
+    let explanation = Explainer::new(&world).explain(&ask.question()).ok()?;
+    if !possible(&mut ask, &explanation) {
+        return None;
+    }
+    let observed = bench.run(lab, std::slice::from_ref(&ask)).await.remove(0);
+    let found = differences(&ask, &explanation, &observed, Depth::Provenance);
+    (!found.is_empty()).then(|| format!("{}\n{explanation}\n{observed:#?}", found.join("\n")))
+}
+
+/// The documents with one thing less: a document, or a field or item of its `spec`, the large things first.
+fn candidates(docs: &[Value]) -> Vec<Vec<Value>> {
+    let mut out = Vec::new();
+    for (i, doc) in docs.iter().enumerate() {
+        if doc["kind"] != "ConfigMap" {
+            let mut less = docs.to_vec();
+            less.remove(i);
+            out.push(less);
+        }
+    }
+    for (i, doc) in docs.iter().enumerate() {
+        let mut paths = Vec::new();
+        places(&doc["spec"], "/spec".to_owned(), &mut paths);
+        paths.sort_by_key(|p| p.matches('/').count());
+        for path in paths {
+            let mut less = docs.to_vec();
+            let (parent, last) = path.rsplit_once('/').unwrap();
+            match less[i].pointer_mut(parent) {
+                Some(Value::Array(items)) => drop(items.remove(last.parse().unwrap())),
+                Some(Value::Object(map)) => drop(map.remove(&last.replace("~1", "/").replace("~0", "~"))),
+                _ => {}
+            }
+            out.push(less);
+        }
+    }
+    out
+}
+
+fn places(value: &Value, at: String, out: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(i, v)| (i.to_string(), v)).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.replace('~', "~0").replace('/', "~1"), v)).collect(),
+        _ => Vec::new(),
+    };
+    for (name, child) in children {
+        let at = format!("{at}/{name}");
+        out.push(at.clone());
+        places(child, at, out);
+    }
+}

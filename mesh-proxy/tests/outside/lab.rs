@@ -1,0 +1,262 @@
+//! Proxies as processes, a configuration server, and the loopback addresses that pods have.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mesh_core::api::{ContentHash, Key, Kind};
+use mesh_core::convert::{Addresses, Options, Placement, builtin_gateway, inputs, quarantined};
+use mesh_core::model::Health;
+use mesh_core::scope::scope;
+use mesh_core::snapshot::{ProxyId, ProxyKind};
+use mesh_core::wire::{Delta, ResourceSet};
+use mesh_core::world::World;
+use mesh_proxy::discovery::{self, ProxyStream};
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+/// Longest wait for anything; only a failure takes that long.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The proxies of the laboratory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Who {
+    /// Sidecar of `front.shop`.
+    Front,
+    /// Sidecar of `cron.other`.
+    Cron,
+    /// Sidecar of the server `side.shop`.
+    Side,
+    /// The ingress gateway.
+    Gateway,
+}
+
+/// Ports of the gateway that Gateways may open.
+pub(crate) const GATEWAY_PORTS: [u16; 3] = [80, 7000, 9090];
+
+/// A /24 of loopback addresses that no other run uses.
+pub(crate) struct Block {
+    prefix: [u8; 3],
+    _guard: std::net::TcpListener,
+}
+
+impl Block {
+    fn claim() -> Self {
+        let start = std::process::id();
+        for i in 0..1000_u32 {
+            let n = start.wrapping_add(i.wrapping_mul(7919)) % (200 * 250);
+            let prefix = [127, 20 + u8::try_from(n / 250).unwrap(), u8::try_from(n % 250).unwrap()];
+            let [a, b, c] = prefix;
+            if let Ok(guard) = std::net::TcpListener::bind((Ipv4Addr::new(a, b, c, 254), 15999)) {
+                return Self { prefix, _guard: guard };
+            }
+        }
+        panic!("no free block of loopback addresses");
+    }
+
+    pub(crate) fn ip(&self, last: u8) -> IpAddr {
+        let [a, b, c] = self.prefix;
+        Ipv4Addr::new(a, b, c, last).into()
+    }
+}
+
+/// Documents -> World, as `meshctl apply` does it: what validation refuses is left out. Gives the World and how many
+/// objects were refused.
+pub(crate) fn build(docs: &[Value], pods: &BTreeMap<Key, Placement>) -> (World, usize) {
+    let (mut resources, mut reports) = (Vec::new(), Vec::new());
+    for doc in docs {
+        let part = |field: &str| doc["metadata"][field].as_str().unwrap_or_default();
+        let name = format!("{}-{}-{}.yaml", doc["kind"].as_str().unwrap_or_default(), part("namespace"), part("name"));
+        let (found, said) = mesh_core::yaml::read(&name, &mesh_core::yaml::to_yaml(doc));
+        resources.extend(found);
+        reports.extend(said);
+    }
+    resources.extend(builtin_gateway(&resources));
+    reports.extend(resources.iter().flat_map(mesh_core::validate::validate));
+    let options = Options {
+        quarantined: quarantined(&reports),
+        placements: Some(pods),
+        dns_capture: Some(true),
+        ..Options::default()
+    };
+    let made = inputs(&resources, &options, &mut Addresses::default());
+    reports.extend(made.reports);
+    (made.world, quarantined(&reports).len())
+}
+
+/// Where a pod runs.
+pub(crate) fn placed(namespace: &str, name: &str, ip: IpAddr) -> (Key, Placement) {
+    let placement = Placement { addresses: vec![ip], health: Health::Healthy };
+    (Key::new(Kind::new("", "Pod"), namespace, name), placement)
+}
+
+/// Access log lines by proxy and `user-agent`.
+#[derive(Clone, Default)]
+struct Logs(Arc<(Mutex<HashMap<(Who, String), Value>>, Notify)>);
+
+struct Running {
+    who: Who,
+    child: Child,
+    id: ProxyId,
+    stream: ProxyStream,
+    held: ResourceSet,
+}
+
+/// Everything that runs.
+pub(crate) struct Lab {
+    pub(crate) block: Block,
+    pub(crate) pods: BTreeMap<Key, Placement>,
+    proxies: Vec<Running>,
+    logs: Logs,
+    nonce: u64,
+}
+
+impl Lab {
+    /// Claims addresses and says where pods are; then [`Lab::start`].
+    pub(crate) fn new() -> Self {
+        let block = Block::claim();
+        let pods = super::topology::pods(&block);
+        Self { block, pods, proxies: Vec::new(), logs: Logs::default(), nonce: 0 }
+    }
+
+    /// Starts the proxies with a first World.
+    pub(crate) async fn start(&mut self, world: &World) {
+        let name = format!("mesh-outside-{}-{}", std::process::id(), self.block.ip(0));
+        let at = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind_addr(&at).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        let (tell, mut streams) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(discovery::serve(stream, tell.clone()));
+            }
+        });
+        for who in [Who::Front, Who::Cron, Who::Side, Who::Gateway] {
+            let id = identity(world, who);
+            let child = self.spawn(who, &id, &name);
+            let stream = timeout(LONG, streams.recv()).await.expect("the proxy subscribes").unwrap();
+            assert_eq!(stream.id, id);
+            self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new() });
+        }
+    }
+
+    fn spawn(&self, who: Who, id: &ProxyId, server: &str) -> Child {
+        let program = match who {
+            Who::Gateway => env!("CARGO_BIN_EXE_mesh-gateway"),
+            _ => env!("CARGO_BIN_EXE_mesh-proxy"),
+        };
+        let mut command = Command::new(program);
+        command.args(["--admin-port", "off", "--health-port", "off", "--metrics-port", "off"]);
+        command.args(["--xds", &format!("@{server}")]);
+        match who {
+            Who::Gateway => {
+                for port in GATEWAY_PORTS {
+                    command.args(["--gateway-port", &format!("{port}={}", self.gateway(port))]);
+                }
+            }
+            Who::Side => {
+                command.env("MESH_MODE", "explicit").env("MESH_POD_IP", id.addresses[0].to_string());
+                command.env(discovery::ENV_APP_IP, self.block.ip(super::topology::SIDE_APP).to_string());
+                command.env(discovery::ENV_APP_PORTS, "8080");
+            }
+            Who::Front | Who::Cron => {
+                command.args(["--explicit", &id.addresses[0].to_string()]);
+            }
+        }
+        command.env(discovery::ENV_PROXY, serde_json::to_string(id).unwrap());
+        command.env("RUST_LOG", "error").stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let logs = self.logs.clone();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        std::thread::Builder::new().spawn(move || logs.read(who, lines)).unwrap();
+        child
+    }
+
+    /// Where a port of the gateway is opened.
+    pub(crate) fn gateway(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.block.ip(3), 10_000 + port)
+    }
+
+    /// Sends every proxy what a World changes for it and waits until it is in force. Gives the hash of the configuration
+    /// that each names.
+    pub(crate) async fn apply(&mut self, world: &World) -> BTreeMap<Who, ContentHash> {
+        let mut in_force = BTreeMap::new();
+        for proxy in &mut self.proxies {
+            let set = scope(world, &proxy.id);
+            self.nonce += 1;
+            let delta = Delta { nonce: self.nonce.to_string(), ..Delta::between(&proxy.held, &set) };
+            proxy.held = set;
+            proxy.stream.deltas.send(delta).await.expect("the proxy runs");
+        }
+        for proxy in &mut self.proxies {
+            let ack = timeout(LONG, proxy.stream.acks.recv()).await.expect("an acknowledgement").expect("it runs");
+            assert!(ack.rejected.is_empty(), "{:?} refused {:?}", proxy.who, ack.rejected);
+            in_force.insert(proxy.who, ack.config);
+        }
+        in_force
+    }
+
+    /// The access log line of a request, by its `user-agent`.
+    pub(crate) async fn log(&self, who: Who, agent: &str) -> Option<Value> {
+        let key = (who, agent.to_owned());
+        let (lines, changed) = &*self.logs.0;
+        let wait = async {
+            loop {
+                let next = changed.notified();
+                let mut next = std::pin::pin!(next);
+                next.as_mut().enable();
+                if let Some(line) = lines.lock().unwrap().remove(&key) {
+                    return line;
+                }
+                next.await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.ok()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for proxy in &mut self.proxies {
+            let _ = proxy.child.kill();
+            let _ = proxy.child.wait();
+        }
+    }
+}
+
+impl Logs {
+    fn read(&self, who: Who, lines: impl Iterator<Item = std::io::Result<String>>) {
+        for line in lines.map_while(Result::ok) {
+            let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+            // A TCP stream has no user agent; its line has the address of the client's socket.
+            let agent = line["agent"].as_str().or(line["remote"].as_str()).unwrap_or_default().to_owned();
+            self.0.0.lock().unwrap().insert((who, agent), line);
+            self.0.1.notify_waiters();
+        }
+    }
+}
+
+/// Who a proxy is.
+pub(crate) fn identity(world: &World, who: Who) -> ProxyId {
+    let (namespace, name, kind) = match who {
+        Who::Front => ("shop", "front", ProxyKind::Sidecar),
+        Who::Cron => ("other", "cron", ProxyKind::Sidecar),
+        Who::Side => ("shop", "side", ProxyKind::Sidecar),
+        Who::Gateway => ("istio-system", "istio-ingressgateway", ProxyKind::Gateway),
+    };
+    let workload = world.workloads_in(namespace).iter().find(|w| *w.workload_name == *name).expect("a workload");
+    ProxyId {
+        kind,
+        workload: workload.uid.clone(),
+        name: workload.name.clone(),
+        namespace: workload.namespace.clone(),
+        addresses: workload.addresses.clone(),
+        domain: "cluster.local".into(),
+    }
+}

@@ -1,0 +1,180 @@
+//! Configurations that are wrong by one rule, given to `explain` alone: the comparison has to notice each.
+
+use std::collections::BTreeMap;
+
+use mesh_core::api::Key;
+use mesh_core::convert::Placement;
+use mesh_core::explain::Explainer;
+use serde_json::{Value, json};
+
+use super::compare::{Depth, differences};
+use super::explained::Recorded;
+use super::lab::build;
+
+/// A name, and what it does to a document.
+type Mutant = (&'static str, fn(&mut Value));
+
+const MUTANTS: [Mutant; 29] = [
+    ("the last rule first", |d| rules(d, |list| list.reverse())),
+    ("the youngest object first", older),
+    ("prefix shorter by a character", |d| texts(d, "prefix", |t| t.truncate(t.len().max(1) - 1))),
+    ("prefix longer by a character", |d| texts(d, "prefix", |t| t.push('x'))),
+    ("exact is prefix", |d| every(d, &|o| rename(o, "exact", "prefix"))),
+    ("regex need not match in full", |d| texts(d, "regex", |t| *t = format!(".*({t}).*"))),
+    ("ignoreUriCase turned", |d| conditions(d, |m| flip(m, "ignoreUriCase"))),
+    ("withoutHeaders are headers", |d| conditions(d, |m| rename(m, "withoutHeaders", "headers"))),
+    ("headers not looked at", |d| conditions(d, |m| m["headers"] = json!({}))),
+    ("query not looked at", |d| conditions(d, |m| m["queryParams"] = json!({}))),
+    ("method not looked at", |d| conditions(d, |m| leave_out(m, "method"))),
+    ("port not looked at", |d| conditions(d, |m| leave_out(m, "port"))),
+    ("sourceLabels not looked at", |d| conditions(d, |m| leave_out(m, "sourceLabels"))),
+    ("sourceNamespace not looked at", |d| conditions(d, |m| leave_out(m, "sourceNamespace"))),
+    ("gateways of a match not looked at", |d| conditions(d, |m| leave_out(m, "gateways"))),
+    ("one retry by default", |d| settings(d, "defaultHttpRetryPolicy", json!({"attempts": 1}))),
+    ("no timeout", |d| every(d, &|o| leave_out(o, "timeout"))),
+    ("another timeout", |d| each_rule(d, |r| r["timeout"] = json!("15s"))),
+    ("headers are added, not set", |d| every(d, &|o| rename(o, "set", "add"))),
+    ("headers are not removed", |d| every(d, &|o| leave_out(o, "remove"))),
+    ("weights turned around", weights),
+    ("the rewrite is longer", |d| each_rule(d, |r| text(&mut r["rewrite"]["uri"], |t| t.push('x')))),
+    ("regex rewrites not done", |d| every(d, &|o| leave_out(o, "uriRegexRewrite"))),
+    ("redirects with another code", |d| every(d, &|o| number(o, "redirectCode", |n| if n == 301 { 302 } else { 301 }))),
+    ("direct responses with another status", |d| {
+        every(d, &|o| number(o, "status", |n| if n == 200 { 201 } else { 200 }))
+    }),
+    ("everything is exported", |d| leave_out(&mut d["spec"], "exportTo")),
+    ("subsets by another label", subsets),
+    ("paths are not normalized", |d| settings(d, "pathNormalization", json!({"normalization": "NONE"}))),
+    ("unknown hosts are let through", |d| settings(d, "outboundTrafficPolicy", json!({"mode": "ALLOW_ANY"}))),
+];
+
+/// Mutants that the recorded pairs don't tell from the original.
+pub(crate) fn missed(recorded: &[Recorded], pods: &BTreeMap<Key, Placement>) -> Vec<&'static str> {
+    MUTANTS.iter().filter(|(_, change)| !noticed(*change, recorded, pods)).map(|(name, _)| *name).collect()
+}
+
+fn noticed(change: fn(&mut Value), recorded: &[Recorded], pods: &BTreeMap<Key, Placement>) -> bool {
+    recorded.iter().any(|r| {
+        let mut changed = r.config.clone();
+        changed.made.iter_mut().for_each(change);
+        if changed.made == r.config.made {
+            return false;
+        }
+        let (world, _) = build(&changed.documents(), pods);
+        let explainer = Explainer::new(&world);
+        r.pairs.iter().any(|(ask, observed)| {
+            let explanation = explainer.explain(&ask.question()).unwrap();
+            !differences(ask, &explanation, observed, Depth::Behaviour).is_empty()
+        })
+    })
+}
+
+/// Does something to every object inside a document's spec.
+fn every(value: &mut Value, change: &impl Fn(&mut Value)) {
+    if value.is_object() {
+        change(value);
+    }
+    let children: Vec<&mut Value> = match value {
+        Value::Object(map) => map.values_mut().collect(),
+        Value::Array(items) => items.iter_mut().collect(),
+        _ => Vec::new(),
+    };
+    for child in children {
+        every(child, change);
+    }
+}
+
+fn rules(doc: &mut Value, change: impl FnOnce(&mut Vec<Value>)) {
+    if let Some(list) = doc["spec"].get_mut("http").and_then(Value::as_array_mut) {
+        change(list);
+    }
+}
+
+fn each_rule(doc: &mut Value, change: impl Fn(&mut Value)) {
+    rules(doc, |list| list.iter_mut().filter(|r| r.get("route").is_some()).for_each(change));
+}
+
+fn conditions(doc: &mut Value, change: impl Fn(&mut Value)) {
+    rules(doc, |list| {
+        let matches = list.iter_mut().filter_map(|r| r.get_mut("match")?.as_array_mut());
+        matches.flatten().for_each(change);
+    });
+}
+
+/// Changes all texts of this name, except those of services' names.
+fn texts(doc: &mut Value, name: &str, change: impl Fn(&mut String)) {
+    every(doc, &|o| {
+        if let Some(found) = o.get_mut(name) {
+            text(found, &change);
+        }
+    });
+}
+
+fn text(value: &mut Value, change: impl FnOnce(&mut String)) {
+    if let Value::String(text) = value
+        && text != "*"
+    {
+        change(text);
+    }
+}
+
+fn number(object: &mut Value, name: &str, change: impl FnOnce(i64) -> i64) {
+    if let Some(n) = object.get(name).and_then(Value::as_i64).filter(|n| *n > 0) {
+        object[name] = change(n).into();
+    }
+}
+
+fn rename(object: &mut Value, from: &str, to: &str) {
+    if let Some(map) = object.as_object_mut()
+        && let Some(value) = map.remove(from)
+    {
+        map.insert(to.to_owned(), value);
+    }
+}
+
+fn leave_out(object: &mut Value, name: &str) {
+    if let Some(map) = object.as_object_mut() {
+        map.remove(name);
+    }
+}
+
+fn flip(object: &mut Value, name: &str) {
+    let is = object.get(name).and_then(Value::as_bool).unwrap_or(false);
+    object[name] = (!is).into();
+}
+
+fn older(doc: &mut Value) {
+    text(&mut doc["metadata"]["creationTimestamp"], |t| {
+        *t = t.replace("2024-01", "2030-01").replace("2025", "2020");
+    });
+}
+
+fn weights(doc: &mut Value) {
+    each_rule(doc, |rule| {
+        let Some(list) = rule["route"].as_array_mut() else { return };
+        let all: Vec<Value> = list.iter().map(|d| d["weight"].clone()).collect();
+        for (destination, weight) in list.iter_mut().zip(all.into_iter().rev()) {
+            if destination.get("weight").is_some() {
+                destination["weight"] = weight;
+            }
+        }
+    });
+}
+
+fn subsets(doc: &mut Value) {
+    if let Some(list) = doc["spec"].get_mut("subsets").and_then(Value::as_array_mut) {
+        for subset in list {
+            text(&mut subset["labels"]["version"], |v| *v = if v == "v1" { "v2".into() } else { "v1".into() });
+        }
+    }
+}
+
+fn settings(doc: &mut Value, name: &str, value: Value) {
+    if doc["kind"] != "ConfigMap" {
+        return;
+    }
+    let mesh = doc["data"]["mesh"].as_str().unwrap_or_default();
+    let mut mesh = mesh_core::yaml::documents(mesh).0.remove(0).value;
+    mesh[name] = value;
+    doc["data"]["mesh"] = mesh_core::yaml::to_yaml(&mesh).into();
+}
