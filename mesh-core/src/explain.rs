@@ -13,7 +13,7 @@ mod policies;
 mod seen;
 mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Uri};
@@ -227,8 +227,8 @@ impl<'w> Explainer<'w> {
         let (hop, next) = client.request(request, &url);
         explanation.outcome = outcome(&hop);
         explanation.hops.push(hop);
-        for endpoint in next {
-            if let Some((hop, outcome)) = self.server(&endpoint.workload, endpoint.address, request, &url) {
+        for next in next {
+            if let Some((hop, outcome)) = self.server(&next) {
                 explanation.hops.push(hop);
                 if explanation.outcome.status.is_none() {
                     explanation.outcome = outcome;
@@ -246,13 +246,8 @@ impl<'w> Explainer<'w> {
     }
 
     /// The inbound side of an endpoint; none for one without a proxy.
-    fn server(
-        &self,
-        workload: &Arc<Workload>,
-        address: SocketAddr,
-        request: &ExplainRequest,
-        url: &Url,
-    ) -> Option<(Hop, Outcome)> {
+    fn server(&self, next: &hop::Next) -> Option<(Hop, Outcome)> {
+        let workload = &next.endpoint.workload;
         let inject = "sidecar.istio.io/inject";
         let out =
             workload.labels.get(inject).or_else(|| workload.annotations.get(inject)).is_some_and(|v| v == "false");
@@ -262,7 +257,7 @@ impl<'w> Explainer<'w> {
         let id = proxy_id(ProxyKind::Sidecar, workload);
         let compiled = self.compiled(&id);
         let proxy = hop::Proxy { world: self.world, snapshot: &compiled.snapshot, id: &id, place: "sidecar inbound" };
-        let (hop, _) = proxy.inbound(request, url, address);
+        let (hop, _) = proxy.inbound(next);
         let outcome = hop.reply.clone().unwrap_or_else(|| Outcome {
             status: None,
             flag: String::new(),

@@ -14,9 +14,23 @@ use crate::matching::RequestFacts;
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
     Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
-    TlsThen, WeightedCluster,
+    TcpPlan, TlsThen, WeightedCluster,
 };
 use crate::world::World;
+
+/// An endpoint that a request goes on to, and what the request is by then.
+pub(super) struct Next {
+    pub(super) endpoint: Endpoint,
+    pub(super) request: ExplainRequest,
+    pub(super) url: Url,
+}
+
+impl Next {
+    /// Bytes go on as they came.
+    fn unchanged(endpoint: Endpoint, request: &ExplainRequest, url: &Url) -> Self {
+        Self { endpoint, request: request.clone(), url: url.clone() }
+    }
+}
 
 /// A proxy that is asked.
 pub(super) struct Proxy<'a> {
@@ -38,7 +52,7 @@ impl Proxy<'_> {
 
     /// The first hop: out of a workload, or into a gateway. Returns one endpoint of each destination, largest share
     /// first.
-    pub(super) fn request(&self, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Endpoint>) {
+    pub(super) fn request(&self, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Next>) {
         let mut hop = self.hop();
         if self.id.kind == ProxyKind::Gateway {
             // The local mesh has the gateway's 80 and 443 at these ports of the host.
@@ -68,7 +82,8 @@ impl Proxy<'_> {
     }
 
     /// The last hop: into the workload at `address`.
-    pub(super) fn inbound(&self, request: &ExplainRequest, url: &Url, address: SocketAddr) -> (Hop, Vec<Endpoint>) {
+    pub(super) fn inbound(&self, Next { endpoint, request, url }: &Next) -> (Hop, Vec<Next>) {
+        let address = endpoint.address;
         let listener = self.snapshot.inbound(address.port());
         let facts = ConnFacts { original_dst: Some(address), detected: Some(url.detected()), ..ConnFacts::default() };
         self.through(self.hop(), listener, &facts, request, url)
@@ -81,7 +96,7 @@ impl Proxy<'_> {
         facts: &ConnFacts,
         request: &ExplainRequest,
         url: &Url,
-    ) -> (Hop, Vec<Endpoint>) {
+    ) -> (Hop, Vec<Next>) {
         hop.listener = Some(Decided::new(&*listener.name, &listener.origin));
         match decide_connection(listener, facts) {
             ConnDecision::NeedBytes => unreachable!("invariant: the first bytes are given"),
@@ -96,18 +111,10 @@ impl Proxy<'_> {
                 hop.tls = Some(Decided::new(format!("{}: {}", server.name, server.tls), &server.tls.origin));
                 match &server.then {
                     TlsThen::Http(http) => self.http(hop, http, request, url),
-                    TlsThen::Tcp(plan) => {
-                        hop.route = Some(Decided::new("bytes", &plan.origin));
-                        let next = self.targets(&mut hop, &plan.clusters);
-                        (hop, next)
-                    }
+                    TlsThen::Tcp(plan) => self.bytes(hop, plan, request, url),
                 }
             }
-            ConnDecision::Tcp(plan) => {
-                hop.route = Some(Decided::new("bytes", &plan.origin));
-                let next = self.targets(&mut hop, &plan.clusters);
-                (hop, next)
-            }
+            ConnDecision::Tcp(plan) => self.bytes(hop, plan, request, url),
             ConnDecision::Close(why) => {
                 let text = format!("the connection is closed: {why}");
                 hop.reply = Some(Outcome { status: None, flag: "NR".into(), body: String::new(), text });
@@ -116,7 +123,13 @@ impl Proxy<'_> {
         }
     }
 
-    fn http(&self, mut hop: Hop, http: &HttpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Endpoint>) {
+    fn bytes(&self, mut hop: Hop, plan: &TcpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Next>) {
+        hop.route = Some(Decided::new("bytes", &plan.origin));
+        let next = self.targets(&mut hop, &plan.clusters);
+        (hop, next.into_iter().map(|(_, e)| Next::unchanged(e, request, url)).collect())
+    }
+
+    fn http(&self, mut hop: Hop, http: &HttpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Next>) {
         let Ok(target) = normalize_target(&url.target, http.path_normalization) else {
             hop.reply = Some(reply(ErrorKind::DownstreamProtocol, "the path can't be normalized"));
             return (hop, Vec::new());
@@ -160,8 +173,17 @@ impl Proxy<'_> {
                 hop.retries = Some(retries(route));
                 let next = self.targets(&mut hop, clusters);
                 // What is always aborted reaches nobody.
-                let next = if hop.reply.is_some() { Vec::new() } else { next };
-                (hop, next)
+                if hop.reply.is_some() {
+                    return (hop, Vec::new());
+                }
+                let going_on = |(destination, endpoint): (usize, Endpoint)| {
+                    let https =
+                        self.snapshot.clusters.get(&clusters[destination].cluster).is_some_and(|c| c.tls.is_some());
+                    let url = Url { https, target: target.to_string(), ..url.clone() };
+                    let (request, url) = seen::passed_on(route, destination, request, &headers, &url);
+                    Next { endpoint, request, url }
+                };
+                (hop, next.into_iter().map(going_on).collect())
             }
             Action::Redirect(plan) => {
                 let text = format!("redirect to {}", apply_redirect(plan, &facts));
@@ -181,17 +203,18 @@ impl Proxy<'_> {
         }
     }
 
-    fn targets(&self, hop: &mut Hop, clusters: &[WeightedCluster]) -> Vec<Endpoint> {
+    /// Puts the destinations into the hop. Gives one endpoint of each with the destination's index, largest share first.
+    fn targets(&self, hop: &mut Hop, clusters: &[WeightedCluster]) -> Vec<(usize, Endpoint)> {
         let total: f64 = clusters.iter().map(|c| f64::from(c.weight)).sum();
-        let mut by_share: Vec<(f64, Endpoint)> = Vec::new();
-        for c in clusters {
+        let mut by_share: Vec<(f64, (usize, Endpoint))> = Vec::new();
+        for (index, c) in clusters.iter().enumerate() {
             let share = if clusters.len() == 1 { 100.0 } else { f64::from(c.weight) * 100.0 / total.max(1.0) };
             let (target, endpoint) = self.target(c, share);
             hop.clusters.push(target);
-            by_share.extend(endpoint.map(|e| (share, e)));
+            by_share.extend(endpoint.map(|e| (share, (index, e))));
         }
         by_share.sort_by(|a, b| b.0.total_cmp(&a.0));
-        by_share.into_iter().map(|(_, e)| e).collect()
+        by_share.into_iter().map(|(_, next)| next).collect()
     }
 
     fn target(&self, c: &WeightedCluster, share: f64) -> (Target, Option<Endpoint>) {

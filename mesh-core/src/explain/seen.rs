@@ -1,12 +1,15 @@
 //! A request as rules see it: after the proxy has put its own word into the headers that say where it comes from.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use super::Url;
-use crate::snapshot::HttpPlan;
+use super::{ExplainRequest, Url};
+use crate::layers::modify::NodeFacts;
+use crate::layers::{Body, ModifyConfig};
+use crate::snapshot::{HttpPlan, RoutePlan};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,4 +37,26 @@ pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) ->
 /// The scheme that rules see.
 pub(super) fn scheme(headers: &HeaderMap) -> &str {
     headers.get(FORWARDED_PROTO).and_then(|v| v.to_str().ok()).unwrap_or("http")
+}
+
+/// The request as a route sends it to one of its destinations. Header values that say something about the connection or
+/// the moment are left out: neither is known.
+pub(super) fn passed_on(
+    route: &Arc<RoutePlan>,
+    destination: usize,
+    request: &ExplainRequest,
+    headers: &HeaderMap,
+    url: &Url,
+) -> (ExplainRequest, Url) {
+    let node = Arc::new(NodeFacts::default());
+    let mut made = http::Request::new(Body::default());
+    *made.method_mut() = request.method.clone();
+    *made.headers_mut() = headers.clone();
+    if let Ok(uri) = url.target.parse() {
+        *made.uri_mut() = uri;
+    }
+    ModifyConfig { route: Arc::clone(route), destination, node }.change(&mut made, None);
+    let target = made.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
+    let url = Url { target, ..url.clone() };
+    (ExplainRequest { headers: std::mem::take(made.headers_mut()), ..request.clone() }, url)
 }

@@ -67,6 +67,20 @@ fn a_rule_with_its_changes() {
 }
 
 #[test]
+fn the_server_is_asked_for_what_the_client_s_proxy_makes_of_the_request() {
+    let rules = json!({"hosts": ["one"], "http": [
+        {"match": [{"uri": {"exact": "/old"}}], "rewrite": {"uri": "/new/../here"}, "route": [
+            {"destination": {"host": "one"}},
+        ]},
+        {"route": [{"destination": {"host": "one"}}]},
+    ]});
+    let world = world("ALLOW_ANY").with([Change::VirtualService(istio("VirtualService", "a", "one", rules))]);
+    let server = |url: &str| of(&world, url, &[]).hops.remove(1).changes;
+    assert_eq!(server("http://one/old?q=1"), ["path is normalized to /here?q=1"]);
+    assert!(server("http://one/a/../b").is_empty(), "the client's proxy has normalized it");
+}
+
+#[test]
 fn the_nearest_rule_of_a_miss() {
     let e = of(&world("ALLOW_ANY"), "http://one/old", &[]);
     let miss = e.hops[0].miss.as_ref().unwrap();

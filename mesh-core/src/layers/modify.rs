@@ -167,7 +167,8 @@ impl ModifyConfig {
         Some(response)
     }
 
-    fn change(&self, request: &mut Request, cx: Option<&Cx>) {
+    /// What the route and the destination make of a request.
+    pub(crate) fn change(&self, request: &mut Request, cx: Option<&Cx>) {
         for ops in self.request_ops().filter(|ops| !ops.is_empty()) {
             template::apply_to_request(ops, request, cx);
         }

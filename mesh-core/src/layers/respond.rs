@@ -86,7 +86,11 @@ impl LocalReply {
     }
 
     /// The response as it goes up the stack, noted in the context.
-    pub fn into_response(self, cx: Option<&Cx>) -> Response {
+    pub fn into_response(mut self, cx: Option<&Cx>) -> Response {
+        // Not even a direct response can give these a body (RFC 9110, 6.4.1): nobody would read it.
+        if has_no_body(self.status) {
+            self.body = Bytes::new();
+        }
         if let Some(cx) = cx {
             let _ = cx.details.set(self.details.into());
             if let Some(flag) = self.flag {
@@ -109,6 +113,10 @@ impl LocalReply {
         response.extensions_mut().insert(IsLocal { grpc: self.grpc });
         response
     }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED
 }
 
 /// Whether a response is a [`LocalReply`] on its way up.

@@ -1,9 +1,10 @@
 //! Proxies as processes, a configuration server, and the loopback addresses that pods have.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -107,6 +108,31 @@ struct Running {
     held: ResourceSet,
 }
 
+/// Ends the proxies if the test's process ends before it does so itself, killed for example: a shell that collects their
+/// process ids until nobody is left who could send more.
+struct Guard(Child);
+
+impl Guard {
+    fn new() -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while read -r pid; do all=\"$all $pid\"; done; kill -9 $all"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own: what ends the test's group must leave it to its work.
+        Self(command.process_group(0).spawn().unwrap())
+    }
+
+    fn watch(&mut self, child: &Child) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{}", child.id()).unwrap();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Everything that runs.
 pub(crate) struct Lab {
     pub(crate) block: Block,
@@ -114,6 +140,7 @@ pub(crate) struct Lab {
     proxies: Vec<Running>,
     logs: Logs,
     nonce: u64,
+    guard: Guard,
 }
 
 impl Lab {
@@ -121,7 +148,7 @@ impl Lab {
     pub(crate) fn new() -> Self {
         let block = Block::claim();
         let pods = super::topology::pods(&block);
-        Self { block, pods, proxies: Vec::new(), logs: Logs::default(), nonce: 0 }
+        Self { block, pods, proxies: Vec::new(), logs: Logs::default(), nonce: 0, guard: Guard::new() }
     }
 
     /// Starts the proxies with a first World.
@@ -140,6 +167,7 @@ impl Lab {
         for who in [Who::Front, Who::Cron, Who::Side, Who::Gateway] {
             let id = identity(world, who);
             let child = self.spawn(who, &id, &name);
+            self.guard.watch(&child);
             let stream = timeout(LONG, streams.recv()).await.expect("the proxy subscribes").unwrap();
             assert_eq!(stream.id, id);
             self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new() });

@@ -14,7 +14,7 @@ use super::lab::build;
 /// A name, and what it does to a document.
 type Mutant = (&'static str, fn(&mut Value));
 
-const MUTANTS: [Mutant; 29] = [
+const MUTANTS: [Mutant; 30] = [
     ("the last rule first", |d| rules(d, |list| list.reverse())),
     ("the youngest object first", older),
     ("prefix shorter by a character", |d| texts(d, "prefix", |t| t.truncate(t.len().max(1) - 1))),
@@ -31,6 +31,7 @@ const MUTANTS: [Mutant; 29] = [
     ("sourceNamespace not looked at", |d| conditions(d, |m| leave_out(m, "sourceNamespace"))),
     ("gateways of a match not looked at", |d| conditions(d, |m| leave_out(m, "gateways"))),
     ("one retry by default", |d| settings(d, "defaultHttpRetryPolicy", json!({"attempts": 1}))),
+    ("one retry more", |d| every(d, &|o| number(o, "attempts", |n| n + 1))),
     ("no timeout", |d| every(d, &|o| leave_out(o, "timeout"))),
     ("another timeout", |d| each_rule(d, |r| r["timeout"] = json!("15s"))),
     ("headers are added, not set", |d| every(d, &|o| rename(o, "set", "add"))),

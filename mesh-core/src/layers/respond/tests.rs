@@ -160,10 +160,16 @@ async fn upstream_answers_pass_unchanged_local_replies_are_finished() {
 }
 
 #[tokio::test]
-async fn a_reply_that_can_have_no_body_has_no_length() {
-    let reply = crate::layers::testing::service(|_| async {
-        Ok(LocalReply::new(StatusCode::NO_CONTENT, "", "direct_response").into_response(None))
-    });
-    let response = call(&layer(), reply, get("/", &[])).await.unwrap();
-    assert!(!response.headers().contains_key("content-length"));
+async fn a_reply_that_can_have_no_body_has_none() {
+    for (status, length) in [(StatusCode::NO_CONTENT, None), (StatusCode::NOT_MODIFIED, Some("0"))] {
+        for body in ["", "text"] {
+            let reply = crate::layers::testing::service(move |_| async move {
+                Ok(LocalReply::new(status, body, "direct_response").into_response(None))
+            });
+            let response = call(&layer(), reply, get("/", &[])).await.unwrap();
+            let said = response.headers().get("content-length").map(|v| v.to_str().unwrap());
+            assert_eq!((said, response.body().is_empty()), (length, true), "{status} {body}");
+            assert!(!response.headers().contains_key("content-type"));
+        }
+    }
 }
