@@ -16,7 +16,7 @@ async fn direct_responses() {
     let j1 = row("J1 typed", Up::Echo).routes(typed).body("{}").log("-", "direct_response");
     j1.has(&["content-type: application/json"]).lacks(&["content-type: text/plain"]).run().await;
     for (status, line) in [(204, "204 No Content"), (304, "304 Not Modified")] {
-        let routes: &'static str = format!("[{{directResponse: {{status: {status}, body: {{string: no}}}}}}]").leak();
+        let routes: &'static str = format!("[{{directResponse: {{status: {status}, body: {{string: text}}}}}}]").leak();
         let j2 = row("J2", Up::Echo).routes(routes).status(line).log("-", "direct_response");
         j2.lacks(&["content-type: text/plain", "content-length: 2"]).run().await;
     }

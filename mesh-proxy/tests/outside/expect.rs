@@ -47,11 +47,11 @@ pub(crate) struct Retries {
 impl Retries {
     fn read(text: &str) -> Self {
         let Some((attempts, rest)) = text.split_once(" on ") else { return Self::default() };
-        let (on, per_try) = rest.split_once(", ").unwrap_or((rest, ""));
+        let mut parts = rest.split(", ");
         Self {
             attempts: attempts.parse().unwrap(),
-            on: on.split(',').map(str::to_owned).collect(),
-            per_try: per_try.strip_suffix(" for each try").map(duration),
+            on: parts.next().unwrap_or_default().split(',').map(str::to_owned).collect(),
+            per_try: parts.find_map(|p| p.strip_suffix(" for each try")).map(duration),
         }
     }
 
