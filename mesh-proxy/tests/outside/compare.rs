@@ -292,7 +292,10 @@ fn outcome(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, does: Does, 
         let retried = if again { "retried and the latest " } else { "" };
         let text =
             format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
-        d.check("body", &*text, &*reply.body);
+        // A connection that the pool had kept is tried once more where it closes; whether it had one, nobody outside knows.
+        let quietly = matches!(does, Does::Closes { .. }) && !again;
+        let seen = if quietly { reply.body.replacen("retried and the latest ", "", 1) } else { reply.body.clone() };
+        d.check("body", &*text, &*seen);
     }
 }
 
