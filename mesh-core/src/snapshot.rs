@@ -83,8 +83,15 @@ impl Provenance {
     /// Hash of object and field. The location does not count: a proxy does not hear of an object that only moved in its
     /// file.
     pub(crate) fn hash(&self) -> ContentHash {
-        let field = ContentHash::of(self.field.as_bytes());
-        let Some(key) = &self.object else { return field };
+        match &self.object {
+            Some(key) => Self::hash_of(key, &self.field),
+            None => ContentHash::of(self.field.as_bytes()),
+        }
+    }
+
+    /// [`Provenance::hash`] of a field of an object.
+    pub(crate) fn hash_of(key: &Key, field: &str) -> ContentHash {
+        let field = ContentHash::of(field.as_bytes());
         field.with_str(&key.kind.kind).with_str(&key.namespace).with_str(&key.name)
     }
 }

@@ -156,6 +156,13 @@ impl Written<'_> {
             Self::Field(key, origin, field) => Provenance::field(key, origin, field),
         }
     }
+
+    fn hash(&self) -> ContentHash {
+        match self {
+            Self::At(origin) => origin.hash(),
+            Self::Field(key, _, field) => Provenance::hash_of(key, field),
+        }
+    }
 }
 
 /// What a virtual host without rules does.
