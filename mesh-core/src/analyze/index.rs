@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::kube::{ConfigMap, DeploymentSpec, Namespace, PodSpec, ServiceSpec};
-use crate::api::{DestinationRule, Gateway, Key, MeshConfig, Object, Resource, ServiceEntry, Sidecar, VirtualService};
+use crate::api::{
+    DestinationRule, Gateway, Key, MeshConfig, Object, ProxySettings, Resource, ServiceEntry, Sidecar, VirtualService,
+};
 use crate::convert::{EXPORT_TO, pods_of};
 use crate::matching::HostPattern;
 use crate::report::Report;
@@ -53,6 +55,7 @@ pub(super) struct Index<'a> {
     pub(super) written_pods: Vec<&'a Object<PodSpec>>,
     pub(super) namespaces: Vec<&'a Object<Namespace>>,
     pub(super) config_maps: Vec<&'a Object<ConfigMap>>,
+    pub(super) proxy_configs: Vec<&'a Object<ProxySettings>>,
     pub(super) unread: Vec<&'a Object<serde_json::Value>>,
     pub(super) mesh: MeshConfig,
     pub(super) pods: Vec<Pod>,
@@ -113,10 +116,8 @@ impl<'a> Index<'a> {
                 let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
                 self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone() });
             }
-            Resource::ServiceAccount(_)
-            | Resource::LocalRateLimit(_)
-            | Resource::WorkloadGroup(_)
-            | Resource::ProxyConfig(_) => {}
+            Resource::ProxyConfig(o) => self.proxy_configs.push(o),
+            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
         }
     }
 

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::index::{Index, SYSTEM, go_list, selects};
 use super::messages::{AUTO_IMAGE, AUTO_IMAGE_POD, INVALID_WEBHOOK, OLD_PROXY, RESERVED_UID};
 use crate::api::kube::{Container, PodSpec};
-use crate::api::{Key, Origin};
+use crate::api::{Key, Origin, ProxySettings};
 use crate::report::Report;
+use crate::world::covers;
 
 /// The user that the sidecar runs as.
 const PROXY_UID: i64 = 1337;
@@ -253,15 +254,13 @@ fn image_type(index: &Index<'_>, pod: &crate::api::Object<PodSpec>) -> String {
         let (documents, _) = crate::yaml::documents(text);
         Some(documents.first()?.value.pointer("/image/imageType")?.as_str()?.to_owned())
     });
-    let configs = || index.documents("ProxyConfig");
     let of = |namespace: &str, selected: bool| {
-        configs().find_map(|o| {
-            let spec = o.spec.get("spec")?;
-            let labels = spec.pointer("/selector/matchLabels");
+        index.proxy_configs.iter().find_map(|o| {
+            let ProxySettings { selector, image, .. } = &o.spec;
+            let labels = selector.as_ref().map(|s| &s.match_labels);
             let here = *o.key.namespace == *namespace && labels.is_some() == selected;
-            let wanted = serde_json::json!({"matchLabels": labels});
-            let value = spec.pointer("/image/imageType")?.as_str()?;
-            (here && (!selected || selects(Some(&wanted), &pod.meta.labels))).then(|| value.to_owned())
+            let image = image.as_ref()?;
+            (here && labels.is_none_or(|l| covers(l, &pod.meta.labels))).then(|| image.image_type.clone())
         })
     };
     let mesh = || index.mesh.default_config.as_ref()?.image.as_ref().map(|i| i.image_type.clone());

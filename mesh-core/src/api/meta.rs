@@ -209,9 +209,12 @@ impl Origin {
     }
 
     /// Whether the user wrote this field, as opposed to a default that was merged in. Without places everything counts
-    /// as written.
+    /// as written, except in what the mesh itself made.
     pub fn wrote(&self, path: &str) -> bool {
-        self.spans.is_empty() || self.spans.contains_key(path)
+        match self.source {
+            Source::Generated(_) => false,
+            Source::File { .. } | Source::Live => self.spans.is_empty() || self.spans.contains_key(path),
+        }
     }
 
     /// `file:line` of a field, as reports and `explain` print it; live objects have none.

@@ -50,7 +50,7 @@ fn decided(texts: &[String]) -> (String, Vec<String>) {
         let mut clusters: Vec<_> = snapshot.clusters.values().collect();
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         for e in clusters.iter().flat_map(|c| endpoints(&world, c)) {
-            plan.push_str(&format!(" {}", e.address));
+            plan.push_str(&format!(" {} {} {:?}", e.address, e.weight, e.workload.locality));
         }
     }
     let input = AnalyzeInput { resources: &resources, reports: &reports, world: Some(&world) };
@@ -90,6 +90,8 @@ fn no_field_of_the_samples_is_without_effect() {
     let base = read(&samples.join("platform/kube/bookinfo.yaml"));
     let subsets = read(&samples.join("networking/destination-rule-all.yaml"));
     let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples"));
+    let gateway = read(&own.join("../../examples/bookinfo/routing/bookinfo.yaml"));
+    let sites = read(&own.join("egress/coffee.yaml"));
     let mut files = yaml_files(&samples.join("networking"));
     files.extend(yaml_files(&own));
     let (mut changed, mut silent) = (0, Vec::new());
@@ -105,6 +107,12 @@ fn no_field_of_the_samples_is_without_effect() {
             let mut texts = vec![base.clone()];
             if !has_rule {
                 texts.push(subsets.clone());
+            }
+            if file.starts_with(&own) && !all.iter().any(|v| v["kind"] == "Gateway") {
+                texts.push(gateway.clone());
+            }
+            if file.starts_with(own.join("egress")) && !all.iter().any(|v| v["kind"] == "ServiceEntry") {
+                texts.push(sites.clone());
             }
             texts.extend(all.iter().map(to_yaml));
             texts

@@ -309,7 +309,7 @@ async fn d2_to_d6_and_d10_what_is_retried() {
     let head = format!("POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-length: {}\r\n\r\n", body.len());
     let d6 = row("D6", Up::Reply(UNAVAILABLE)).routes(ON_5XX).raw([head.as_bytes(), &body].concat());
     d6.status("503 Service Unavailable").tries(1).run().await;
-    let fits = format!("POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-length: 4\r\n\r\nbody");
+    let fits = "POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-length: 4\r\n\r\nbody";
     let d6 = row("D6 fits", Up::Reply(UNAVAILABLE)).routes(ON_5XX).raw(fits).status("503 Service Unavailable");
     d6.log("URX", "via_upstream").tries(3).run().await;
 }
