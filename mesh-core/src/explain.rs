@@ -198,10 +198,13 @@ pub fn explain(world: &World, request: &ExplainRequest) -> Result<Explanation, S
     Explainer::new(world).explain(request)
 }
 
+/// The plans of proxies by workload and kind.
+type Plans = Map<(Arc<str>, ProxyKind), Arc<Compiled>>;
+
 /// Explains many requests in one World: each proxy's plan is compiled once.
 pub struct Explainer<'w> {
     world: &'w World,
-    compiled: Mutex<Map<(Arc<str>, ProxyKind), Arc<Compiled>>>,
+    compiled: Mutex<Plans>,
 }
 
 impl<'w> Explainer<'w> {

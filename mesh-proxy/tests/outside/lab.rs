@@ -98,7 +98,7 @@ pub(crate) fn placed(namespace: &str, name: &str, ip: IpAddr) -> (Key, Placement
 
 /// Access log lines by proxy and `user-agent`.
 #[derive(Clone, Default)]
-struct Logs(Arc<(Mutex<HashMap<(Who, String), Value>>, Notify)>);
+struct Logs(Arc<(Mutex<Lines>, Notify)>);
 
 struct Running {
     who: Who,
@@ -288,3 +288,6 @@ pub(crate) fn identity(world: &World, who: Who) -> ProxyId {
         domain: "cluster.local".into(),
     }
 }
+
+/// Access-log lines by proxy and request.
+type Lines = HashMap<(Who, String), Value>;
