@@ -130,7 +130,7 @@ fn explain_config_names_the_origin_of_every_value() {
     let route = items.iter().find(|i| i["name"].as_str().unwrap().starts_with("quentin of reviews")).unwrap();
     let matched = &route["values"].as_array().unwrap()[0];
     assert_eq!((&matched["what"], &matched["value"]), (&"match".into(), &"header end-user exact \"quentin\"".into()));
-    assert!(matched["location"].as_str().unwrap().ends_with("reviews-quentin.yaml:9"), "{matched:#}");
+    assert!(matched["location"].as_str().unwrap().ends_with("reviews-quentin.yaml:11"), "{matched:#}");
     let text = good(&[&["explain", "config", "productpage-v1", "--only", "settings"], &paths[..]].concat());
     assert!(text.contains("outboundTrafficPolicy") && !text.contains("cluster outbound"), "{text}");
 }

@@ -3,6 +3,7 @@
 //! What hyper would answer by itself is answered by us before it sees it: `guard` checks each request head on its way in
 //! and hands over a stand-in that carries the reply, so that every refusal is logged, counted and worded as Envoy's.
 
+mod counted;
 mod engine;
 mod exchange;
 mod guard;

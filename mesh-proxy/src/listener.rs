@@ -71,7 +71,7 @@ pub enum Route {
     Gateway(u16),
     /// The same, of one address only.
     GatewayAt(IpAddr, u16),
-    /// A server of such a listener, which ended TLS: the address, the port, and [`server_id`] of its name.
+    /// A server of such a listener, which ended TLS: the address, the port, and a hash of its name.
     GatewayTls(Option<IpAddr>, u16, ContentHash),
     /// The one for the request's authority (explicit proxying).
     ByAuthority,

@@ -1,8 +1,8 @@
 //! One request and its response, between the codec's types and the stack's.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwapOption;
@@ -18,14 +18,17 @@ use mesh_core::record::{ConnInfo, Cx};
 use mesh_core::snapshot::{ListenerPlan, Snapshot};
 use tower::Service;
 
+use super::counted::Counted;
 use super::guard::Shared;
 use super::upgrade;
-use crate::drain::Drain;
+use crate::drain::{Drain, InFlight};
 use crate::listener::{Route, split_authority};
 use crate::stack::{Active, HttpStack};
 
-/// The response as the codec takes it.
+/// The response of the stack.
 pub(super) type Answer = http::Response<MeterBody>;
+/// The response as the codec takes it.
+type Counting = http::Response<Counted>;
 
 /// What the requests of one connection have in common.
 #[derive(Clone)]
@@ -37,6 +40,9 @@ struct Common {
     conn: Arc<ConnInfo>,
     route: Route,
     shared: Arc<Shared>,
+    /// The last exchange of a connection that ends with it: in flight until its last byte is written, which is when the
+    /// connection goes.
+    last: OnceLock<InFlight>,
 }
 
 impl Exchanges {
@@ -47,11 +53,20 @@ impl Exchanges {
         route: Route,
         shared: Arc<Shared>,
     ) -> Self {
-        Self(Arc::new(Common { active, drain, conn, route, shared }))
+        Self(Arc::new(Common { active, drain, conn, route, shared, last: OnceLock::new() }))
     }
 
-    pub(super) async fn http1(self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
-        let _in_flight = self.0.drain.enter();
+    pub(super) async fn http1(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
+        let in_flight = self.0.drain.enter();
+        let answer = self.answer(request).await?;
+        if answer.headers().get(CONNECTION).is_none_or(|v| v != "close") {
+            return Ok(answer.map(|body| Counted::new(body, Some(in_flight))));
+        }
+        let _ = self.0.last.set(in_flight);
+        Ok(answer.map(|body| Counted::new(body, None)))
+    }
+
+    async fn answer(&self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
         let verdict = self.0.shared.next_request();
         if let Some(reply) = verdict.refused {
             stand_in(&mut request, reply);
@@ -85,14 +100,14 @@ impl Exchanges {
         Ok(answer)
     }
 
-    pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Answer, Error> {
-        let _in_flight = self.0.drain.enter();
+    pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
+        let in_flight = self.0.drain.enter();
         let (mut request, _) = incoming(request);
         join_cookies(request.headers_mut());
         let (mut answer, _) = self.call(request).await?;
         answer.headers_mut().remove(CONNECTION);
         answer.extensions_mut().remove::<ReasonPhrase>();
-        Ok(answer)
+        Ok(answer.map(|body| Counted::new(body, Some(in_flight))))
     }
 
     /// Calls the stack in force. One look at the configuration for the whole request.
