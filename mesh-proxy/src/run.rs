@@ -38,7 +38,7 @@ use crate::source::FileSource;
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
 use crate::telemetry::metrics::Metrics;
-use crate::worker::Workers;
+use crate::worker::{Workers, settle};
 
 /// The whole of a binary's `main`: reads arguments, runs until a signal ends it.
 pub fn main(kind: ProxyKind) -> ExitCode {
@@ -97,7 +97,9 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let keys = shared.http.runtime().tls.secrets().clone();
     tokio::spawn(crate::secrets::deliver_files(keys.clone()));
     let source = Source::open(kind, &args, config, keys)?;
-    let doors = Doors::new(shared.clone(), Workers::start(workers)?, place, &args);
+    let workers = Workers::start(workers)?;
+    let handles = workers.handles();
+    let doors = Doors::new(shared.clone(), workers, place, &args);
     if doors.serves_dns() {
         doors.open_dns().await;
     }
@@ -109,9 +111,13 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
             Source::Stream(source, _) => control.run(source).await,
         }
     };
+    let finished = async {
+        shutdown::finished(&shared, &state, facts, args.minimum_drain()).await;
+        settle(&handles).await;
+    };
     tokio::select! {
         never = serving => match never {},
-        () = shutdown::finished(&shared, &state, facts, args.minimum_drain()) => Ok(()),
+        () = finished => Ok(()),
     }
 }
 

@@ -24,6 +24,11 @@ impl Workers {
         Ok(Self { runtimes })
     }
 
+    /// Their runtimes, for [`settle`].
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        self.runtimes.iter().map(|(handle, _)| handle.clone()).collect()
+    }
+
     /// Opens a port on every worker: the kernel spreads connections over them.
     pub(crate) async fn open<N, H>(&self, shared: &Arc<Shared<N, H>>, what: &Opening) -> io::Result<Open>
     where
@@ -84,6 +89,15 @@ impl Open {
             // It only fails if the worker is gone, and the socket with it.
             let _ = accepting.await;
         }
+    }
+}
+
+/// Resolves when each worker has finished what it was doing: who has just given up being in flight has then written its
+/// last bytes, too.
+pub(crate) async fn settle(workers: &[Handle]) {
+    for worker in workers {
+        // It only fails if the worker is gone.
+        let _ = worker.spawn(tokio::task::yield_now()).await;
     }
 }
 

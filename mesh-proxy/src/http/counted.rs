@@ -13,11 +13,11 @@ use crate::drain::InFlight;
 /// The body as the codec takes it. A process that ends while it streams would cut it.
 pub(super) struct Counted {
     body: MeterBody,
-    _in_flight: Option<InFlight>,
+    _in_flight: InFlight,
 }
 
 impl Counted {
-    pub(super) fn new(body: MeterBody, in_flight: Option<InFlight>) -> Self {
+    pub(super) fn new(body: MeterBody, in_flight: InFlight) -> Self {
         Self { body, _in_flight: in_flight }
     }
 }

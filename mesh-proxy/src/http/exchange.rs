@@ -1,8 +1,8 @@
 //! One request and its response, between the codec's types and the stack's.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwapOption;
@@ -21,7 +21,7 @@ use tower::Service;
 use super::counted::Counted;
 use super::guard::Shared;
 use super::upgrade;
-use crate::drain::{Drain, InFlight};
+use crate::drain::Drain;
 use crate::listener::{Route, split_authority};
 use crate::stack::{Active, HttpStack};
 
@@ -40,9 +40,6 @@ struct Common {
     conn: Arc<ConnInfo>,
     route: Route,
     shared: Arc<Shared>,
-    /// The last exchange of a connection that ends with it: in flight until its last byte is written, which is when the
-    /// connection goes.
-    last: OnceLock<InFlight>,
 }
 
 impl Exchanges {
@@ -53,17 +50,13 @@ impl Exchanges {
         route: Route,
         shared: Arc<Shared>,
     ) -> Self {
-        Self(Arc::new(Common { active, drain, conn, route, shared, last: OnceLock::new() }))
+        Self(Arc::new(Common { active, drain, conn, route, shared }))
     }
 
     pub(super) async fn http1(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
         let in_flight = self.0.drain.enter();
         let answer = self.answer(request).await?;
-        if answer.headers().get(CONNECTION).is_none_or(|v| v != "close") {
-            return Ok(answer.map(|body| Counted::new(body, Some(in_flight))));
-        }
-        let _ = self.0.last.set(in_flight);
-        Ok(answer.map(|body| Counted::new(body, None)))
+        Ok(answer.map(|body| Counted::new(body, in_flight)))
     }
 
     async fn answer(&self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
@@ -107,7 +100,7 @@ impl Exchanges {
         let (mut answer, _) = self.call(request).await?;
         answer.headers_mut().remove(CONNECTION);
         answer.extensions_mut().remove::<ReasonPhrase>();
-        Ok(answer.map(|body| Counted::new(body, Some(in_flight))))
+        Ok(answer.map(|body| Counted::new(body, in_flight)))
     }
 
     /// Calls the stack in force. One look at the configuration for the whole request.

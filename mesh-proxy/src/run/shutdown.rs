@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -23,15 +23,17 @@ pub(super) async fn finished(
     facts: watch::Receiver<Facts>,
     minimum: Option<Duration>,
 ) {
+    // Made once: a second signal that comes right after the first is not lost.
+    let mut signals = signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok());
     tokio::select! {
-        () = asked() => {}
+        () = asked(&mut signals) => {}
         () = state.quit() => return,
     }
     tracing::info!("draining");
     state.set_draining();
     shared.inbound.start();
     tokio::select! {
-        () = asked() => tracing::info!("second signal: ending at once"),
+        () = asked(&mut signals) => tracing::info!("second signal: ending at once"),
         () = state.quit() => {}
         () = drained(shared, facts, minimum) => tracing::info!("drained"),
     }
@@ -65,9 +67,8 @@ async fn forgotten(mut facts: watch::Receiver<Facts>) {
 }
 
 /// The next SIGTERM or SIGINT.
-async fn asked() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+async fn asked(signals: &mut Option<(Signal, Signal)>) {
+    let Some((terminate, interrupt)) = signals else {
         // Without handlers the signals end the process by themselves.
         return sleep(Duration::MAX).await;
     };
