@@ -81,7 +81,8 @@ fn links_lead_somewhere() {
 
 #[test]
 fn examples_do_what_they_say() {
-    for file in in_folder("docs/examples", ".yaml") {
+    // Cases are no objects; `meshctl test` runs them in tests of its own.
+    for file in in_folder("docs/examples", ".yaml").into_iter().filter(|f| !f.ends_with("-cases.yaml")) {
         let (valid, said) = run(&["validate", &file]);
         assert!(valid, "{file}: {said}");
         let (clean, said) = run(&[&["analyze"], &BASE[..], &[&*file]].concat());
