@@ -125,6 +125,9 @@ impl<N: Net> Runtime<N> {
 
     /// Forgets clusters that no plan names any more.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        if self.clusters.load().keys().all(|name| keep(name)) {
+            return;
+        }
         self.clusters.rcu(|all| {
             let mut all = Map::clone(all);
             all.retain(|name, _| keep(name));

@@ -88,11 +88,20 @@ pub(super) struct Published {
     pub world: World,
     /// Encoded once for all proxies.
     pub encoded: Encoded,
-    /// What each source put into the World.
-    pub sources: BTreeMap<Key, (ContentHash, Vec<Change>)>,
+    /// What each object put into the World.
+    pub objects: Sources,
+    /// What each pod put into the World.
+    pub workloads: Sources,
+    /// Hash of the settings with which objects were read, and of the namespaces.
+    pub settings: ContentHash,
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
     /// Counts changes.
     pub revision: u64,
 }
+
+/// What sources put into the World, with the hash of what it was made from.
+pub(super) type Sources = BTreeMap<Key, (ContentHash, Vec<Change>)>;
 
 /// A NodePort in force.
 pub(super) struct NodePort {
@@ -171,6 +180,8 @@ pub(super) struct ProxyState {
     pub id: ProxyId,
     /// What it should have, and the revision that changed it last.
     pub target: watch::Sender<(u64, Arc<ResourceSet>)>,
+    /// Revision that `target` was brought up to; none before the first.
+    pub scoped: Option<u64>,
     /// A stream is open.
     pub connected: bool,
     /// Revision that it has acknowledged.
@@ -290,7 +301,8 @@ pub(super) fn image_map(settings: &Settings, store: &Store) -> (ImageMap, Vec<St
             problems.extend(errors.into_iter().map(|e| format!("{}: {e}", file.path)));
         }
     }
-    for stored in store.iter().filter(|s| s.document.label(super::images::LABEL).is_some()) {
+    let maps = store.iter().filter(|s| &*s.document.key.kind.kind == "ConfigMap");
+    for stored in maps.filter(|s| s.document.label(super::images::LABEL).is_some()) {
         if let Some(data) = stored.document.config_map_data()
             && let Err(errors) = map.add(&data)
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mesh_core::analyze::{NOT_IN_FORCE, account};
+use mesh_core::analyze::{NOT_IN_FORCE, account_of};
 use mesh_core::api::{Key, Resource};
 use mesh_core::convert::Range;
 use mesh_core::report::Level;
@@ -54,8 +54,10 @@ fn put_one(mesh: &Mesh, document: Document, now: &str) -> Change {
     }
     let key = document.key.clone();
     let addresses = &mut state.addresses;
-    let used =
-        fill::node_ports(state.store.iter().filter(|s| s.document.key != key).filter_map(|s| s.document.service()));
+    let used = match document.service() {
+        Some(_) => fill::node_ports(state.store.iter().filter_map(|s| s.document.service()).filter(|s| s.key != key)),
+        None => BTreeSet::new(),
+    };
     let done = state.store.apply(document, now, &uid(), |value, old| fill::service(value, old, &key, addresses, &used));
     Change { name, namespace, change: done.word().into(), messages }
 }
@@ -96,8 +98,10 @@ async fn explain_fields(mesh: &Mesh, objects: &mut [Change]) {
         return;
     }
     let world = mesh.state().published.world.clone();
+    let names: BTreeSet<(String, String)> = changed.iter().map(|o| (o.namespace.clone(), o.name.clone())).collect();
     // It compiles every kind of proxy, which must not hold up the streams.
-    let Ok(reports) = tokio::task::spawn_blocking(move || account(&world)).await else { return };
+    let about = move |key: &Key| names.contains(&(key.namespace.to_string(), object_name(key)));
+    let Ok(reports) = tokio::task::spawn_blocking(move || account_of(&world, about)).await else { return };
     for report in reports.iter().filter(|r| *r.code == *NOT_IN_FORCE.code) {
         if let Some(object) = changed
             .iter_mut()

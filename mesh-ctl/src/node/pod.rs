@@ -44,6 +44,7 @@ pub(super) fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
         proxy: proxy_id(&plan, ip).map(|id| ProxyState {
             id,
             target: watch::Sender::new((0, Arc::default())),
+            scoped: None,
             connected: false,
             acked: 0,
             config: ContentHash::default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mesh_core::api::{ContentHash, Key, Kind};
-use mesh_core::wire::{Ack, Delta, ResourceName, ResourceSet};
+use mesh_core::wire::{Ack, Delta, ResourceName, ResourceSet, WireResource};
 use mesh_proxy::discovery::ProxyStream;
 use tokio::sync::mpsc;
 
@@ -74,8 +74,7 @@ impl Held {
     fn delta(&mut self, revision: u64, set: &ResourceSet) -> Option<Delta> {
         let first = self.seen == 0;
         self.seen = revision;
-        let changed: Vec<_> = set.values().filter(|r| self.sent.get(&r.name) != Some(&r.version)).cloned().collect();
-        let removed: Vec<_> = self.sent.keys().filter(|n| !set.contains_key(n)).cloned().collect();
+        let (changed, removed) = difference(&self.sent, set);
         if !first && changed.is_empty() && removed.is_empty() {
             return None;
         }
@@ -92,6 +91,25 @@ impl Held {
             self.outstanding = None;
         }
     }
+}
+
+/// What is new or of another version, and what is gone: both maps are in order, so one pass tells.
+fn difference(
+    sent: &BTreeMap<ResourceName, ContentHash>,
+    set: &ResourceSet,
+) -> (Vec<Arc<WireResource>>, Vec<ResourceName>) {
+    let (mut changed, mut removed) = (Vec::new(), Vec::new());
+    let mut sent = sent.iter().peekable();
+    for (name, resource) in set {
+        while let Some((gone, _)) = sent.next_if(|(n, _)| *n < name) {
+            removed.push(gone.clone());
+        }
+        if sent.next_if(|(n, _)| *n == name).is_none_or(|(_, version)| *version != resource.version) {
+            changed.push(resource.clone());
+        }
+    }
+    removed.extend(sent.map(|(n, _)| n.clone()));
+    (changed, removed)
 }
 
 impl Mesh {
@@ -121,7 +139,6 @@ impl ProxyState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mesh_core::wire::WireResource;
 
     fn set(entries: &[(&str, u64)]) -> ResourceSet {
         let one = |(name, version): &(&str, u64)| {

@@ -1,43 +1,57 @@
 //! From objects and pods to what each proxy is sent.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_core::api::{ContentHash, Key, Kind, Resource};
 use mesh_core::convert::{self, Addresses, Options, Owner, Placement};
 use mesh_core::model::Health;
-use mesh_core::scope::scope_of;
-use mesh_core::wire::Encoded;
+use mesh_core::scope::{replace, replaced, scope_of};
+use mesh_core::wire::ResourceName;
 use mesh_core::world::Change;
 
-use super::mesh::{Mesh, Pod, Published, State};
+use super::mesh::{Mesh, Pod, Published, Sources, State};
 use crate::manifest::Document;
 
 /// Brings the World up to date and gives every proxy its part. Returns the revision that is now to be in force.
+///
+/// It costs what changed: only objects that the store names are read again, and a proxy whose scope can't be another one
+/// keeps it, with new content.
 pub(super) fn publish(mesh: &Mesh) -> u64 {
     let mut state = mesh.state();
     let state = &mut *state;
-    let options = Mesh::convert_options(&state.published.world);
-    let mut changes = collect(state, &options);
-    if !changes.is_empty() {
-        state.published.apply(changes);
-        // The mesh's settings are among the objects: what depends on them is made again when they change.
-        let now = Mesh::convert_options(&state.published.world);
-        if (&now.settings, &now.selectors) != (&options.settings, &options.selectors) {
-            changes = collect(state, &now);
-            state.published.apply(changes);
+    let before = state.published.revision;
+    let mut replaced = Some(Vec::new());
+    // The mesh's settings are among the objects: what depends on them is made again when they change.
+    for _ in 0..2 {
+        let options = Mesh::convert_options(&state.published.world);
+        let changes = collect(state, &options);
+        if changes.is_empty() {
+            break;
         }
+        let names = state.published.apply(changes);
+        replaced = replaced.zip(names).map(|(all, names)| [all, names].concat());
     }
     let Published { world, encoded, revision, .. } = &state.published;
     for proxy in state.pods.values_mut().filter_map(|p| p.proxy.as_mut()) {
-        let set = scope_of(world, encoded, &proxy.id);
+        let known = replaced.as_ref().filter(|_| proxy.scoped == Some(before));
         proxy.target.send_if_modified(|(at, current)| {
-            let differs = *at == 0 || **current != set;
+            let differs = match known {
+                Some(names) => replace(current, encoded, names),
+                None => {
+                    let set = scope_of(world, encoded, &proxy.id);
+                    let differs = *at == 0 || **current != set;
+                    if differs {
+                        *current = Arc::new(set);
+                    }
+                    differs
+                }
+            };
             if differs {
-                (*at, *current) = (*revision, Arc::new(set));
+                *at = *revision;
             }
             differs
         });
+        proxy.scoped = Some(*revision);
     }
     let revision = state.published.revision;
     mesh.note();
@@ -51,64 +65,79 @@ pub(super) fn behind(state: &State) -> Vec<String> {
 }
 
 impl Published {
-    fn apply(&mut self, changes: Vec<Change>) {
-        self.world = self.world.with(changes);
-        self.encoded = Encoded::of(&self.world, &self.encoded);
+    /// Names what has new content, if scopes stay as they are apart from that.
+    fn apply(&mut self, changes: Vec<Change>) -> Option<Vec<ResourceName>> {
+        let next = self.world.with(changes.iter().cloned());
+        self.encoded.apply(&next, &changes);
+        let names = replaced(&self.world, &next, &changes);
+        self.world = next;
         self.revision += 1;
+        names
     }
 }
 
 /// What turns the World into the one of these objects and pods.
 fn collect(state: &mut State, options: &Options<'_>) -> Vec<Change> {
     let State { store, pods, addresses, published, .. } = state;
-    let base = ContentHash::default().with_str(&format!("{:?}", options.settings));
-    let mut changes = Vec::new();
-    let mut seen = BTreeSet::new();
-    // Addresses that objects name themselves go before those that are given out.
-    for resource in store.iter().filter_map(|s| s.document.resource.as_ref()) {
-        convert::set_aside(resource, addresses);
+    let Published { objects, workloads, namespaces, settings, .. } = published;
+    let mut touched = store.take_touched();
+    if touched.iter().any(|k| &*k.kind.kind == "Namespace") {
+        *namespaces =
+            store.iter().filter_map(|s| convert::namespace_labels(s.document.resource.as_ref()?)).collect();
     }
-    let namespaces: BTreeMap<_, _> =
-        store.iter().filter_map(|s| convert::namespace_labels(s.document.resource.as_ref()?)).collect();
+    let base = ContentHash::default().with_str(&format!("{:?}", options.settings));
+    let all = base.with_str(&format!("{:?} {namespaces:?}", options.selectors));
+    if std::mem::replace(settings, all) != all {
+        touched.extend(store.iter().map(|s| s.document.key.clone()));
+    }
     let discovered = |key: &Key| options.discovers(&key.namespace, namespaces.get(&key.namespace));
-    for stored in store.iter().filter(|s| !s.document.refused() && discovered(&s.document.key)) {
-        let document = &stored.document;
-        let Some(resource) = &document.resource else { continue };
-        let hash = base.with(resource.hash()).with_str(&format!("{:?}", resource.origin().source));
-        seen.insert(document.key.clone());
-        published.source(&document.key, hash, &mut changes, || of_document(document, options, addresses));
+    // Addresses that objects name themselves go before those that are given out.
+    for stored in touched.iter().filter_map(|k| store.get(k)) {
+        if let Some(resource) = &stored.document.resource {
+            convert::set_aside(resource, addresses);
+        }
+    }
+    let mut changes = Vec::new();
+    for key in &touched {
+        let document = store.get(key).map(|s| &s.document).filter(|d| !d.refused() && discovered(key));
+        match document.and_then(|d| Some((d, d.resource.as_ref()?))) {
+            Some((document, resource)) => {
+                let hash = base.with(resource.hash()).with_str(&format!("{:?}", resource.origin().source));
+                put(objects, key, hash, &mut changes, || of_document(document, options, addresses));
+            }
+            None => take(objects, key, &mut changes),
+        }
     }
     for (key, pod) in pods.iter().filter(|(key, _)| discovered(key)) {
-        let ready = pod.ready();
-        let hash = base.with(pod.plan.hash).with_str(&format!("{} {ready}", pod.ip));
-        seen.insert(key.clone());
-        published.source(key, hash, &mut changes, || Some(vec![workload(pod, options)]));
+        let hash = base.with(pod.plan.hash).with_str(&format!("{} {}", pod.ip, pod.ready()));
+        put(workloads, key, hash, &mut changes, || Some(vec![workload(pod, options)]));
     }
-    let gone: Vec<Key> = published.sources.keys().filter(|k| !seen.contains(k)).cloned().collect();
-    for key in gone {
-        let (_, old) = published.sources.remove(&key).expect("invariant: the key is from the map");
-        changes.extend(old.iter().filter_map(undo));
-    }
+    let gone = |key: &&Key| !pods.contains_key(*key) || !discovered(key);
+    let gone: Vec<Key> = workloads.keys().filter(gone).cloned().collect();
+    gone.iter().for_each(|key| take(workloads, key, &mut changes));
     changes
 }
 
-impl Published {
-    fn source(
-        &mut self,
-        key: &Key,
-        hash: ContentHash,
-        changes: &mut Vec<Change>,
-        make: impl FnOnce() -> Option<Vec<Change>>,
-    ) {
-        if self.sources.get(key).is_some_and(|(h, _)| *h == hash) {
-            return;
-        }
-        let Some(new) = make() else { return };
-        // A ServiceEntry may have lost a host: first away with the old, then in with the new.
-        if let Some((_, old)) = self.sources.insert(key.clone(), (hash, new.clone())) {
-            changes.extend(old.iter().filter_map(undo));
-        }
-        changes.extend(new);
+fn put(
+    sources: &mut Sources,
+    key: &Key,
+    hash: ContentHash,
+    changes: &mut Vec<Change>,
+    make: impl FnOnce() -> Option<Vec<Change>>,
+) {
+    if sources.get(key).is_some_and(|(h, _)| *h == hash) {
+        return;
+    }
+    let Some(new) = make() else { return };
+    // A ServiceEntry may have lost a host: first away with the old, then in with the new.
+    take(sources, key, changes);
+    sources.insert(key.clone(), (hash, new.clone()));
+    changes.extend(new);
+}
+
+fn take(sources: &mut Sources, key: &Key, changes: &mut Vec<Change>) {
+    if let Some((_, old)) = sources.remove(key) {
+        changes.extend(old.iter().filter_map(undo));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every object of the mesh, as Kubernetes' API server would keep it: with versions, creation times and what the mesh
 //! fills in (virtual addresses).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_core::api::Key;
@@ -48,6 +48,8 @@ impl Applied {
 pub(super) struct Store {
     objects: BTreeMap<Key, Arc<Stored>>,
     version: u64,
+    /// Changed since [`Store::take_touched`].
+    touched: BTreeSet<Key>,
 }
 
 impl Store {
@@ -86,15 +88,22 @@ impl Store {
         }
         fill(&mut document.value, old_value);
         document.refresh();
+        self.touched.insert(document.key.clone());
         self.objects.insert(document.key.clone(), Arc::new(Stored { document, applied }));
         if old.is_some() { Applied::Configured } else { Applied::Created }
     }
 
     /// Removes an object.
     pub(super) fn delete(&mut self, key: &Key) -> Option<Arc<Stored>> {
-        let gone = self.objects.remove(key);
-        self.version += u64::from(gone.is_some());
-        gone
+        let gone = self.objects.remove(key)?;
+        self.version += 1;
+        self.touched.insert(key.clone());
+        Some(gone)
+    }
+
+    /// Objects that were set or removed since the last call.
+    pub(super) fn take_touched(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.touched)
     }
 
     /// An object.
@@ -184,7 +193,10 @@ mod tests {
         let mut printed = store.get(&key).unwrap().document.value.clone();
         strip_server_fields(&mut printed);
         assert_eq!(store.apply(manifest::live(printed), "t2", "u2", |_, _| {}), Applied::Unchanged);
+        assert_eq!(store.take_touched(), BTreeSet::from([key.clone()]));
         assert!(store.delete(&key).is_some());
-        assert!(store.get(&key).is_none() && store.delete(&key).is_none());
+        assert!(store.get(&key).is_none());
+        assert_eq!(store.take_touched(), BTreeSet::from([key.clone()]));
+        assert!(store.delete(&key).is_none() && store.take_touched().is_empty());
     }
 }

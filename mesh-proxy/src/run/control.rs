@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::endpoints::endpoints;
 use mesh_core::model::Health;
-use mesh_core::snapshot::{EndpointSource, Map, ProxyId};
+use mesh_core::snapshot::{ClusterPlan, EndpointSource, Map, ProxyId};
 use mesh_core::wire::{Ack, ConfigSource, Delta};
 use mesh_core::world::World;
 use tokio::sync::watch;
@@ -81,8 +81,12 @@ impl Control {
         let compiled = compile(&world, &self.id, self.compiled.as_ref());
         let snapshot = compiled.snapshot.clone();
         // Endpoints first: a new cluster has them when the first request comes.
+        let before = self.compiled.as_ref().filter(|_| world.has_endpoints_of(&self.world)).map(|c| &c.snapshot);
+        let known = |name: &Arc<str>, cluster: &Arc<ClusterPlan>| {
+            before.is_some_and(|b| b.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, cluster)))
+        };
         for (name, cluster) in &snapshot.clusters {
-            if matches!(cluster.source, EndpointSource::Service { .. }) {
+            if matches!(cluster.source, EndpointSource::Service { .. }) && !known(name, cluster) {
                 self.shared.http.set_endpoints(name, endpoints(&world, cluster).into_iter().map(Arc::new).collect());
             }
         }
