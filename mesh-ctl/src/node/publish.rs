@@ -82,8 +82,7 @@ fn collect(state: &mut State, options: &Options<'_>) -> Vec<Change> {
     let Published { objects, workloads, namespaces, settings, .. } = published;
     let mut touched = store.take_touched();
     if touched.iter().any(|k| &*k.kind.kind == "Namespace") {
-        *namespaces =
-            store.iter().filter_map(|s| convert::namespace_labels(s.document.resource.as_ref()?)).collect();
+        *namespaces = store.iter().filter_map(|s| convert::namespace_labels(s.document.resource.as_ref()?)).collect();
     }
     let base = ContentHash::default().with_str(&format!("{:?}", options.settings));
     let all = base.with_str(&format!("{:?} {namespaces:?}", options.selectors));
