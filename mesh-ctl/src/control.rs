@@ -118,12 +118,12 @@ pub enum Request {
 pub enum Selection {
     /// Those that the files hold.
     Files(Vec<SourceFile>),
-    /// One.
+    /// Those of one kind with these names.
     Named {
         /// Kind, plural or short name.
         kind: String,
-        /// Name.
-        name: String,
+        /// Names.
+        names: Vec<String>,
     },
 }
 

@@ -8,6 +8,7 @@
 mod figures;
 mod grpc;
 mod http;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 pub use figures::{Figures, Latency, Percentile, Report, Share};
 pub use grpc::GrpcMethod;
 pub use http::{Protocol, Settings, Sockets, callers};
+pub use tls::TlsSettings;
 
 /// How much load.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,6 +53,8 @@ pub enum Failure {
     Refused,
     /// The network does not lead there, or the connection failed otherwise.
     Connect,
+    /// No TLS connection came about: no TLS there, a protocol or certificate that one of the two refuses.
+    Tls,
     /// The connection was reset.
     Reset,
     /// The connection was closed in the middle of an answer, or without one.
@@ -68,6 +72,7 @@ impl Failure {
             Self::Resolve => "nameResolution",
             Self::Refused => "connectionRefused",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Reset => "connectionReset",
             Self::Closed => "connectionClosed",
             Self::Timeout => "timeout",

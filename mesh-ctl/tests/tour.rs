@@ -7,10 +7,14 @@
 mod client;
 #[path = "tour/deaths.rs"]
 mod deaths;
+#[path = "tour/faults.rs"]
+mod faults;
 #[path = "tour/load.rs"]
 mod load;
 #[path = "tour/mesh.rs"]
 mod mesh;
+#[path = "tour/ports.rs"]
+mod ports;
 #[path = "tour/seed.rs"]
 mod seed;
 

@@ -21,7 +21,7 @@ pub mod net;
 mod pool;
 mod proxy_protocol;
 pub mod run;
-mod secrets;
+pub mod secrets;
 pub mod source;
 pub mod stack;
 pub mod tcp;

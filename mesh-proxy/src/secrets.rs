@@ -86,7 +86,11 @@ fn system() -> Arc<str> {
     SYSTEM.iter().find(|p| Path::new(p).exists()).map_or_else(|| SYSTEM[0].into(), |p| (*p).into())
 }
 
-fn read(name: &SecretRef) -> Result<Material, SecretError> {
+/// The material of a reference to files.
+///
+/// # Errors
+/// A file can't be read or used, or the reference is to something else than files.
+pub fn read(name: &SecretRef) -> Result<Material, SecretError> {
     let file = |path: &str| std::fs::read(path).map_err(|e: io::Error| SecretError(format!("{path}: {e}")));
     match name {
         SecretRef::Files { certificate, key } => {

@@ -9,14 +9,14 @@ use crate::manifest;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Files whose objects are deleted.
-    #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "object"])]
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "objects"])]
     filename: Vec<String>,
     /// Kind, as `vs` or `virtualservice`.
-    #[arg(required_unless_present = "filename", requires = "object")]
+    #[arg(required_unless_present = "filename", requires = "objects")]
     kind: Option<String>,
-    /// Name.
+    /// Names.
     #[arg(value_name = "NAME")]
-    object: Option<String>,
+    objects: Vec<String>,
     /// Namespace.
     #[arg(short, long, default_value = "default")]
     namespace: String,
@@ -26,9 +26,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(mesh: &str, args: Args) -> Outcome {
-    let what = match (args.kind, args.object) {
-        (Some(kind), Some(name)) => Selection::Named { kind, name },
-        _ => Selection::Files(manifest::load(&args.filename)?),
+    let what = match args.kind {
+        Some(kind) => Selection::Named { kind, names: args.objects },
+        None => Selection::Files(manifest::load(&args.filename)?),
     };
     let changes: Changes = ask(mesh, &Request::Delete { what, namespace: args.namespace })?;
     apply::show(&changes, args.output)

@@ -1,6 +1,8 @@
 //! `meshctl load`: requests in numbers, with fortio's flags and figures.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,12 +13,12 @@ use super::Outcome;
 use super::apply::Output;
 use super::client::block_on;
 use super::explain::header;
-use crate::load::{GrpcMethod, Plan, Protocol, Settings, Sockets, callers, run as generate};
+use crate::load::{GrpcMethod, Plan, Protocol, Settings, Sockets, TlsSettings, callers, run as generate};
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// `http://HOST[:PORT][/PATH]`; for gRPC only host and port count.
+    /// `http[s]://HOST[:PORT][/PATH]`; for gRPC only host and port count.
     url: Uri,
     /// Connections at a time; each sends its next request when it has the answer to the last one.
     #[arg(short, default_value_t = 4, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -48,7 +50,7 @@ pub(super) struct Args {
     /// Use a connection for more than one request.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     keepalive: bool,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2: with prior knowledge, over TLS by ALPN.
     #[arg(long, conflicts_with_all = ["http10", "grpc", "ping"])]
     h2: bool,
     /// HTTP/1.0: a connection for each request.
@@ -63,6 +65,21 @@ pub(super) struct Args {
     /// Service whose health is asked; default: the server's.
     #[arg(long, value_name = "NAME", default_value = "", requires = "grpc")]
     healthservice: String,
+    /// https: accept every certificate.
+    #[arg(short = 'k', long)]
+    insecure: bool,
+    /// https: authorities that may sign the server's certificate, as PEM; default: the system's.
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// https: the client's own certificate chain, as PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// https: its key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Connect to this address; the URL's host is only a name, as in Host and SNI.
+    #[arg(long, value_name = "ADDRESS")]
+    resolve: Option<IpAddr>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -82,7 +99,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// fortio has long flags with one dash (`-qps 0`); after the verb `load` they get their second one.
 pub(super) fn dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    const LONG: [&str; 12] = [
+    const LONG: [&str; 16] = [
         "qps",
         "payload",
         "payload-size",
@@ -95,6 +112,10 @@ pub(super) fn dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         "ping",
         "healthservice",
         "loglevel",
+        "cacert",
+        "cert",
+        "key",
+        "resolve",
     ];
     let mut args: Vec<OsString> = args.collect();
     let verb = args.iter().skip(1).position(|a| !a.to_string_lossy().starts_with('-')).map(|i| i + 1);
@@ -140,6 +161,8 @@ pub(super) fn run(args: Args) -> Outcome {
     let settings = Settings {
         proxy: proxy(&args.url, &|name| std::env::var(name).ok()),
         uri: args.url.clone(),
+        resolve: args.resolve,
+        tls: TlsSettings { insecure: args.insecure, authorities: args.cacert, identity: args.cert.zip(args.key) },
         method: args.method.unwrap_or(default),
         headers,
         body,
@@ -182,7 +205,8 @@ fn proxy(url: &Uri, variable: &dyn Fn(&str) -> Option<String>) -> Option<String>
     if not.split(',').any(excluded) {
         return None;
     }
-    let proxy = of("http_proxy")?;
+    let https = url.scheme_str() == Some("https");
+    let proxy = if https { of("https_proxy").or_else(|| of("HTTPS_PROXY")) } else { of("http_proxy") }?;
     let text = proxy.strip_prefix("http://").unwrap_or(&proxy);
     Some(text.trim_end_matches('/').to_owned())
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,8 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mesh_tls::{Carries, Connector, TlsError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::tls::{self, TlsSettings};
 use super::{Answer, Caller, Failure, GrpcMethod};
 
 /// What is spoken.
@@ -49,9 +53,13 @@ impl Protocol {
 /// What is sent where.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `http` URL.
+    /// `http` or `https` URL.
     pub uri: Uri,
-    /// An HTTP proxy that everything goes through, as `host:port`.
+    /// Where connections go instead of to the addresses of the URL's host.
+    pub resolve: Option<IpAddr>,
+    /// TLS of `https`.
+    pub tls: TlsSettings,
+    /// An HTTP proxy that everything goes through, as `host:port`; not for `https`.
     pub proxy: Option<String>,
     /// Method; gRPC always uses POST.
     pub method: Method,
@@ -85,22 +93,23 @@ impl Sockets {
 pub fn callers(settings: Settings, count: usize, sockets: &Sockets) -> Result<Vec<impl Caller + use<>>, String> {
     let url = &settings.uri;
     let example = "write for example http://productpage:9080/productpage";
-    if url.scheme_str() == Some("https") {
-        return Err(format!("{url}: https is not spoken here; send plain HTTP, the sidecar does TLS"));
-    }
-    let authority = url.authority().filter(|_| url.scheme_str() == Some("http"));
-    let authority = authority.ok_or_else(|| format!("{url}: is no URL that begins with http://; {example}"))?;
+    let secure = url.scheme_str() == Some("https");
+    let authority = url.authority().filter(|_| secure || url.scheme_str() == Some("http"));
+    let authority =
+        authority.ok_or_else(|| format!("{url}: is no URL that begins with http:// or https://; {example}"))?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = authority.port_u16().unwrap_or(80);
+    let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let tls = secure.then(|| tls::connector(&settings.tls, &host)).transpose()?;
     let address = match &settings.proxy {
-        None => (host, port),
+        Some(proxy) if secure => return Err(format!("{url}: https does not go through the proxy {proxy}")),
+        None => (settings.resolve.map_or(host, |a| a.to_string()), port),
         Some(proxy) => match proxy.rsplit_once(':').map(|(h, p)| (h, p.parse())) {
             Some((host, Ok(port))) => (host.to_owned(), port),
             _ => return Err(format!("the proxy {proxy:?} is not HOST:PORT")),
         },
     };
     let request = template(&settings)?;
-    let common = Arc::new(Common { settings, request, address, sockets: sockets.clone() });
+    let common = Arc::new(Common { settings, request, address, tls, sockets: sockets.clone() });
     Ok((0..count).map(|_| Connection { common: Arc::clone(&common), sender: None }).collect())
 }
 
@@ -108,6 +117,7 @@ struct Common {
     settings: Settings,
     request: Request<()>,
     address: (String, u16),
+    tls: Option<Connector>,
     sockets: Sockets,
 }
 
@@ -124,7 +134,8 @@ fn template(s: &Settings) -> Result<Request<()>, String> {
     let path = s.uri.path_and_query().map_or("/", |p| p.as_str());
     let absolute = |path: &str| {
         let host = host.to_str().map_err(|_| format!("the host {host:?} is no text"))?;
-        let uri = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
+        let scheme = s.uri.scheme_str().unwrap_or("http");
+        let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path).build();
         uri.map_err(|e| format!("{host}{path}: {e}"))
     };
     match &s.protocol {
@@ -246,7 +257,7 @@ impl Connection {
 
     #[expect(clippy::disallowed_methods, reason = "a command-line program that is a client of the mesh")]
     async fn connect(&self) -> Result<Sender, Failure> {
-        let Common { settings, address: (host, port), sockets, .. } = &*self.common;
+        let Common { settings, address: (host, port), tls, sockets, .. } = &*self.common;
         let addresses = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|_| Failure::Resolve)?;
         let mut last = Failure::Resolve;
         for address in addresses {
@@ -260,19 +271,28 @@ impl Connection {
             sockets.0.fetch_add(1, Ordering::Relaxed);
             // Small requests are not held back; a socket that can't is used as it is.
             let _ = stream.set_nodelay(true);
-            let io = TokioIo::new(stream);
-            if settings.protocol.is_h2() {
-                let handshake = http2::handshake(TokioExecutor::new(), io).await;
-                let (sender, connection) = handshake.map_err(|e| class(&e))?;
-                tokio::spawn(connection);
-                return Ok(Sender::H2(sender));
-            }
-            let (sender, connection) = http1::handshake(io).await.map_err(|e| class(&e))?;
-            tokio::spawn(connection);
-            return Ok(Sender::H1(sender));
+            let h2 = settings.protocol.is_h2();
+            let Some(connector) = tls else { return speak(stream, h2).await };
+            let carries = if h2 { Carries::Http2 } else { Carries::Http1 };
+            let stream = connector.connect(stream, None, carries).await.map_err(|e| tls_class(&e))?;
+            return speak(stream, h2).await;
         }
         Err(last)
     }
+}
+
+/// Begins HTTP on a connection.
+async fn speak<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: IO, h2: bool) -> Result<Sender, Failure> {
+    let io = TokioIo::new(io);
+    if h2 {
+        let handshake = http2::handshake(TokioExecutor::new(), io).await;
+        let (sender, connection) = handshake.map_err(|e| class(&e))?;
+        tokio::spawn(connection);
+        return Ok(Sender::H2(sender));
+    }
+    let (sender, connection) = http1::handshake(io).await.map_err(|e| class(&e))?;
+    tokio::spawn(connection);
+    Ok(Sender::H1(sender))
 }
 
 fn connect_class(e: &io::Error) -> Failure {
@@ -280,6 +300,15 @@ fn connect_class(e: &io::Error) -> Failure {
         io::ErrorKind::ConnectionRefused => Failure::Refused,
         io::ErrorKind::TimedOut => Failure::Timeout,
         _ => Failure::Connect,
+    }
+}
+
+fn tls_class(e: &TlsError) -> Failure {
+    let TlsError::Handshake(e) = e else { return Failure::Tls };
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Failure::Reset,
+        io::ErrorKind::UnexpectedEof => Failure::Closed,
+        _ => Failure::Tls,
     }
 }
 

@@ -65,6 +65,8 @@ async fn server(h2: bool) -> SocketAddr {
 fn settings(at: SocketAddr, path: &str, protocol: Protocol) -> Settings {
     Settings {
         uri: format!("http://{at}{path}").parse().unwrap(),
+        resolve: None,
+        tls: TlsSettings::default(),
         proxy: None,
         method: ::http::Method::GET,
         headers: HeaderMap::new(),
@@ -133,6 +135,20 @@ async fn through_a_proxy_the_whole_url_is_sent() {
     let there =
         Settings { proxy: Some(at.to_string()), ..settings("192.0.2.1:1".parse().unwrap(), "/x", Protocol::Http11) };
     assert_eq!(count(&load(there, 1, 1).await, "200"), 1);
-    let wrong = Settings { uri: "https://x/".parse().unwrap(), ..settings(at, "/", Protocol::Http11) };
+    let uri = "https://x/".parse().unwrap();
+    let wrong = Settings { uri, proxy: Some(at.to_string()), ..settings(at, "/", Protocol::Http11) };
     assert!(callers(wrong, 1, &Sockets::default()).err().unwrap().contains("https"));
+}
+
+#[tokio::test]
+async fn tls_that_does_not_come_about_is_an_error_of_its_own() {
+    let at = server(false).await;
+    let tls = TlsSettings { insecure: true, ..TlsSettings::default() };
+    let uri: ::http::Uri = format!("https://name.test:{}/", at.port()).parse().unwrap();
+    let there = Settings { uri, resolve: Some(at.ip()), tls, ..settings(at, "/", Protocol::Http11) };
+    let r = load(there.clone(), 1, 2).await;
+    assert_eq!(r.errors["tls"].count, 2, "{r:?}");
+    let tls = TlsSettings { authorities: Some("/nowhere/ca.pem".into()), ..TlsSettings::default() };
+    let error = callers(Settings { tls, ..there }, 1, &Sockets::default()).err().unwrap();
+    assert!(error.contains("/nowhere/ca.pem"), "{error}");
 }

@@ -120,7 +120,9 @@ pub(super) async fn delete(mesh: &Arc<Mesh>, what: &Selection, namespace: &str) 
     let started = Instant::now();
     let keys: Vec<Key> = match what {
         Selection::Files(files) => files.iter().flat_map(|f| manifest::read(f, namespace)).map(|d| d.key).collect(),
-        Selection::Named { kind, name } => vec![find(mesh, kind, name, namespace)?],
+        Selection::Named { kind, names } => {
+            names.iter().map(|name| find(mesh, kind, name, namespace)).collect::<Result<_, _>>()?
+        }
     };
     let mut objects = Vec::new();
     for key in keys {

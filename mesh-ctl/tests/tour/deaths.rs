@@ -63,7 +63,16 @@ fn process(mesh: &Mesh, service: &str, sidecar: bool) -> i32 {
     *all.iter().find(beside).expect("a sidecar in the same pod")
 }
 
-fn kill_hard(pid: i32) {
+/// The application of a pod: the process of this name in the pod's network namespace.
+pub(crate) fn application_of(mesh: &Mesh, workload: &str, service: &str) -> i32 {
+    let namespace = mesh.run(&["exec", workload, "--", "readlink", "/proc/self/ns/net"]);
+    let inside =
+        |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|n| n.as_os_str() == namespace.trim());
+    let runs = |pid: &i32| words(*pid).ends_with(&[service.to_owned(), String::new()]);
+    numbers().find(|pid| runs(pid) && inside(pid)).unwrap_or_else(|| panic!("no {service} in {workload}"))
+}
+
+pub(crate) fn kill_hard(pid: i32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 

@@ -8,15 +8,17 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::client::{Client, Reply, get};
+use crate::faults;
 use crate::mesh::{Mesh, meshctl};
+use crate::ports;
 
-struct Seed<'a> {
-    mesh: &'a Mesh,
+pub(crate) struct Seed<'a> {
+    pub(crate) mesh: &'a Mesh,
     folder: &'a Path,
 }
 
 impl Seed<'_> {
-    fn path(&self, number: &str) -> String {
+    pub(crate) fn path(&self, number: &str) -> String {
         let files = fs::read_dir(self.folder).unwrap().map(|e| e.unwrap().path());
         let named =
             |p: &std::path::PathBuf| p.file_name().unwrap().to_string_lossy().starts_with(&format!("{number}-"));
@@ -27,6 +29,14 @@ impl Seed<'_> {
         let changes = self.mesh.json(&["apply", "-o", "json", "-f", &self.path(number)]);
         assert_eq!((&changes["proxies"], &changes["behind"]), (&Value::from(7), &Value::Array(vec![])), "{changes:#}");
         changes
+    }
+
+    /// Applies a file of which every field has to be in force.
+    pub(crate) fn in_force(&self, number: &str) {
+        let changes = self.apply(number);
+        let objects = changes["objects"].as_array().unwrap();
+        let mut messages = objects.iter().flat_map(|o| o["messages"].as_array().unwrap());
+        assert!(!messages.any(|m| m.as_str().unwrap().contains("MESH0101")), "not in force yet: {changes:#}");
     }
 
     /// What an application in a pod gets, as curl prints the head.
@@ -73,12 +83,9 @@ pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
     is(&get(at, "/productpage", &[]), 200, "istio-envoy");
     is(&get(at, "/", &[]), 404, "istio-envoy");
     subsets(&seed, at);
-    for number in ["11", "12", "13", "14", "15"] {
-        names_what_is_not_in_force(&seed, number);
-    }
-    mesh.run(&["delete", "dr", "productpage"]);
-    mesh.run(&["delete", "vs", "details"]);
-    mesh.run(&["delete", "vs", "ratings"]);
+    faults::in_order(&seed, at);
+    ports::tcp(&seed);
+    ports::https(mesh);
 }
 
 /// Whoever had the port before the Gateway was deleted finds it closed, and open again with the Gateway.
@@ -143,32 +150,6 @@ fn weights(at: SocketAddr) {
         let got = f64::from(seen[version]) / 30.0;
         assert!((got - share).abs() <= 3.0, "{version}: {got} % instead of {share} %: {seen:?}");
     }
-}
-
-/// `apply` says of an object what `analyze` says of it: exactly the fields that are not in force yet.
-fn names_what_is_not_in_force(seed: &Seed<'_>, number: &str) {
-    const NOT_IN_FORCE: &str = "MESH0101";
-    let path = seed.path(number);
-    // With what is in the mesh already: the application and the subsets.
-    let found = meshctl(&["analyze", "-o", "json", "examples/bookinfo/platform", &seed.path("06"), &path]);
-    let found: Vec<Value> = serde_json::from_slice(&found.stdout).unwrap();
-    let mut expected: Vec<&str> = found
-        .iter()
-        .filter(|m| m["code"] == NOT_IN_FORCE && m["reference"].as_str().unwrap().starts_with(&path))
-        .map(|m| m["field"].as_str().unwrap())
-        .collect();
-    expected.sort_unstable();
-    let changes = seed.apply(number);
-    let objects = changes["objects"].as_array().unwrap();
-    let messages = objects.iter().flat_map(|o| o["messages"].as_array().unwrap()).map(|m| m.as_str().unwrap());
-    let messages: Vec<&str> = messages.filter(|m| m.contains(NOT_IN_FORCE)).collect();
-    let mut named: Vec<&str> = messages
-        .iter()
-        .map(|m| m.split_once(") ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_else(|| panic!("{m}")))
-        .collect();
-    named.sort_unstable();
-    assert_eq!(named, expected, "{number}: {changes:#}");
-    assert!(messages.iter().all(|m| m.starts_with(&path)), "each with its line: {messages:?}");
 }
 
 const MISTAKE: &str = "\
