@@ -3,6 +3,7 @@
 //! One struct per message, with Istio's field names; a field that can be absent as opposed to zero is an `Option`, any
 //! other has its zero value when it is absent, as in Istio's own decoder.
 
+mod authorization_policy;
 pub mod codes;
 pub(crate) mod decode;
 mod destination_rule;
@@ -11,8 +12,10 @@ pub mod kube;
 mod local_rate_limit;
 mod mesh_config;
 mod meta;
+mod peer_authentication;
 mod proxy_config;
 mod proxy_settings;
+mod request_authentication;
 mod resource;
 mod service_entry;
 mod sidecar;
@@ -20,13 +23,16 @@ mod values;
 mod virtual_service;
 mod workload_group;
 
+pub use authorization_policy::*;
 pub use destination_rule::*;
 pub use gateway::*;
 pub use local_rate_limit::*;
 pub use mesh_config::*;
 pub use meta::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
+pub use peer_authentication::*;
 pub use proxy_config::*;
 pub use proxy_settings::ProxySettings;
+pub use request_authentication::*;
 pub use resource::{Resource, ServedKind, served_kinds};
 pub use service_entry::*;
 pub use sidecar::*;

@@ -4,12 +4,14 @@
 mod claims;
 mod header_value;
 mod host;
+mod policy;
 mod request;
 mod table;
 
 pub use claims::{CLAIM_PREFIX, ClaimMatch, Claims};
 pub use header_value::{HeaderValueTemplate, Part};
 pub use host::{Cidr, HostPattern, host_without_port};
+pub use policy::{HeaderKey, PathTemplate, PolicyAttribute};
 pub use request::{
     HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, compile_rewrite_regex,
 };

@@ -3,6 +3,7 @@
 //! An error means that the object is quarantined: it has no effect, the others are in force. Texts of the form
 //! `spec.a.b: Invalid value: …` are those of the Kubernetes schema check, the others those of istiod.
 
+mod authorization_policy;
 mod common;
 mod destination_rule;
 mod gateway;
@@ -10,8 +11,10 @@ mod http_route;
 mod local_rate_limit;
 mod mesh_config;
 mod overlap;
+mod peer_authentication;
 mod pod;
 mod proxy_settings;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
 mod string_match;
@@ -42,6 +45,9 @@ pub fn validate(resource: &Resource) -> Vec<Report> {
         Resource::Pod(o) => pod::check(&mut check, &o.spec, "spec"),
         Resource::LocalRateLimit(o) => local_rate_limit::check(&mut check, &o.spec),
         Resource::ProxyConfig(o) => proxy_settings::check(&mut check, &o.spec),
+        Resource::PeerAuthentication(o) => peer_authentication::check(&mut check, &o.spec),
+        Resource::AuthorizationPolicy(o) => authorization_policy::check(&mut check, o),
+        Resource::RequestAuthentication(o) => request_authentication::check(&mut check, &o.spec),
         Resource::Service(_)
         | Resource::ServiceAccount(_)
         | Resource::Namespace(_)
@@ -91,6 +97,23 @@ impl<'a> Check<'a> {
     /// Accepted with a warning.
     fn warn(&mut self, field: &str, message: impl Into<String>) {
         self.say(codes::WARNING, field, message);
+    }
+
+    /// A security policy of a kind that no proxy enforces yet. Whoever wrote it relies on it, so it is said each time.
+    fn not_enforced(&mut self) {
+        let kind = &self.key.kind;
+        let message =
+            format!("{kind} is read and checked, but no proxy enforces it yet: requests pass as if it were not there");
+        self.say(codes::NOT_ENFORCED, "", message);
+    }
+
+    /// A text that has to be there and not empty.
+    fn text(&mut self, field: &str, value: &str) {
+        match (value.is_empty(), self.origin.wrote(field)) {
+            (false, _) => {}
+            (true, true) => self.error(field, format!("{field} in body should be at least 1 chars long")),
+            (true, false) => self.required(field),
+        }
     }
 
     /// An error at the field if the result is one.

@@ -178,7 +178,11 @@ fn every_field_of_istios_schemas_is_known() {
                 assert!(reports.is_empty(), "{kind} {path}: {reports:#?}");
                 // Written back, the field is still there.
                 let back = resources[0].to_value();
-                let at = path.replace(['[', '.'], "/").replace(']', "").replace("mirror_percent", "mirrorPercent");
+                let at = path
+                    .replace(['[', '.'], "/")
+                    .replace(']', "")
+                    .replace("mirror_percent", "mirrorPercent")
+                    .replace("jwks_uri", "jwksUri");
                 assert!(
                     back.pointer(&format!("/{at}")).is_some() || is_zero(&value, &at),
                     "{kind} {path} is lost: {back}"

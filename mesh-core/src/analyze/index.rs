@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::api::kube::{ConfigMap, DeploymentSpec, Namespace, PodSpec, ServiceSpec};
 use crate::api::{
-    DestinationRule, Gateway, Key, MeshConfig, Object, ProxySettings, Resource, ServiceEntry, Sidecar, VirtualService,
+    DestinationRule, Gateway, Key, MeshConfig, Object, ProxySettings, RequestAuthentication, Resource, ServiceEntry,
+    Sidecar, VirtualService,
 };
 use crate::convert::{EXPORT_TO, pods_of};
 use crate::matching::HostPattern;
@@ -56,6 +57,7 @@ pub(super) struct Index<'a> {
     pub(super) namespaces: Vec<&'a Object<Namespace>>,
     pub(super) config_maps: Vec<&'a Object<ConfigMap>>,
     pub(super) proxy_configs: Vec<&'a Object<ProxySettings>>,
+    pub(super) request_authentications: Vec<&'a Object<RequestAuthentication>>,
     pub(super) unread: Vec<&'a Object<serde_json::Value>>,
     pub(super) mesh: MeshConfig,
     pub(super) pods: Vec<Pod>,
@@ -117,7 +119,12 @@ impl<'a> Index<'a> {
                 self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone() });
             }
             Resource::ProxyConfig(o) => self.proxy_configs.push(o),
-            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
+            Resource::RequestAuthentication(o) => self.request_authentications.push(o),
+            Resource::ServiceAccount(_)
+            | Resource::LocalRateLimit(_)
+            | Resource::WorkloadGroup(_)
+            | Resource::PeerAuthentication(_)
+            | Resource::AuthorizationPolicy(_) => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::index::{Index, full_name, selects};
+use super::index::{Index, full_name};
 use super::messages::{INEFFECTIVE_POLICY, NO_CLAIMS, UNKNOWN_REGISTRY};
 use crate::api::{Key, Kind, Object};
 use crate::report::Report;
@@ -87,9 +87,9 @@ fn authenticated(index: &Index<'_>, namespace: &str, labels: &std::collections::
         "" => super::index::SYSTEM,
         name => name,
     };
-    index.documents("RequestAuthentication").any(|a| {
+    index.request_authentications.iter().any(|a| {
         let here = *a.key.namespace == *namespace || *a.key.namespace == *root;
-        here && selects(a.spec.pointer("/spec/selector"), labels)
+        here && a.spec.selector.as_ref().is_none_or(|s| covers(&s.match_labels, labels))
     })
 }
 

@@ -317,7 +317,8 @@ impl<'a> Deserializer<'a> for De<'a, '_> {
         let by_number = self.value.as_u64().and_then(|n| variants.get(usize::try_from(n).ok()?)).copied();
         match self.value.as_str().or(by_number) {
             Some(name) if variants.contains(&name) => visitor.visit_enum(Variant(name)),
-            _ => self.wrong(&format!("one of {}", variants.join(", "))),
+            Some(name) => self.fail(format!("Unsupported value: \"{name}\": must be one of {}", variants.join(", "))),
+            None => self.wrong(&format!("one of {}", variants.join(", "))),
         }
     }
 
@@ -347,9 +348,34 @@ impl<'a> SeqAccess<'a> for Items<'a, '_> {
         self.next += 1;
         let of = De { value, path: &path, context: self.of.context };
         if value.is_null() {
-            return of.fail("is empty; remove the - or write a value after it".to_owned());
+            return seed.deserialize(Missing).map_err(|e| of.at(e)).map(Some);
         }
         seed.deserialize(of).map_err(|e| of.at(e)).map(Some)
+    }
+}
+
+/// An item of a list of which nothing but the `-` is written. It is refused whatever it should have been.
+struct Missing;
+
+impl<'de> Deserializer<'de> for Missing {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("is empty; remove the - or write a value after it"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        Err(de::Error::custom("in body must be of type object, but is empty; remove the - or write a value after it"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

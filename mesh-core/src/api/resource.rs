@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::decode::{DecodeError, Unknown, decode};
+use super::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use super::{ContentHash, DestinationRule, Gateway, Key, Kind, Meta, Object, Origin, ServiceEntry, Sidecar};
 use super::{LocalRateLimit, ProxySettings, VirtualService, WorkloadEntry, WorkloadGroup, codes, kube};
 use crate::report::Report;
@@ -38,6 +39,12 @@ pub enum Resource {
     LocalRateLimit(Arc<Object<LocalRateLimit>>),
     /// `networking.istio.io` ProxyConfig.
     ProxyConfig(Arc<Object<ProxySettings>>),
+    /// `security.istio.io` PeerAuthentication.
+    PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// `security.istio.io` AuthorizationPolicy.
+    AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
+    /// `security.istio.io` RequestAuthentication.
+    RequestAuthentication(Arc<Object<RequestAuthentication>>),
     /// Kubernetes Service.
     Service(Arc<Object<kube::ServiceSpec>>),
     /// Kubernetes Deployment.
@@ -79,6 +86,9 @@ impl Resource {
             Self::Sidecar(o) => head(o),
             Self::LocalRateLimit(o) => head(o),
             Self::ProxyConfig(o) => head(o),
+            Self::PeerAuthentication(o) => head(o),
+            Self::AuthorizationPolicy(o) => head(o),
+            Self::RequestAuthentication(o) => head(o),
             Self::Service(o) => head(o),
             Self::Deployment(o) => head(o),
             Self::Pod(o) => head(o),
@@ -121,6 +131,9 @@ impl Resource {
             Self::Sidecar(o) => spec_value(&o.spec),
             Self::LocalRateLimit(o) => spec_value(&o.spec),
             Self::ProxyConfig(o) => spec_value(&o.spec),
+            Self::PeerAuthentication(o) => spec_value(&o.spec),
+            Self::AuthorizationPolicy(o) => spec_value(&o.spec),
+            Self::RequestAuthentication(o) => spec_value(&o.spec),
             Self::Service(o) => spec_value(&o.spec),
             Self::Deployment(o) => spec_value(&o.spec),
             Self::Pod(o) => spec_value(&o.spec),
@@ -161,6 +174,9 @@ impl Resource {
             ("networking.istio.io", "WorkloadGroup") => Self::WorkloadGroup(reader.spec()?),
             ("networking.istio.io", "ProxyConfig") => Self::ProxyConfig(reader.spec()?),
             ("networking.istio.io", _) => Self::Sidecar(reader.spec()?),
+            ("security.istio.io", "PeerAuthentication") => Self::PeerAuthentication(reader.spec()?),
+            ("security.istio.io", "RequestAuthentication") => Self::RequestAuthentication(reader.spec()?),
+            ("security.istio.io", _) => Self::AuthorizationPolicy(reader.spec()?),
             ("policy.mesh.local", _) => Self::LocalRateLimit(reader.spec()?),
             (_, "Service") => Self::Service(reader.spec()?),
             (_, "Deployment") => Self::Deployment(reader.spec()?),

@@ -128,7 +128,8 @@ impl<'de> Deserialize<'de> for Duration {
                 f.write_str("a duration with its unit, as 1.5s, 100ms or 1h15m")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-                text.parse().map_err(E::custom)
+                let why = |e| E::custom(format!("must be a valid duration greater than or equal to 0s: {e}"));
+                text.parse().map_err(why)
             }
         }
         d.deserialize_str(Text)

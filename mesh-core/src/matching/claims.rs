@@ -26,7 +26,18 @@ impl Claims {
         Self(Arc::new(payload))
     }
 
-    fn get(&self, path: &[Arc<str>]) -> Option<&Value> {
+    /// A claim that is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// The claims as they are.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// A claim by its names from the outside in.
+    pub fn get(&self, path: &[Arc<str>]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         rest.iter().try_fold(self.0.get(&**first)?, |value, name| value.get(&**name))
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::Check;
-use crate::api::{Destination, Duration, Percent, PortSelector};
+use crate::api::{Destination, Duration, LabelSelector, Percent, PolicyTargetReference, PortSelector};
 use crate::matching::Cidr;
 use crate::yaml::{child, item};
 
@@ -220,5 +220,76 @@ pub(super) fn weights(check: &mut Check<'_>, field: &str, weights: &[i32]) {
     let total: i64 = weights.iter().map(|w| i64::from(*w)).sum();
     if weights.len() > 1 && total == 0 {
         check.error_fix(field, "total destination weight = 0", "give the destinations weights");
+    }
+}
+
+/// The selector of a security policy.
+pub(super) fn policy_selector(check: &mut Check<'_>, value: Option<&LabelSelector>) {
+    if let Some(LabelSelector { match_labels }) = value {
+        let wildcard = ["wildcard not allowed in label key match", "wildcard not allowed in label value match"];
+        selector(check, "spec.selector.matchLabels", match_labels, wildcard);
+    }
+}
+
+/// Most `targetRefs` of a policy.
+const MAX_TARGETS: usize = 16;
+
+/// What a security policy is attached to: a selector or targets.
+pub(super) fn attachment(
+    check: &mut Check<'_>,
+    selector: Option<&LabelSelector>,
+    target: Option<&PolicyTargetReference>,
+    targets: &[PolicyTargetReference],
+) {
+    let given = [selector.is_some(), target.is_some(), !targets.is_empty()];
+    if given.iter().filter(|g| **g).count() > 1 {
+        check.error_fix("spec", "only one of targetRefs or selector can be set", "make two objects of it");
+    }
+    policy_selector(check, selector);
+    if targets.len() > MAX_TARGETS {
+        check.error("spec.targetRefs", format!("spec.targetRefs in body should have at most {MAX_TARGETS} items"));
+    }
+    if let Some(target) = target {
+        target_reference(check, "spec.targetRef", target);
+    }
+    for (i, target) in targets.iter().enumerate() {
+        target_reference(check, &item("spec.targetRefs", i), target);
+    }
+}
+
+fn target_reference(check: &mut Check<'_>, at: &str, target: &PolicyTargetReference) {
+    let PolicyTargetReference { group, kind, name, namespace } = target;
+    let labels = |text: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        text.split('.').all(|l| is_label(l) && l.bytes().all(inner))
+    };
+    let field = child(at, "group");
+    if !group.is_empty() && (!labels(group) || group.len() > 253) {
+        let pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+        check.error(&field, format!("{field} in body should match '{pattern}'"));
+    }
+    let field = child(at, "kind");
+    check.text(&field, kind);
+    let is_name = is_label(kind) && kind.starts_with(|c: char| c.is_ascii_alphabetic());
+    if !(kind.is_empty() || is_name) {
+        check.error(&field, format!("{field} in body should match '^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$'"));
+    }
+    check.text(&child(at, "name"), name);
+    let supported = [
+        ("", "Service"),
+        ("networking.istio.io", "ServiceEntry"),
+        ("gateway.networking.k8s.io", "Gateway"),
+        ("gateway.networking.k8s.io", "GatewayClass"),
+    ];
+    if !kind.is_empty() && !name.is_empty() && !supported.contains(&(group.as_str(), kind.as_str())) {
+        let known = "Service, ServiceEntry, Gateway, GatewayClass";
+        check.warn(
+            at,
+            format!("a policy can't be attached to {kind:?} of group {group:?}; it has no effect (known are {known})"),
+        );
+    }
+    if !namespace.is_empty() {
+        let field = child(at, "namespace");
+        check.error_fix(&field, "cross namespace referencing is not currently supported", "leave namespace out");
     }
 }

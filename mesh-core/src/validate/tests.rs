@@ -1,11 +1,14 @@
+mod security;
+
 use super::*;
 use crate::report::Level;
 use crate::yaml::read;
 
-/// Reports about a spec of a kind of `networking.istio.io`, as (level, field, message).
+/// Reports about a spec of one of Istio's kinds, as (level, field, message).
 fn said(kind: &str, spec: &str) -> Vec<(Level, String, String)> {
     let body: String = spec.lines().map(|l| format!("  {l}\n")).collect();
-    let text = format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec:\n{body}");
+    let group = if kind.contains("Auth") { "security" } else { "networking" };
+    let text = format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec:\n{body}");
     let (resources, mut reports) = read("f.yaml", &text);
     reports.extend(resources.iter().flat_map(validate));
     reports.into_iter().map(|r| (r.level, r.field.to_string(), r.message)).collect()

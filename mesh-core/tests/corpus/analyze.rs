@@ -63,7 +63,7 @@ const NAMES: &[(&str, &str, &[&str])] = &[
 
 /// Analyzers of Istio that have no counterpart here, and why not.
 const NOT_YET: &[(&str, &str)] = &[
-    ("authn.BlockedCIDRsAnalyzer", "RequestAuthentication is not read yet"),
+    ("authn.BlockedCIDRsAnalyzer", "no networks are closed to the fetching of keys"),
     ("envoyfilter.EnvoyPatchAnalyzer", "EnvoyFilter is not read yet"),
     ("externalcontrolplane.ExternalControlPlaneAnalyzer", "there is no external control plane"),
     ("k8sgateway.CRDVersionAnalyzer", "Gateway API is not read yet"),

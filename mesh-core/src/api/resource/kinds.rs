@@ -38,7 +38,11 @@ const fn core(kind: &'static str, plural: &'static str, short: &'static [&'stati
     ServedKind { group: "", kind, plural, short, versions: &["v1"], namespaced: true }
 }
 
-static SERVED: [ServedKind; 15] = [
+const fn security(kind: &'static str, plural: &'static str, short: &'static [&'static str]) -> ServedKind {
+    ServedKind { group: "security.istio.io", versions: &["v1", "v1beta1"], ..istio(kind, plural, short) }
+}
+
+static SERVED: [ServedKind; 18] = [
     istio("VirtualService", "virtualservices", &["vs"]),
     istio("DestinationRule", "destinationrules", &["dr"]),
     istio("Gateway", "gateways", &["gw"]),
@@ -48,6 +52,9 @@ static SERVED: [ServedKind; 15] = [
     istio("Sidecar", "sidecars", &[]),
     ServedKind { group: "policy.mesh.local", ..core("LocalRateLimit", "localratelimits", &["lrl"]) },
     ServedKind { versions: &["v1beta1"], ..istio("ProxyConfig", "proxyconfigs", &[]) },
+    security("PeerAuthentication", "peerauthentications", &["pa"]),
+    security("AuthorizationPolicy", "authorizationpolicies", &["ap"]),
+    security("RequestAuthentication", "requestauthentications", &["ra"]),
     core("Service", "services", &["svc"]),
     ServedKind { group: "apps", ..core("Deployment", "deployments", &["deploy"]) },
     core("Pod", "pods", &["po"]),
