@@ -14,7 +14,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::material::Roots;
 
-/// Verifies chains of one side.
+type Signed = Result<HandshakeSignatureValid, Error>;
+
+/// Verifies chains, of servers and of clients.
 pub(crate) struct ChainVerifier {
     /// `None`: every certificate is accepted.
     roots: Option<Arc<Roots>>,
@@ -37,7 +39,8 @@ impl ChainVerifier {
         Self { roots, mandatory, algorithms: provider.signature_verification_algorithms, subjects }
     }
 
-    fn verify(
+    /// Whether a chain leads to the authorities, at this time and for this use.
+    pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -101,21 +104,11 @@ impl ServerCertVerifier for ChainVerifier {
         self.verify(end_entity, intermediates, now, KeyUsage::server_auth()).map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
         verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
         verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
@@ -124,6 +117,7 @@ impl ServerCertVerifier for ChainVerifier {
     }
 }
 
+/// What is the same on both sides is asked of the other one.
 impl ClientCertVerifier for ChainVerifier {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
@@ -142,25 +136,15 @@ impl ClientCertVerifier for ChainVerifier {
         self.verify(end_entity, intermediates, now, KeyUsage::client_auth()).map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
+        ServerCertVerifier::verify_tls12_signature(self, message, cert, dss)
     }
 
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
+        ServerCertVerifier::verify_tls13_signature(self, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        ServerCertVerifier::supported_verify_schemes(self)
     }
 }
