@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mesh_core::record::PeerCertificate;
 use mesh_core::snapshot::{PeerNames, SecretRef, Sni, UpstreamTls};
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
-use crate::{SecretSource, TlsError, TlsStream, suites};
+use crate::{SecretSource, TlsError, TlsStream, mtls, suites};
 
 /// What a connection is going to carry: what it offers where the plan names no protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +25,16 @@ pub enum Carries {
     Http2,
     /// Bytes: no protocol is offered.
     Bytes,
+}
+
+impl Carries {
+    fn protocols(self) -> &'static [&'static str] {
+        match self {
+            Self::Http1 => &["http/1.1"],
+            Self::Http2 => &["h2"],
+            Self::Bytes => &[],
+        }
+    }
 }
 
 /// Originates TLS as a plan says. Build it once and keep it, as an [`crate::Acceptor`].
@@ -138,20 +149,32 @@ fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
         .map_err(|e| TlsError::Config(e.to_string().into()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ChainVerifier::new(roots, false, &provider)));
-    let config = match &plan.identity {
+    let mut config = match &plan.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let key = now.identity(identity)?.certified();
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.as_ref().clone())))
         }
     };
-    let offering = |default: &[&str]| {
+    let mesh = plan.identity == Some(SecretRef::Workload);
+    if mesh {
+        // A resumed session is not verified again: between workloads every connection has a full handshake.
+        config.resumption = Resumption::disabled();
+    }
+    let offering = |carries: Carries| {
         let mut config = config.clone();
-        config.alpn_protocols = match &plan.alpn[..] {
-            [] => default.iter().map(|p| p.as_bytes().to_vec()).collect(),
-            own => own.iter().map(|p| p.as_bytes().to_vec()).collect(),
+        config.alpn_protocols = match (&plan.alpn[..], mesh) {
+            // As Istio's ALPN filter: what the connection carries replaces what the plan says.
+            (_, true) => protocols(mtls::offered(carries)),
+            ([], false) => protocols(carries.protocols()),
+            (own, false) => protocols(own),
         };
         Arc::new(config)
     };
-    Ok(Configs { http1: offering(&["http/1.1"]), http2: offering(&["h2"]), bytes: offering(&[]) })
+    let [http1, http2, bytes] = [Carries::Http1, Carries::Http2, Carries::Bytes].map(offering);
+    Ok(Configs { http1, http2, bytes })
+}
+
+fn protocols<P: AsRef<str>>(names: &[P]) -> Vec<Vec<u8>> {
+    names.iter().map(|p| p.as_ref().as_bytes().to_vec()).collect()
 }

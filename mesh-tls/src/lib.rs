@@ -9,87 +9,72 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod ca;
 mod connect;
 mod error;
 mod follow;
+mod key;
 mod kubernetes;
 mod material;
+mod mtls;
 mod peer;
+mod pem;
 mod secrets;
 mod spiffe;
 mod stream;
 mod suites;
+mod trust;
 mod verify;
+mod workload;
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 pub use accept::Acceptor;
+pub use ca::{Authority, AuthorityConfig, CaError, Rotation};
 pub use connect::{Carries, Connector};
 pub use error::TlsError;
+pub use key::{KeyKind, PrivateKey};
 pub use kubernetes::SecretData;
 pub use material::{Identity, Material, Roots};
 pub use mesh_core::snapshot::SecretRef;
+pub use mtls::{
+    Arrival, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsMode, MtlsUpstream, PortProtocol, decide_arrival,
+    is_mesh_protocol, mesh_parameters,
+};
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use stream::TlsStream;
+pub use trust::{PeerIdentity, TrustDomains};
+pub use workload::{CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver};
 
-/// A private key in PEM form. It is neither printed nor compared.
-#[derive(Clone)]
-pub struct PrivateKey(Arc<[u8]>);
-
-impl PrivateKey {
-    /// Wraps PEM bytes.
-    pub fn from_pem(pem: &[u8]) -> Self {
-        Self(pem.into())
-    }
-
-    /// The PEM bytes, for the TLS stack.
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PrivateKey(…)")
-    }
-}
-
-/// A workload's certificate with its key.
-#[derive(Clone, Debug)]
-pub struct WorkloadCert {
-    /// Identity in the certificate.
-    pub id: SpiffeId,
-    /// Chain in PEM, leaf first, without the root.
-    pub chain: Arc<[u8]>,
-    /// Trusted roots in PEM.
-    pub roots: Arc<[u8]>,
-    /// Key of the leaf.
-    pub key: PrivateKey,
-    /// When it stops being valid.
-    pub not_after: SystemTime,
-}
-
-/// The proxy's own identity, kept fresh.
+/// The proxy's own identity, kept fresh. The receiver is the reader's end: it sees each change.
 pub trait CertSource: Send + Sync + 'static {
-    /// The certificate now in force; `None` until the first one is there: nothing may be served then.
-    fn current(&self) -> Option<Arc<WorkloadCert>>;
-    /// Completes when [`CertSource::current`] has changed.
-    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// The certificate now in force, or why there is none: nothing may be served or dialled then.
+    fn watch(&self) -> watch::Receiver<CertState>;
 }
 
 /// A certificate authority: signs for an authenticated caller. The SAN is the caller's, whatever the request asks.
+///
+/// A signer that is reached over the network authenticates the caller itself, by what it shows there; `caller` is then
+/// only who this side claims to be.
 pub trait CertSigner: Send + Sync + 'static {
-    /// Signs the public key of a PEM request. Returns the chain, leaf first, root bundle last.
+    /// Signs the public key of a PEM request. Returns the chain in PEM: leaf first, each intermediate, root bundle last.
     fn sign(
         &self,
         caller: &SpiffeId,
         csr: &[u8],
         validity: Duration,
-    ) -> impl Future<Output = Result<Vec<String>, SecretError>> + Send;
+    ) -> impl Future<Output = Result<Vec<String>, CaError>> + Send;
+}
+
+impl<S: CertSigner> CertSigner for Arc<S> {
+    async fn sign(&self, caller: &SpiffeId, csr: &[u8], validity: Duration) -> Result<Vec<String>, CaError> {
+        (**self).sign(caller, csr, validity).await
+    }
 }
 
 #[cfg(test)]

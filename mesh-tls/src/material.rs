@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroize;
 
 use crate::{PrivateKey, SecretError};
 
@@ -38,10 +39,11 @@ impl Identity {
     pub fn from_pem(chain: &[u8], key: &PrivateKey) -> Result<Self, SecretError> {
         let chain = certificates(chain)?;
         let leaf = chain.first().ok_or_else(|| SecretError("there is no certificate in it".into()))?;
-        let key = PrivateKeyDer::from_pem_slice(key.expose())
+        let mut der = PrivateKeyDer::from_pem_slice(key.expose())
             .map_err(|e| SecretError(format!("the private key can't be read: {e}")))?;
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
-            .map_err(|e| SecretError(format!("the private key can't be used: {e}")))?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der);
+        der.zeroize();
+        let key = key.map_err(|e| SecretError(format!("the private key can't be used: {e}")))?;
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|e| SecretError(format!("the certificate can't be read: {e}")))?;
         // The TLS library's own check refuses certificates of version 1, which `openssl x509 -req` makes.

@@ -98,4 +98,17 @@ impl Secrets {
             sender.send_replace(state);
         }
     }
+
+    /// The same for one that nobody has answered for yet; what is known already stays.
+    pub(crate) fn answer(&self, secret: &SecretRef, state: &SecretState) {
+        if let Some(sender) = self.entries.lock().get(secret) {
+            sender.send_if_modified(|known| {
+                let pending = matches!(known, SecretState::Pending);
+                if pending {
+                    *known = state.clone();
+                }
+                pending
+            });
+        }
+    }
 }

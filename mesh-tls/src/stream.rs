@@ -29,6 +29,12 @@ impl<IO> TlsStream<IO> {
         &self.info
     }
 
+    /// Whether an earlier session was taken up again.
+    #[cfg(test)]
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.inner.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// The connection below. Reading or writing there would break the stream.
     pub fn get_ref(&self) -> &IO {
         self.inner.get_ref().0

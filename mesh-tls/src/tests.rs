@@ -1,7 +1,10 @@
 //! Both ends over an in-memory stream, with certificates made on the spot.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
+use mesh_core::env::Env;
 use mesh_core::snapshot::{
     ClientCertificate, DownstreamTls, PeerNames, Provenance, Sni, TlsParameters, TlsVersion, UpstreamTls,
 };
@@ -12,6 +15,36 @@ use rcgen::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::*;
+
+/// A wall clock that goes with tokio's, which tests pause, and numbers that are the same in every run.
+pub(crate) struct TestEnv {
+    start: tokio::time::Instant,
+    base: AtomicU64,
+    drawn: AtomicU64,
+}
+
+impl TestEnv {
+    /// Beginning at the present: TLS connections are verified at the real time.
+    pub(crate) fn new() -> Arc<Self> {
+        let now = rustls_pki_types::UnixTime::now().as_secs();
+        Arc::new(Self { start: tokio::time::Instant::now(), base: now.into(), drawn: AtomicU64::new(0) })
+    }
+
+    /// Sets the clock forward.
+    pub(crate) fn jump(&self, by: Duration) {
+        self.base.fetch_add(by.as_secs(), Ordering::Relaxed);
+    }
+}
+
+impl Env for TestEnv {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.base.load(Ordering::Relaxed)) + self.start.elapsed()
+    }
+
+    fn random(&self) -> u64 {
+        self.drawn.fetch_add(1, Ordering::Relaxed).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 /// An authority.
 struct Ca {

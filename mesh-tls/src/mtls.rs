@@ -1,0 +1,223 @@
+//! Mutual TLS between workloads: what Istio's sidecars speak to each other, over [`Acceptor`] and [`Connector`].
+//!
+//! Either side follows [`SecretRef::Workload`] and [`SecretRef::MeshRoots`]: without them no handshake succeeds, and new
+//! ones are in force for the next one. There is no session resumption on either side, so that nobody goes on under an
+//! identity that has expired, no early data, and no renegotiation, which the TLS library does not have.
+
+mod detect;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use mesh_core::snapshot::{
+    ClientCertificate, DownstreamTls, PeerNames, Provenance, SecretRef, Sni, TlsParameters, TlsVersion, UpstreamTls,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use detect::{Arrival, MtlsMode, PortProtocol, decide_arrival, is_mesh_protocol};
+
+use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains};
+
+/// Cipher suites of TLS 1.2 that Istio's sidecars accept by default, in their order. Its list ends with two suites
+/// without forward secrecy, which the TLS library does not have.
+const SUITES: [&str; 4] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+];
+
+/// Limits of mesh TLS (`MeshConfig.meshMTLS`): TLS 1.2 at least, or 1.3 with `only_1_3`; `suites` replace the default ones
+/// of TLS 1.2 if there are any. Key exchange is by X25519MLKEM768 where both can.
+pub fn mesh_parameters<'a>(only_1_3: bool, suites: impl IntoIterator<Item = &'a str>) -> TlsParameters {
+    let chosen: Vec<Arc<str>> = suites.into_iter().map(Arc::from).collect();
+    TlsParameters {
+        min: if only_1_3 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+        max: TlsVersion::V1_3,
+        cipher_suites: if chosen.is_empty() { SUITES.map(Arc::from).into() } else { chosen },
+        curves: Vec::new(),
+    }
+}
+
+/// Config of a [`MtlsAcceptor`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct MtlsConfig {
+    /// Whose workloads may connect.
+    pub trust: TrustDomains,
+    /// Whether the trust domain of a peer is looked at. Default true (`PILOT_SKIP_VALIDATE_TRUST_DOMAIN` is not set);
+    /// otherwise any identity of the mesh's roots may connect.
+    pub check_trust_domain: bool,
+    /// What is agreed on inside, preferred first. Default `h2` and `http/1.1`. Istio's TCP ports put `istio-peer-exchange`
+    /// before them, which promises an exchange of metadata; we have none, so it is never agreed on.
+    pub alpn: Vec<Arc<str>>,
+    /// Limits. Default [`mesh_parameters`] without arguments.
+    pub parameters: TlsParameters,
+}
+
+impl Default for MtlsConfig {
+    fn default() -> Self {
+        Self {
+            trust: TrustDomains::default(),
+            check_trust_domain: true,
+            alpn: ["h2", "http/1.1"].map(Arc::from).into(),
+            parameters: mesh_parameters(false, []),
+        }
+    }
+}
+
+/// Ends mesh TLS: the peer must show a certificate of the mesh's authorities for a workload of a trusted domain. Build it
+/// once for each listener and keep it.
+///
+/// ```
+/// use mesh_tls::{MtlsAcceptor, MtlsConfig, PeerIdentity, Secrets, TlsError};
+/// use tokio::net::TcpStream;
+///
+/// async fn who(acceptor: &MtlsAcceptor, connection: TcpStream) -> Result<PeerIdentity, TlsError> {
+///     let (_stream, peer) = acceptor.accept(connection).await?;
+///     Ok(peer)
+/// }
+/// let acceptor = MtlsAcceptor::new(MtlsConfig::default(), &Secrets::default());
+/// # let _ = (acceptor, who);
+/// ```
+#[derive(Debug)]
+pub struct MtlsAcceptor {
+    acceptor: Acceptor,
+    config: MtlsConfig,
+}
+
+impl MtlsAcceptor {
+    /// An acceptor that takes the own identity and the mesh's roots from `secrets`.
+    pub fn new(config: MtlsConfig, secrets: &dyn SecretSource) -> Self {
+        let MtlsConfig { trust: _, check_trust_domain: _, alpn, parameters } = &config;
+        let plan = DownstreamTls {
+            certificates: vec![SecretRef::Workload],
+            client: ClientCertificate::Required,
+            roots: Some(SecretRef::MeshRoots),
+            names: Vec::new(),
+            spki: Vec::new(),
+            hashes: Vec::new(),
+            verify: true,
+            alpn: alpn.clone(),
+            parameters: parameters.clone(),
+            origin: Provenance::default("mutual TLS of the mesh"),
+            hash: Default::default(),
+        };
+        Self { acceptor: Acceptor::new(Arc::new(plan), secrets), config }
+    }
+
+    /// Waits until the own identity is there.
+    ///
+    /// # Errors
+    /// It is not, or has expired: nobody can be served.
+    pub async fn ready(&self) -> Result<(), TlsError> {
+        self.acceptor.ready().await
+    }
+
+    /// Accepts a connection and says who the peer is. There is no timeout in here: the caller drops the future.
+    ///
+    /// # Errors
+    /// The own identity is missing, the handshake failed, or the peer is not a workload that may connect.
+    pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+    ) -> Result<(TlsStream<IO>, PeerIdentity), TlsError> {
+        let stream = self.acceptor.accept(io).await?;
+        let peer = self.identify(&stream)?;
+        Ok((stream, peer))
+    }
+
+    fn identify<IO>(&self, stream: &TlsStream<IO>) -> Result<PeerIdentity, TlsError> {
+        let nobody = || TlsError::Names(Arc::new([]));
+        let peer = PeerIdentity::of(stream.info().peer.as_ref().ok_or_else(nobody)?)?;
+        match !self.config.check_trust_domain || self.config.trust.accepts(peer.uri()) {
+            true => Ok(peer),
+            false => Err(TlsError::Names(Arc::new([peer.uri().to_string()]))),
+        }
+    }
+}
+
+/// A destination inside the mesh, for a [`MtlsConnector`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct MtlsUpstream {
+    /// Host of the service.
+    pub host: Arc<str>,
+    /// Port of the service.
+    pub port: u16,
+    /// Subset; empty: none.
+    pub subset: Arc<str>,
+    /// Identities of the destination's endpoints: `subjectAltNames`, else the service accounts of all its workloads. Each
+    /// also counts under the aliases of its trust domain. Empty: any identity of the mesh's roots.
+    pub accounts: Vec<Arc<str>>,
+    /// Limits. [`mesh_parameters`] without arguments is the default.
+    pub parameters: TlsParameters,
+}
+
+impl MtlsUpstream {
+    /// `outbound_.PORT_.SUBSET_.HOST`, the name by which east-west gateways route without ending TLS.
+    pub fn sni(&self) -> String {
+        format!("outbound_.{}_.{}_.{}", self.port, self.subset, self.host)
+    }
+
+    /// As a plan.
+    pub fn plan(&self, trust: &TrustDomains) -> UpstreamTls {
+        let expected = trust.expand(self.accounts.iter().map(|a| &**a));
+        UpstreamTls {
+            mode: "ISTIO_MUTUAL",
+            identity: Some(SecretRef::Workload),
+            roots: SecretRef::MeshRoots,
+            sni: Sni::Name(self.sni().into()),
+            names: match &expected[..] {
+                [] => PeerNames::Any,
+                names => PeerNames::OneOf(names.iter().map(|n| n.as_str().into()).collect()),
+            },
+            verify: true,
+            alpn: Vec::new(),
+            parameters: self.parameters.clone(),
+            origin: Provenance::default("mutual TLS of the mesh"),
+            hash: Default::default(),
+        }
+    }
+}
+
+/// Begins mesh TLS with a destination whose identity is known: secure naming. Build it once for each destination.
+pub struct MtlsConnector(Connector);
+
+impl fmt::Debug for MtlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl MtlsConnector {
+    /// A connector that takes the own identity and the mesh's roots from `secrets`.
+    pub fn new(upstream: &MtlsUpstream, trust: &TrustDomains, secrets: &dyn SecretSource) -> Self {
+        Self(Connector::new(Arc::new(upstream.plan(trust)), secrets))
+    }
+
+    /// Begins TLS on a connection and says who answered. There is no timeout in here: the caller drops the future.
+    ///
+    /// # Errors
+    /// The own identity is missing, the handshake failed, or the destination is somebody else.
+    pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        carries: Carries,
+    ) -> Result<(TlsStream<IO>, PeerIdentity), TlsError> {
+        let stream = self.0.connect(io, None, carries).await?;
+        let nobody = || TlsError::Names(Arc::new([]));
+        let peer = PeerIdentity::of(stream.info().peer.as_ref().ok_or_else(nobody)?)?;
+        Ok((stream, peer))
+    }
+}
+
+/// What a client of the mesh offers for each kind of traffic: the mesh's own name for it first, by which a PERMISSIVE port
+/// knows mesh traffic; then what is really spoken. `istio-peer-exchange` is left out: we exchange no metadata.
+pub(crate) fn offered(carries: Carries) -> &'static [&'static str] {
+    match carries {
+        Carries::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
+        Carries::Http2 => &["istio-h2", "istio", "h2"],
+        Carries::Bytes => &["istio"],
+    }
+}
