@@ -190,6 +190,7 @@ impl State {
             name: domain.into(),
             domains: vec![domain.into()],
             routes: vec![Arc::new(route)],
+            paths: None,
             origin,
             hash: ContentHash::default(),
         })

@@ -123,7 +123,7 @@ fn alpn_holds(wanted: &[Arc<str>], detected: Option<&Detected>) -> bool {
 /// Decides a request: its virtual host by authority, then the first route in it that matches.
 pub fn decide_route<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> RouteDecision<'a> {
     let virtual_host = table.lookup(facts.authority);
-    let index = virtual_host.and_then(|v| v.routes.iter().position(|r| r.matches.check(facts).is_ok()));
+    let index = virtual_host.and_then(|v| v.first(facts));
     RouteDecision { virtual_host, index }
 }
 

@@ -4,6 +4,7 @@
 mod claims;
 mod header_value;
 mod host;
+mod paths;
 mod policy;
 mod request;
 mod table;
@@ -11,6 +12,7 @@ mod table;
 pub use claims::{CLAIM_PREFIX, ClaimMatch, Claims};
 pub use header_value::{HeaderValueTemplate, Part};
 pub use host::{Cidr, HostPattern, host_without_port};
+pub use paths::PathIndex;
 pub use policy::{HeaderKey, PathTemplate, PolicyAttribute};
 pub use request::{
     HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, compile_rewrite_regex,

@@ -10,7 +10,7 @@ use super::memo::{Notes, Planned, hash_debug};
 use super::rate_limit::RouteLimit;
 use super::virtual_service::Wrong;
 use crate::api::{ContentHash, Key, MeshConfig, Object, Origin, ProxyConfig};
-use crate::matching::{HeaderValueTemplate, RequestMatch, StringMatcher};
+use crate::matching::{HeaderValueTemplate, PathIndex, RequestMatch, StringMatcher};
 use crate::model::{
     Backend, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleFilters, RuleMatch, RuleRedirect,
     StaticMatch,
@@ -229,7 +229,8 @@ pub(super) fn plan_virtual_host(input: &VirtualHostInput<'_>) -> Planned<Arc<Vir
     }
     let (name, domains) = (input.name.clone(), input.domains.clone());
     let hash = routes.iter().fold(hash_debug(&(&name, &domains)), |h, r| h.with(r.hash));
-    let plan = VirtualHostPlan { name, domains, routes, origin: input.origin.in_words(), hash };
+    let paths = PathIndex::of(routes.iter().map(|r| &r.matches));
+    let plan = VirtualHostPlan { name, domains, routes, paths, origin: input.origin.in_words(), hash };
     Planned::new(Arc::new(plan), notes)
 }
 

@@ -168,7 +168,8 @@ fn route_table(table: &RouteTable) -> Value {
 }
 
 fn virtual_host(plan: &VirtualHostPlan) -> Value {
-    let VirtualHostPlan { name, domains, routes, origin, hash } = plan;
+    // The index says what the routes say.
+    let VirtualHostPlan { name, domains, routes, paths: _, origin, hash } = plan;
     json!({
         "name": name,
         "domains": domains,

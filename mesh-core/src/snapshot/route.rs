@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode};
 
 use super::{Map, Provenance, RouteFilters, RouteHeaders};
 use crate::api::ContentHash;
-use crate::matching::{HeaderValueTemplate, RequestMatch};
+use crate::matching::{HeaderValueTemplate, PathIndex, RequestFacts, RequestMatch};
 
 /// Virtual hosts of one listener, by host.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,6 +37,8 @@ pub struct VirtualHostPlan {
     pub domains: Vec<Arc<str>>,
     /// Routes in order of evaluation.
     pub routes: Vec<Arc<RoutePlan>>,
+    /// What finds the route of a path among many; `None`: there are few.
+    pub paths: Option<PathIndex>,
     /// Which object made it.
     pub origin: Provenance,
     /// Hash over all of it.
@@ -323,6 +325,17 @@ pub struct RouteDecision<'a> {
     pub virtual_host: Option<&'a Arc<VirtualHostPlan>>,
     /// Index of the route in it.
     pub index: Option<usize>,
+}
+
+impl VirtualHostPlan {
+    /// The first route that takes a request.
+    pub fn first(&self, facts: &RequestFacts<'_>) -> Option<usize> {
+        let takes = |route: &Arc<RoutePlan>| route.matches.check(facts).is_ok();
+        match &self.paths {
+            Some(paths) => paths.first(facts.path, |i| self.routes.get(i).is_some_and(takes)),
+            None => self.routes.iter().position(takes),
+        }
+    }
 }
 
 impl<'a> RouteDecision<'a> {

@@ -20,6 +20,7 @@ fn table(domains: &[String]) -> RouteTable {
             name: d.as_str().into(),
             domains: vec![d.as_str().into()],
             routes: Vec::new(),
+            paths: None,
             origin: Provenance::default("test"),
             hash: ContentHash::default(),
         });
