@@ -4,6 +4,7 @@
 //! atomic additions. Without mutual TLS there is no authenticated peer: principals are `unknown`, and the peer of an
 //! inbound request is the workload that has its source address.
 
+mod histogram;
 mod labels;
 mod text;
 
@@ -24,16 +25,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use histogram::Histogram;
 use labels::Labels;
-
-/// Upper bounds of every histogram: Envoy's default, as Istio leaves it.
-const BUCKETS: [f64; 19] = [
-    0.5, 1., 5., 10., 25., 50., 100., 250., 500., 1000., 2500., 5000., 10000., 30000., 60000., 300_000., 600_000.,
-    1_800_000., 3_600_000.,
-];
 
 /// What the proxy knows about itself and its neighbours, for labels.
 #[derive(Clone, Debug, Default)]
@@ -80,9 +75,9 @@ enum Protocol {
 
 struct Families {
     requests: Family<Labels, Counter>,
-    duration: Family<Labels, Histogram, fn() -> Histogram>,
-    request_bytes: Family<Labels, Histogram, fn() -> Histogram>,
-    response_bytes: Family<Labels, Histogram, fn() -> Histogram>,
+    duration: Family<Labels, Histogram>,
+    request_bytes: Family<Labels, Histogram>,
+    response_bytes: Family<Labels, Histogram>,
     tcp_opened: Family<Labels, Counter>,
     tcp_closed: Family<Labels, Counter>,
     tcp_sent: Family<Labels, Counter>,
@@ -108,10 +103,6 @@ enum Handles {
     },
 }
 
-fn histogram() -> Histogram {
-    Histogram::new(BUCKETS)
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -123,9 +114,9 @@ impl Metrics {
     pub fn new() -> Self {
         let families = Families {
             requests: Family::default(),
-            duration: Family::new_with_constructor(histogram),
-            request_bytes: Family::new_with_constructor(histogram),
-            response_bytes: Family::new_with_constructor(histogram),
+            duration: Family::default(),
+            request_bytes: Family::default(),
+            response_bytes: Family::default(),
             tcp_opened: Family::default(),
             tcp_closed: Family::default(),
             tcp_sent: Family::default(),
@@ -188,13 +179,8 @@ impl Metrics {
     /// Content type of [`Metrics::encode`].
     pub const CONTENT_TYPE: &'static str = "text/plain; charset=UTF-8";
 
-    fn handles(&self, record: &RequestRecord) -> Handles {
-        let neighbours = self.neighbours.load();
-        let facts = labels::Facts::of(record, &neighbours);
-        let key = facts.key();
-        if let Some(handles) = self.handles.load().get(&key) {
-            return handles.clone();
-        }
+    /// Makes the counters of a label set that is new.
+    fn add(&self, facts: &labels::Facts<'_>, key: LabelKey) -> Handles {
         let labels = facts.labels();
         let handles = match key.protocol {
             Protocol::Http | Protocol::Grpc => Handles::Http {
@@ -230,11 +216,23 @@ impl Sink for Metrics {
         self.families.copies.get_or_create(&labels).inc();
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "histograms are of f64; sizes above 2^53 bytes don't occur")]
     fn record(&self, record: &RequestRecord) {
+        let neighbours = self.neighbours.load();
+        let facts = labels::Facts::of(record, &neighbours);
+        let key = facts.key();
+        match self.handles.load().get(&key) {
+            Some(handles) => handles.count(record),
+            None => self.add(&facts, key).count(record),
+        }
+    }
+}
+
+impl Handles {
+    #[expect(clippy::cast_precision_loss, reason = "histograms are of f64; sizes above 2^53 bytes don't occur")]
+    fn count(&self, record: &RequestRecord) {
         let sent = record.cx.response_bytes.load(Ordering::Relaxed);
         let received = record.cx.request_bytes.load(Ordering::Relaxed);
-        match self.handles(record) {
+        match self {
             Handles::Http { requests, duration, request_bytes, response_bytes, route } => {
                 requests.inc();
                 if let Some(route) = route {
