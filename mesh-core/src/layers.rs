@@ -24,6 +24,7 @@ pub mod slot;
 #[cfg(test)]
 mod testing;
 pub mod timeout;
+mod value;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,17 +1,19 @@
 //! What is known about one request or connection: [`Cx`] is filled while it runs; when it ends, exactly once, it becomes a
 //! [`RequestRecord`] that every sink reads (metrics, access log; later spans, denial records, tap and graph).
 
+mod latest;
 mod tls;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
+pub use latest::Latest;
 pub use tls::{PeerCertificate, TlsInfo};
 
 use crate::api::ContentHash;
@@ -145,10 +147,10 @@ pub struct Cx {
     pub route: OnceLock<Arc<RoutePlan>>,
     /// The cluster that was chosen.
     pub cluster: OnceLock<Arc<ClusterPlan>>,
-    /// The endpoint of the last try; shared slot because a retry replaces it.
-    pub endpoint: ArcSwapOption<Endpoint>,
-    /// Local address of the last upstream connection.
-    pub upstream_local: ArcSwapOption<SocketAddr>,
+    /// The endpoint of each try; the last one counts.
+    pub endpoint: Latest<Arc<Endpoint>>,
+    /// Local address of each upstream connection that was used; the last one counts.
+    pub upstream_local: Latest<SocketAddr>,
     /// Tries made.
     pub attempts: AtomicU32,
     /// The try under way is given up because its time is over, not because nobody wants it any more.
@@ -190,8 +192,8 @@ impl Cx {
             start: OnceLock::new(),
             route: OnceLock::new(),
             cluster: OnceLock::new(),
-            endpoint: ArcSwapOption::empty(),
-            upstream_local: ArcSwapOption::empty(),
+            endpoint: Latest::default(),
+            upstream_local: Latest::default(),
             attempts: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
             flags: AtomicU32::new(0),
@@ -225,23 +227,28 @@ impl Cx {
         }
     }
 
+    /// `x-envoy-upstream-service-time` in milliseconds, if an upstream answered.
+    pub fn service_time(&self) -> Option<u64> {
+        Some(self.service_time.load(Ordering::Relaxed)).filter(|ms| *ms != u64::MAX)
+    }
+
     /// Adds a flag.
     pub fn flag(&self, flag: Flag) {
         self.flags.fetch_or(flag as u32, Ordering::Relaxed);
     }
 }
 
-/// Protocol half of a record: a request, or a TCP stream.
-#[derive(Clone, Debug)]
+/// What only a request has.
+#[derive(Clone, Debug, Default)]
 pub struct HttpRecord {
     /// Method.
     pub method: Method,
-    /// Path and query as the client sent it, normalized, before any rewrite.
-    pub path: String,
+    /// Target as it came in; see [`RequestRecord::path`].
+    pub target: Uri,
     /// Version.
     pub version: Version,
-    /// Authority after rewriting.
-    pub authority: String,
+    /// `host` as it came in; see [`RequestRecord::authority`].
+    pub host: Option<HeaderValue>,
     /// Status sent; `None`: the client was gone before.
     pub status: Option<StatusCode>,
     /// `grpc-status`, of a gRPC response.
@@ -250,12 +257,6 @@ pub struct HttpRecord {
     pub grpc: bool,
     /// `user-agent`.
     pub user_agent: Option<HeaderValue>,
-    /// `x-request-id`.
-    pub request_id: Option<HeaderValue>,
-    /// `x-forwarded-for`.
-    pub forwarded_for: Option<HeaderValue>,
-    /// `x-envoy-upstream-service-time` in milliseconds.
-    pub upstream_service_time: Option<u64>,
 }
 
 /// A finished request or TCP stream.
@@ -271,6 +272,30 @@ pub struct RequestRecord {
     pub http: Option<HttpRecord>,
     /// `%CONNECTION_TERMINATION_DETAILS%`; empty: none.
     pub termination: Arc<str>,
+}
+
+impl RequestRecord {
+    /// Path and query as the client sent it, normalized, before any rewrite; `-` for a request that could not be parsed
+    /// and for a TCP stream.
+    pub fn path(&self) -> &str {
+        match (self.cx.path.get(), &self.http) {
+            (Some(path), _) => path,
+            // The stand-in for a request that could not be parsed.
+            (None, Some(http)) if http.method.as_str() != "-" => {
+                http.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+            }
+            _ => "-",
+        }
+    }
+
+    /// Authority after rewriting; empty: none.
+    pub fn authority(&self) -> Cow<'_, str> {
+        let http = self.http.as_ref();
+        match self.cx.authority.get().or(http.and_then(|h| h.host.as_ref())) {
+            Some(host) => String::from_utf8_lossy(host.as_bytes()),
+            None => http.and_then(|h| h.target.authority()).map_or("", http::uri::Authority::as_str).into(),
+        }
+    }
 }
 
 /// What became of a mirrored copy.

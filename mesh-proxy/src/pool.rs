@@ -20,7 +20,7 @@ use mesh_core::error::Error;
 use mesh_core::layers::{Affinity, Request, Response};
 use mesh_core::matching::host_without_port;
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{ClusterPlan, UpstreamProtocol};
+use mesh_core::snapshot::{ClusterPlan, EndpointSource, UpstreamProtocol};
 
 use crate::cluster::{Choice, Cluster, Runtime};
 use crate::net::Net;
@@ -55,10 +55,11 @@ pub(crate) async fn send<N: Net>(to: Arc<Destination<N>>, request: Request) -> R
     let _ = cx.cluster.set(Arc::clone(&to.plan));
     let extensions = request.extensions();
     let tried = extensions.get::<Arc<Tried>>().cloned();
-    let choice =
-        Choice { hash: extensions.get::<Affinity>().map(|a| a.0), tried: tried.as_deref(), host: host(&request) };
+    let hash = extensions.get::<Affinity>().map(|a| a.0);
+    let named = matches!(to.plan.source, EndpointSource::DynamicDns { .. });
+    let choice = Choice { hash, tried: tried.as_deref(), host: named.then(|| host(&request)).flatten() };
     let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, choice).await?;
-    cx.endpoint.store(Some(Arc::clone(active.member().endpoint())));
+    cx.endpoint.set(Arc::clone(active.member().endpoint()));
     let http2 = match to.plan.protocol {
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => false,

@@ -161,8 +161,10 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     };
     let cx = &finish.cx;
     let _ = cx.cluster.set(connected.cluster.clone());
-    cx.endpoint.store(Some(connected.endpoint.clone()));
-    cx.upstream_local.store(connected.local.map(Arc::new));
+    cx.endpoint.set(connected.endpoint.clone());
+    if let Some(local) = connected.local {
+        cx.upstream_local.set(local);
+    }
     cx.attempts.fetch_add(1, Ordering::Relaxed);
     let counts = (&cx.request_bytes, &cx.response_bytes);
     let stream = &mut connected.stream;

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -96,14 +96,7 @@ struct Open {
     cx: Arc<Cx>,
     start: SystemTime,
     began: Instant,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    grpc: bool,
-    status: Option<StatusCode>,
-    grpc_status: Option<u16>,
+    http: HttpRecord,
     bytes: u64,
     complete: bool,
 }
@@ -113,56 +106,23 @@ impl Open {
         let headers = request.headers();
         let start = config.env.now();
         let _ = cx.start.set(start);
-        Self {
-            config: Arc::clone(config),
-            cx: Arc::clone(cx),
-            start,
-            began: Instant::now(),
+        let http = HttpRecord {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            target: request.uri().clone(),
             version: request.version(),
             host: headers.get(HOST).cloned(),
-            user_agent: headers.get(USER_AGENT).cloned(),
-            grpc: is_grpc(headers),
             status: None,
             grpc_status: None,
-            bytes: 0,
-            complete: false,
-        }
+            grpc: is_grpc(headers),
+            user_agent: headers.get(USER_AGENT).cloned(),
+        };
+        let (config, cx) = (Arc::clone(config), Arc::clone(cx));
+        Self { config, cx, start, began: Instant::now(), http, bytes: 0, complete: false }
     }
 
     fn trailer(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get("grpc-status") {
-            self.grpc_status = status.to_str().ok().and_then(|s| s.parse().ok());
-        }
-    }
-
-    fn http(&mut self) -> HttpRecord {
-        let cx = &self.cx;
-        let path = match cx.path.get() {
-            Some(path) => path.clone(),
-            // The stand-in for a request that could not be parsed.
-            None if self.method.as_str() == "-" => "-".into(),
-            None => self.uri.path_and_query().map_or_else(|| "/".into(), ToString::to_string),
-        };
-        let authority = cx.authority.get().or(self.host.as_ref());
-        let text = |v: &HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
-        let service_time = cx.service_time.load(Ordering::Relaxed);
-        HttpRecord {
-            method: std::mem::take(&mut self.method),
-            path,
-            version: self.version,
-            authority: authority
-                .map(text)
-                .or_else(|| self.uri.authority().map(ToString::to_string))
-                .unwrap_or_default(),
-            status: self.status,
-            grpc_status: self.grpc_status,
-            grpc: self.grpc,
-            user_agent: self.user_agent.take(),
-            request_id: cx.request_id.get().cloned(),
-            forwarded_for: cx.forwarded_for.get().cloned(),
-            upstream_service_time: (service_time != u64::MAX).then_some(service_time),
+            self.http.grpc_status = status.to_str().ok().and_then(|s| s.parse().ok());
         }
     }
 }
@@ -182,7 +142,7 @@ impl Drop for Open {
             start: self.start,
             duration: self.began.elapsed(),
             cx: Arc::clone(&self.cx),
-            http: Some(self.http()),
+            http: Some(std::mem::take(&mut self.http)),
             termination: Arc::default(),
         };
         for sink in self.config.sinks.iter() {
@@ -207,12 +167,12 @@ impl<F: Future<Output = Result<super::Response, Error>>> Future for MeterFuture<
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         if let Some(open) = this.open {
-            open.status = Some(response.status());
-            if open.grpc {
+            open.http.status = Some(response.status());
+            if open.http.grpc {
                 open.trailer(response.headers());
             }
             // No body follows to a HEAD, and the server drops it unread.
-            open.complete = open.method == Method::HEAD;
+            open.complete = open.http.method == Method::HEAD;
         }
         let open = this.open.take();
         Poll::Ready(Ok(response.map(|body| MeterBody { body, open })))

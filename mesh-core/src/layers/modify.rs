@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{LocalReply, Request, Response, Upstream};
+use super::{LocalReply, Request, Response, Upstream, value};
 use crate::decide::{apply_redirect, rewrite_path};
 use crate::error::Error;
 use crate::matching::{Claims, HeaderValueTemplate, RequestFacts};
@@ -27,6 +27,7 @@ use crate::record::Cx;
 use crate::snapshot::{Action, HeaderOps, RouteHeaders, RoutePlan, WeightedCluster};
 use template::{Kept, Scope};
 
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -190,7 +191,7 @@ pub fn with_facts<T>(request: &Request, f: impl FnOnce(&RequestFacts<'_>) -> T) 
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
     f(&RequestFacts {
         method: request.method(),
-        scheme: text(HeaderName::from_static("x-forwarded-proto")).unwrap_or("http"),
+        scheme: text(FORWARDED_PROTO).unwrap_or("http"),
         authority: text(HOST).unwrap_or_default(),
         path: request.uri().path(),
         query: request.uri().query(),
@@ -305,7 +306,7 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
                     cx.service_time.store(millis, Ordering::Relaxed);
                 }
                 if this.compiled.config.route.headers.debug {
-                    response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(millis));
+                    response.headers_mut().insert(SERVICE_TIME, value::number(millis));
                 }
                 response
             }

@@ -76,10 +76,9 @@ impl<S: Upstream> Service<Request> for Outlier<S> {
     fn call(&mut self, request: Request) -> Self::Future {
         let extensions = request.extensions();
         let watch = extensions.get::<Arc<Cx>>().map(|cx| {
-            // A try before may have had another endpoint; this one has none yet.
-            cx.endpoint.store(None);
             cx.given_up.store(false, Ordering::Relaxed);
-            Watch { detector: Arc::clone(&self.detector), cx: Arc::clone(cx), grpc: is_grpc(request.headers()) }
+            let (cx, before) = (Arc::clone(cx), cx.endpoint.count());
+            Watch { detector: Arc::clone(&self.detector), cx, before, grpc: is_grpc(request.headers()) }
         });
         OutlierFuture { inner: self.inner.call(request), watch: Watched(watch) }
     }
@@ -88,12 +87,14 @@ impl<S: Upstream> Service<Request> for Outlier<S> {
 struct Watch {
     detector: Arc<Detector>,
     cx: Arc<Cx>,
+    /// Endpoints of the tries before.
+    before: usize,
     grpc: bool,
 }
 
 impl Watch {
     fn endpoint(&self) -> Option<SocketAddr> {
-        self.cx.endpoint.load().as_ref().map(|e| e.address)
+        self.cx.endpoint.get().filter(|_| self.cx.endpoint.count() > self.before).map(|e| e.address)
     }
 
     fn tell(&self, event: Event) {

@@ -25,7 +25,7 @@ use tokio::time::Sleep;
 use tower::{Layer, Service};
 
 use super::limits::{Permit, Usage};
-use super::{Body, Request, Response, Upstream};
+use super::{Body, Request, Response, Upstream, value};
 use crate::balance::Tried;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Sent};
@@ -72,12 +72,17 @@ pub struct RetryLimit {
 /// }
 /// ```
 #[derive(Clone)]
-pub struct RetryLayer(Arc<RetryConfig>);
+pub struct RetryLayer {
+    config: Arc<RetryConfig>,
+    // The config's, shared with every request that may need it.
+    policy: Option<Arc<RetryPlan>>,
+}
 
 impl RetryLayer {
     /// With this config.
-    pub fn new(config: RetryConfig) -> Self {
-        Self(Arc::new(config))
+    pub fn new(mut config: RetryConfig) -> Self {
+        let policy = config.policy.take().map(Arc::new);
+        Self { config: Arc::new(config), policy }
     }
 }
 
@@ -85,7 +90,7 @@ impl<S> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Retry<S> {
-        Retry { config: Arc::clone(&self.0), inner }
+        Retry { config: Arc::clone(&self.config), policy: self.policy.clone(), inner }
     }
 }
 
@@ -93,6 +98,7 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Clone)]
 pub struct Retry<S> {
     config: Arc<RetryConfig>,
+    policy: Option<Arc<RetryPlan>>,
     inner: S,
 }
 
@@ -113,14 +119,13 @@ impl<S: Upstream> Service<Request> for Retry<S> {
         if self.config.attempt_count {
             request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from_static("1"));
         }
-        if let (Some(limit), Some(_)) = (&self.config.limit, &self.config.policy) {
+        if let (Some(limit), Some(_)) = (&self.config.limit, &self.policy) {
             limit.usage.began(&limit.pool);
         }
-        let again = match &self.config.policy {
+        let again = match &self.policy {
             Some(policy) if !request.headers().contains_key(http::header::UPGRADE) => {
                 let copy = Copy::of(&mut request, self.config.buffer);
-                let policy = policy.clone();
-                Some(Box::new(Again::new(Arc::clone(&self.config), policy, copy, cx)))
+                Some(Box::new(Again::new(Arc::clone(&self.config), Arc::clone(policy), copy, cx)))
             }
             _ => None,
         };
@@ -194,7 +199,7 @@ impl Copy {
 
 struct Again {
     config: Arc<RetryConfig>,
-    policy: RetryPlan,
+    policy: Arc<RetryPlan>,
     copy: Copy,
     cx: Option<Arc<Cx>>,
     tries: u32,
@@ -211,7 +216,7 @@ enum Verdict {
 }
 
 impl Again {
-    fn new(config: Arc<RetryConfig>, policy: RetryPlan, copy: Copy, cx: Option<Arc<Cx>>) -> Self {
+    fn new(config: Arc<RetryConfig>, policy: Arc<RetryPlan>, copy: Copy, cx: Option<Arc<Cx>>) -> Self {
         let (tries, retries, replayed) = (1, 0, false);
         Self { config, policy, copy, cx, tries, retries, replayed, tried: Vec::new(), permit: None }
     }
@@ -263,7 +268,7 @@ impl Again {
             Err(Sent::Unknown) => Proof::Unknown,
         };
         cx.proofs.fetch_or(proof as u32, Ordering::Relaxed);
-        self.tried.extend(cx.endpoint.load().as_ref().map(|e| e.address));
+        self.tried.extend(cx.endpoint.get().map(|e| e.address));
     }
 
     /// Random in 0..base*(2^n-1) for the n-th retry, at most ten times the base.
@@ -278,7 +283,7 @@ impl Again {
         let Some(mut request) = ready!(self.copy.poll_again(context)) else { return Poll::Ready(None) };
         self.tries += 1;
         if self.config.attempt_count {
-            request.headers_mut().insert(ATTEMPT_COUNT, HeaderValue::from(self.tries));
+            request.headers_mut().insert(ATTEMPT_COUNT, value::number(self.tries.into()));
         }
         if let Some(cx) = &self.cx {
             cx.attempts.store(self.tries, Ordering::Relaxed);

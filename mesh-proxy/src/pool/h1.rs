@@ -26,7 +26,7 @@ use crate::net::{Net, Stream};
 /// A connection that can take a request.
 pub(super) struct Connection {
     sender: SendRequest<Body>,
-    local: Arc<SocketAddr>,
+    local: SocketAddr,
     plan: Arc<ClusterPlan>,
     /// What it may be used for.
     pub(super) key: ConnKey,
@@ -80,7 +80,7 @@ pub(super) async fn send<N: Net>(
             active.member().shard().put(connection);
             return Err(Error::new(ErrorKind::Overflow));
         };
-        cx.upstream_local.store(Some(Arc::clone(&connection.local)));
+        cx.upstream_local.set(connection.local);
         let reused = connection.served > 0;
         connection.served += 1;
         connection.heard.store(false, Ordering::Relaxed);
@@ -136,11 +136,22 @@ fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
 
 /// A connection: an idle one, a new one, or the first that becomes free.
 async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>, whom: For<'_>) -> Result<Connection, Error> {
-    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
-    let key = ConnKey::of(&to.plan, whom);
+    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, whom));
     if let Some(idle) = idle(to, shard, key).await {
         return Ok(idle);
     }
+    // Boxed: most requests find an idle one, and each would have room for this in its future.
+    Box::pin(connect(to, member, whom, key)).await
+}
+
+/// A new connection, or the first that becomes free.
+async fn connect<N: Net>(
+    to: &Destination<N>,
+    member: &Arc<Member<N>>,
+    whom: For<'_>,
+    key: ConnKey,
+) -> Result<Connection, Error> {
+    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
     let pending = usage.take(Resource::Pending, pool.max_pending);
     let Some(_pending) = pending else { return Err(Error::new(ErrorKind::Overflow)) };
     let mut again = false;
@@ -205,7 +216,7 @@ async fn dial<N: Net>(
             pool.ended(number);
         }
     });
-    let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
+    let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (plan, key, now) = (Arc::clone(&to.plan), ConnKey::of(&to.plan, whom), Instant::now());
     Ok(Connection { sender, local, plan, key, number, made: now, idle_since: now, served: 0, heard })
 }

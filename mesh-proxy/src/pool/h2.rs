@@ -44,7 +44,7 @@ pub(super) struct Connections {
 #[derive(Clone)]
 struct Connection {
     sender: SendRequest<Body>,
-    local: Arc<SocketAddr>,
+    local: SocketAddr,
     plan: Arc<ClusterPlan>,
     key: ConnKey,
     number: u64,
@@ -112,7 +112,7 @@ pub(super) async fn send<N: Net>(
         let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
             return Err(Error::new(ErrorKind::Overflow));
         };
-        cx.upstream_local.store(Some(Arc::clone(&connection.local)));
+        cx.upstream_local.set(connection.local);
         let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
@@ -157,11 +157,22 @@ async fn checkout<N: Net>(
     member: &Arc<Member<N>>,
     whom: For<'_>,
 ) -> Result<(Connection, Stream), Error> {
-    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
-    let key = ConnKey::of(&to.plan, whom);
+    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, whom));
     if let Some(found) = open_stream(to, shard, key).await {
         return Ok(found);
     }
+    // Boxed: most requests find one, and each would have room for this in its future.
+    Box::pin(connect(to, member, whom, key)).await
+}
+
+/// A stream of a new connection, or of the first that has room.
+async fn connect<N: Net>(
+    to: &Destination<N>,
+    member: &Arc<Member<N>>,
+    whom: For<'_>,
+    key: ConnKey,
+) -> Result<(Connection, Stream), Error> {
+    let (shard, usage, pool) = (member.shard(), to.cluster.usage(), &to.plan.pool);
     let pending = usage.take(Resource::Pending, pool.max_pending);
     let Some(_pending) = pending else { return Err(Error::new(ErrorKind::Overflow)) };
     let mut again = false;
@@ -280,7 +291,7 @@ async fn dial<N: Net>(
     let life = Life { made: Instant::now(), streams: 0.into(), served: 0.into(), quiet: 0.into() };
     let (life, number, plan) = (Arc::new(life), shard.number(), Arc::clone(&to.plan));
     tokio::spawn(drive(connection, Arc::clone(&life), Arc::clone(&plan), number, Arc::downgrade(shard)));
-    let local = Arc::new(local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
+    let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     let key = ConnKey::of(&to.plan, whom);
     let connection = Connection { sender, local, plan, key, number, life };
     let stream = take_stream(&connection, shard);

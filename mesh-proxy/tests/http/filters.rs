@@ -30,7 +30,7 @@ async fn aborts() {
     let seen = f1.has(&["content-type: text/plain", "content-length: 18"]).tries(0).run().await;
     // F9
     assert_eq!(cluster(&seen.record.cx), Some("outbound|80||up.example"));
-    assert!(seen.record.cx.endpoint.load().is_none());
+    assert!(seen.record.cx.endpoint.get().is_none());
     let unavailable = "{abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}}}";
     let f4 = fault("F4", unavailable).body(BODY).log("FI", "fault_filter_abort");
     f4.has(&["content-type: text/plain", "content-length: 18"]).tries(0).run().await;

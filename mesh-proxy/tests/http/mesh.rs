@@ -136,6 +136,15 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) async fn start(config: &Config, upstream: Option<SocketAddr>) -> Self {
+        Self::start_with(config, upstream, Vec::new()).await
+    }
+
+    /// The same with more readers of records than the test itself.
+    pub(crate) async fn start_with(
+        config: &Config,
+        upstream: Option<SocketAddr>,
+        mut sinks: Vec<Arc<dyn Sink>>,
+    ) -> Self {
         let (resources, reports) = mesh_core::yaml::read("test.yaml", &config.yaml(upstream));
         assert!(reports.is_empty(), "{reports:?}");
         let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
@@ -144,13 +153,8 @@ impl Mesh {
         let compiled = mesh_core::compile::compile(&world, &id, None);
         let (tell, records) = unbounded_channel();
         let (tell_copy, copies) = unbounded_channel();
-        let proxy = Runtime::new(
-            HostNet::new(),
-            Arc::new(HostEnv),
-            vec![Arc::new(Records(tell, tell_copy)) as Arc<dyn Sink>],
-            1,
-        );
-        let runtime = Arc::new(proxy);
+        sinks.push(Arc::new(Records(tell, tell_copy)));
+        let runtime = Arc::new(Runtime::new(HostNet::new(), Arc::new(HostEnv), sinks, 1));
         let proxy = Arc::new(Proxy::new(Arc::clone(&runtime)));
         for (name, cluster) in &compiled.snapshot.clusters {
             let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();

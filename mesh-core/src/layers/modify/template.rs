@@ -137,15 +137,15 @@ impl Scope<'_> {
     /// Empty in request headers, whose destination is not chosen yet; but the cluster is.
     fn of_upstream(&self, name: &str) -> Option<String> {
         let cx = self.cx?;
-        let (host, local) = (cx.endpoint.load(), cx.upstream_local.load());
-        let host = host.as_ref().map(|e| e.address);
+        let (host, local) = (cx.endpoint.get(), cx.upstream_local.get());
+        let host = host.map(|e| e.address);
         Some(match name {
             "UPSTREAM_HOST" | "UPSTREAM_HOST_NAME" | "UPSTREAM_REMOTE_ADDRESS" => host?.to_string(),
             "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => host?.ip().to_string(),
             "UPSTREAM_REMOTE_PORT" => host?.port().to_string(),
-            "UPSTREAM_LOCAL_ADDRESS" => local.as_ref()?.to_string(),
-            "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local.as_ref()?.ip().to_string(),
-            "UPSTREAM_LOCAL_PORT" => local.as_ref()?.port().to_string(),
+            "UPSTREAM_LOCAL_ADDRESS" => local?.to_string(),
+            "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local?.ip().to_string(),
+            "UPSTREAM_LOCAL_PORT" => local?.port().to_string(),
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => cx.cluster.get()?.name.to_string(),
             "UPSTREAM_REQUEST_ATTEMPT_COUNT" => cx.attempts.load(Ordering::Relaxed).to_string(),
             "UPSTREAM_TRANSPORT_FAILURE_REASON" => cx.failure_reason.get()?.clone(),

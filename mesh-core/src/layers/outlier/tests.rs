@@ -25,7 +25,7 @@ fn picked(request: &Request) {
         health: Health::Healthy,
         workload: Arc::new(Workload::default()),
     };
-    request.extensions().get::<Arc<Cx>>().unwrap().endpoint.store(Some(Arc::new(endpoint)));
+    request.extensions().get::<Arc<Cx>>().unwrap().endpoint.set(Arc::new(endpoint));
 }
 
 fn gives(result: impl Fn() -> Result<Response, Error> + Clone + Send + Sync + 'static) -> impl Upstream {

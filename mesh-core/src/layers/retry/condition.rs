@@ -1,10 +1,13 @@
 //! The conditions of `retryOn`.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::error::{Error, ErrorKind, Sent};
 use crate::layers::Response;
 use crate::snapshot::{RetryOn, RetryPlan};
+
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Whether the policy names this outcome.
 pub(super) fn is_retriable(policy: &RetryPlan, result: &Result<Response, Error>) -> bool {
@@ -16,7 +19,7 @@ pub(super) fn is_retriable(policy: &RetryPlan, result: &Result<Response, Error>)
 
 fn response_is(policy: &RetryPlan, response: &Response) -> bool {
     let (status, on) = (response.status().as_u16(), &policy.on);
-    if response.headers().get("x-envoy-ratelimited").is_some_and(|v| v == "true") {
+    if response.headers().get(RATE_LIMITED).is_some_and(|v| v == "true") {
         return on.ratelimited;
     }
     (on.server_error && (500..600).contains(&status))
@@ -28,7 +31,7 @@ fn response_is(policy: &RetryPlan, response: &Response) -> bool {
 
 /// Only a status in the headers counts; one in trailers comes after the response has begun.
 fn grpc_is(on: &RetryOn, headers: &HeaderMap) -> bool {
-    match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
+    match headers.get(GRPC_STATUS).map(http::HeaderValue::as_bytes) {
         Some(b"1") => on.cancelled,
         Some(b"4") => on.deadline_exceeded,
         Some(b"8") => on.resource_exhausted,

@@ -174,5 +174,5 @@ proptest! {
 }
 
 fn pool_of(layer: &RetryLayer) -> &PoolPlan {
-    &layer.0.limit.as_ref().expect("invariant: the test sets one").pool
+    &layer.config.limit.as_ref().expect("invariant: the test sets one").pool
 }

@@ -169,7 +169,7 @@ async fn a_further_try_knows_the_endpoints_before_it() {
                 let ignore_previous_hosts = Some(false);
                 assert_eq!(**tried, Tried { endpoints, ignore_previous_hosts, remote_localities: true });
             }
-            cx.endpoint.store(Some(Arc::new(of(before.min(1)))));
+            cx.endpoint.set(Arc::new(of(before.min(1))));
             async move { Err(Error::new(if before < 2 { ErrorKind::ConnectFailure } else { ErrorKind::NoRoute })) }
         }
     });
@@ -235,7 +235,7 @@ async fn the_back_off_grows_to_its_bound() {
         let plan = policy(9, server_error());
         let config = RetryConfig { policy: None, attempt_count: false, buffer: 0, env: fixed(random), limit: None };
         let copy = Copy::of(&mut get("/", &[]), DEFAULT_CAP);
-        let mut again = Again::new(Arc::new(config), plan, copy, None);
+        let mut again = Again::new(Arc::new(config), Arc::new(plan), copy, None);
         for millis in wanted {
             again.retries += 1;
             assert_eq!(again.backoff(), Duration::from_millis(millis), "retry {}", again.retries);

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::SanitizeConfig;
 use crate::api::ForwardClientCertDetails;
+use crate::layers::value;
 use crate::record::Cx;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -41,11 +43,10 @@ const EDGE: &[&str] =
     &["x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node"];
 
 pub(super) fn strip_internal(headers: &mut HeaderMap, edge: bool) {
-    for name in INTERNAL {
-        headers.remove(*name);
-    }
-    for name in EDGE.iter().filter(|_| edge) {
-        headers.remove(*name);
+    let internal = |name: &&HeaderName| INTERNAL.contains(&name.as_str()) || (edge && EDGE.contains(&name.as_str()));
+    // Mostly there is none: what sidecars say to each other begins alike, and stays.
+    while let Some(name) = headers.keys().find(internal).cloned() {
+        headers.remove(name);
     }
 }
 
@@ -56,9 +57,9 @@ pub fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
 
 /// The `n`-th entry of `x-forwarded-for` from the right, counting from 1, if it is an address.
 pub fn trusted_address(headers: &HeaderMap, n: usize) -> Option<IpAddr> {
-    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
-    let entries = lines.iter().rev().flat_map(|v| v.as_bytes().rsplit(|b| *b == b','));
-    let entry = entries.into_iter().nth(n.checked_sub(1)?)?;
+    let before = n.checked_sub(1)?;
+    let mut entries = headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|v| v.as_bytes().rsplit(|b| *b == b','));
+    let entry = entries.nth(before)?;
     std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
 }
 
@@ -71,15 +72,15 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
     let peer = cx.map(|cx| cx.conn.peer.ip());
     let scheme = if cx.is_some_and(|cx| cx.conn.tls.is_some()) { "https" } else { "http" };
     let mut remote = None;
+    let mut forwarded_for = None;
     if config.use_remote_address {
         let trusted = trusted_address(headers, config.trusted_hops as usize);
         remote = trusted;
         if let Some(peer) = peer {
-            append_peer(config, headers, peer);
-            let external = trusted.unwrap_or(peer);
-            if let Ok(value) = HeaderValue::try_from(external.to_string()) {
-                headers.insert(EXTERNAL_ADDRESS, value);
-            }
+            let address = value::address(peer);
+            let node = config.node_address.filter(|_| peer.is_loopback());
+            forwarded_for = append_peer(headers, node.map_or_else(|| address.clone(), value::address), present);
+            headers.insert(EXTERNAL_ADDRESS, trusted.map_or(address, value::address));
         }
         if config.trusted_hops == 0 || !headers.contains_key(FORWARDED_PROTO) {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -90,6 +91,7 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
         }
     } else if present {
         remote = trusted_address(headers, config.trusted_hops as usize + 1);
+        forwarded_for = headers.get(FORWARDED_FOR).cloned();
         if !headers.contains_key(FORWARDED_PROTO) {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
@@ -100,21 +102,21 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
         if let Some(ip) = remote {
             let _ = cx.remote.set(SocketAddr::new(ip, 0));
         }
-        if let Some(value) = headers.get(FORWARDED_FOR).filter(|_| present || config.use_remote_address) {
-            let _ = cx.forwarded_for.set(value.clone());
+        if let Some(value) = forwarded_for {
+            let _ = cx.forwarded_for.set(value);
         }
     }
 }
 
-fn append_peer(config: &SanitizeConfig, headers: &mut HeaderMap, peer: IpAddr) {
-    let name = config.node_address.filter(|_| peer.is_loopback()).unwrap_or(peer);
-    let mut value = Vec::new();
-    for line in headers.get_all(FORWARDED_FOR) {
-        value.extend_from_slice(line.as_bytes());
-        value.push(b',');
-    }
-    value.extend_from_slice(name.to_string().as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&value) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+/// Makes one line of what the request has and the peer. `present`: it may have one.
+fn append_peer(headers: &mut HeaderMap, peer: HeaderValue, present: bool) -> Option<HeaderValue> {
+    let all = if present && headers.contains_key(FORWARDED_FOR) {
+        let lines = headers.get_all(FORWARDED_FOR).iter().chain([&peer]);
+        let joined = lines.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..]);
+        HeaderValue::from_maybe_shared(Bytes::from(joined)).ok()?
+    } else {
+        peer
+    };
+    headers.insert(FORWARDED_FOR, all.clone());
+    Some(all)
 }

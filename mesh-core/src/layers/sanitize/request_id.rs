@@ -4,6 +4,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use crate::env::Env;
+use crate::layers::value;
 use crate::record::Cx;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -11,7 +12,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Keeps what a sidecar's client sent; an edge always makes a new one.
 /// Without an environment to make one from (`proxyHeaders.requestId.disabled`), the client's stays as it is.
 pub(super) fn set(env: Option<&dyn Env>, replace: bool, headers: &mut HeaderMap, cx: Option<&Cx>) {
-    let kept = headers.get(&REQUEST_ID).filter(|_| !replace || env.is_none()).cloned();
+    let kept = if replace && env.is_some() { None } else { headers.get(&REQUEST_ID).cloned() };
     let id = kept.or_else(|| {
         let env = env?;
         let id = new_id(env.random(), env.random());
@@ -41,5 +42,5 @@ fn new_id(high: u64, low: u64) -> HeaderValue {
         text[at + 1] = HEX[usize::from(b & 15)];
         at += 2;
     }
-    HeaderValue::from_bytes(&text).expect("invariant: hexadecimal digits and dashes")
+    value::shared(text)
 }

@@ -287,7 +287,7 @@ impl Operator {
     /// Appends the value; nothing if there is none.
     fn write(self, record: &RequestRecord, out: &mut Vec<u8>) {
         if let Some(http) = &record.http
-            && self.write_http(http, out)
+            && self.write_http(record, http, out)
         {
             return;
         }
@@ -295,24 +295,24 @@ impl Operator {
     }
 
     /// The values that only requests have; says whether this is one of them.
-    fn write_http(self, http: &HttpRecord, out: &mut Vec<u8>) -> bool {
-        let header = |out: &mut Vec<u8>, value: &Option<http::HeaderValue>| {
-            out.extend_from_slice(value.as_ref().map(http::HeaderValue::as_bytes).unwrap_or_default());
+    fn write_http(self, record: &RequestRecord, http: &HttpRecord, out: &mut Vec<u8>) -> bool {
+        let header = |out: &mut Vec<u8>, value: Option<&http::HeaderValue>| {
+            out.extend_from_slice(value.map(http::HeaderValue::as_bytes).unwrap_or_default());
         };
         match self {
             Self::Method => out.extend_from_slice(http.method.as_str().as_bytes()),
-            Self::Path => out.extend_from_slice(http.path.as_bytes()),
-            Self::Authority => out.extend_from_slice(http.authority.as_bytes()),
-            Self::ForwardedFor => header(out, &http.forwarded_for),
-            Self::UserAgent => header(out, &http.user_agent),
-            Self::RequestId => header(out, &http.request_id),
+            Self::Path => out.extend_from_slice(record.path().as_bytes()),
+            Self::Authority => out.extend_from_slice(record.authority().as_bytes()),
+            Self::ForwardedFor => header(out, record.cx.forwarded_for.get()),
+            Self::UserAgent => header(out, http.user_agent.as_ref()),
+            Self::RequestId => header(out, record.cx.request_id.get()),
             Self::Protocol => out.extend_from_slice(match http.version {
                 Version::HTTP_10 => b"HTTP/1.0",
                 Version::HTTP_2 => b"HTTP/2",
                 _ => b"HTTP/1.1",
             }),
             Self::UpstreamServiceTime => {
-                if let Some(ms) = http.upstream_service_time {
+                if let Some(ms) = record.cx.service_time() {
                     number(out, ms);
                 }
             }
@@ -349,7 +349,7 @@ impl Operator {
             Self::BytesSent => number(out, cx.response_bytes.load(Ordering::Relaxed)),
             Self::Duration => number(out, u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX)),
             Self::UpstreamHost => {
-                if let Some(endpoint) = &*cx.endpoint.load() {
+                if let Some(endpoint) = cx.endpoint.get() {
                     put(out, &endpoint.address);
                 }
             }
@@ -357,7 +357,7 @@ impl Operator {
                 out.extend_from_slice(cx.cluster.get().map(|c| c.name.as_bytes()).unwrap_or_default());
             }
             Self::UpstreamLocalAddress => {
-                if let Some(address) = &*cx.upstream_local.load() {
+                if let Some(address) = cx.upstream_local.get() {
                     put(out, address);
                 }
             }

@@ -1,8 +1,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use mesh_core::api::ContentHash;
 use mesh_core::record::{ConnInfo, Cx, Flag, HttpRecord, RequestRecord};
 use mesh_core::snapshot::Direction;
@@ -24,6 +25,12 @@ fn cx() -> Cx {
     Cx::new(Arc::new(conn), ContentHash(0xab))
 }
 
+fn answered() -> Cx {
+    let cx = cx();
+    cx.service_time.store(3, Ordering::Relaxed);
+    cx
+}
+
 fn record(cx: Cx, http: Option<HttpRecord>) -> RequestRecord {
     RequestRecord {
         start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_339_807_334),
@@ -37,16 +44,13 @@ fn record(cx: Cx, http: Option<HttpRecord>) -> RequestRecord {
 fn get() -> HttpRecord {
     HttpRecord {
         method: Method::GET,
-        path: "/x?y".into(),
+        target: Uri::from_static("/x?y"),
         version: Version::HTTP_11,
-        authority: "a.example".into(),
+        host: Some(HeaderValue::from_static("a.example")),
         status: Some(StatusCode::OK),
         grpc_status: None,
         grpc: false,
         user_agent: Some(HeaderValue::from_static("curl/8")),
-        request_id: None,
-        forwarded_for: None,
-        upstream_service_time: Some(3),
     }
 }
 
@@ -59,9 +63,9 @@ fn line(format: &Format, record: &RequestRecord) -> String {
 /// Row V1 of the observed Envoy: order, quotes, and `-` for what is missing.
 #[test]
 fn istio_text_line() {
-    let cx = cx();
-    cx.upstream_local.store(Some(Arc::new(addr("127.0.0.1:43434"))));
-    cx.response_bytes.store(9, std::sync::atomic::Ordering::Relaxed);
+    let cx = answered();
+    cx.upstream_local.set(addr("127.0.0.1:43434"));
+    cx.response_bytes.store(9, Ordering::Relaxed);
     assert_eq!(
         line(&Format::istio_text(), &record(cx, Some(get()))),
         "[2026-11-22T09:30:07.334Z] \"GET /x?y HTTP/1.1\" 200 - via_upstream - \"-\" 0 9 4 3 \"-\" \"curl/8\" \"-\" \
@@ -83,7 +87,7 @@ fn tcp_line() {
 /// Row V2: keys in alphabetical order, missing values null, counts as numbers, service time as text.
 #[test]
 fn istio_json_line() {
-    let line = line(&Format::istio_json(), &record(cx(), Some(get())));
+    let line = line(&Format::istio_json(), &record(answered(), Some(get())));
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
     let keys: Vec<_> = json.keys().cloned().collect();
     let mut sorted = keys.clone();

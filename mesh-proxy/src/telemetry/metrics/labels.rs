@@ -1,5 +1,6 @@
 //! Labels of the standard metrics and where their values come from.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,7 +30,7 @@ impl<'a> Facts<'a> {
         let cx = &record.cx;
         let peer = match cx.conn.direction {
             Direction::Inbound => neighbours.by_address.get(&cx.conn.peer.ip()).cloned(),
-            Direction::Outbound | Direction::Gateway => cx.endpoint.load().as_ref().map(|e| e.workload.clone()),
+            Direction::Outbound | Direction::Gateway => cx.endpoint.get().map(|e| e.workload.clone()),
         };
         let protocol = match &record.http {
             None => Protocol::Tcp,
@@ -76,11 +77,10 @@ impl<'a> Facts<'a> {
 
     /// The Host header, where it stands in for an unknown destination: only on sidecar outbound, because elsewhere a
     /// client could make up as many label sets as it likes.
-    fn host_fallback(&self) -> Option<&str> {
+    fn host_fallback(&self) -> Option<Cow<'_, str>> {
         let known = self.cluster.is_some_and(|c| !c.service.is_empty());
-        (!known && self.record.cx.conn.direction == Direction::Outbound)
-            .then_some(self.record.http.as_ref()?)
-            .map(|http| http.authority.as_str())
+        let stands_in = !known && self.record.cx.conn.direction == Direction::Outbound && self.record.http.is_some();
+        stands_in.then(|| self.record.authority())
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -139,7 +139,7 @@ impl<'a> Facts<'a> {
             .filter(|name| matches!(*name, "BlackHoleCluster" | "PassthroughCluster" | "InboundPassthroughCluster"));
         let own_name =
             || destination.map(canonical_name).filter(|_| self.record.cx.conn.direction == Direction::Inbound);
-        let fallback = || self.host_fallback().map(str::to_owned).or_else(own_name).unwrap_or_else(|| UNKNOWN.into());
+        let fallback = || self.host_fallback().map(Cow::into_owned).or_else(own_name).unwrap_or_else(|| UNKNOWN.into());
         let service = cluster.map(|c| c.service.to_string()).unwrap_or_else(fallback);
         let name = match (cluster, special) {
             (Some(c), _) => c.service_name.to_string(),

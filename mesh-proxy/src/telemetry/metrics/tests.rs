@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use mesh_core::api::ContentHash;
 use mesh_core::model::{Health, TlsMode, Tunnel, Workload};
 use mesh_core::record::{ConnInfo, Cx, HttpRecord, RequestRecord, Sink};
@@ -74,16 +75,13 @@ fn record(direction: Direction, http: bool) -> RequestRecord {
         cx: Arc::new(Cx::new(Arc::new(conn), ContentHash(0))),
         http: http.then(|| HttpRecord {
             method: Method::GET,
-            path: "/".into(),
+            target: Uri::from_static("/"),
             version: Version::HTTP_11,
-            authority: "made-up.example".into(),
+            host: Some(HeaderValue::from_static("made-up.example")),
             status: Some(StatusCode::OK),
             grpc_status: None,
             grpc: false,
             user_agent: None,
-            request_id: None,
-            forwarded_for: None,
-            upstream_service_time: None,
         }),
         termination: "".into(),
     }
@@ -105,7 +103,7 @@ fn source_reporter_names_both_sides() {
         health: Health::Healthy,
         workload: workload("reviews", "v3"),
     };
-    record.cx.endpoint.store(Some(Arc::new(endpoint)));
+    record.cx.endpoint.set(Arc::new(endpoint));
     metrics.record(&record);
     metrics.record(&record);
     let line = sample(&metrics.encode(), "istio_requests_total");
@@ -156,11 +154,39 @@ fn destination_reporter_finds_the_peer_by_address() {
 fn tcp_streams_have_their_own_metrics() {
     let metrics = Metrics::new();
     let record = record(Direction::Outbound, false);
-    record.cx.response_bytes.store(7, std::sync::atomic::Ordering::Relaxed);
+    record.cx.response_bytes.store(7, Ordering::Relaxed);
     metrics.record(&record);
     let text = metrics.encode();
     assert!(sample(&text, "istio_tcp_sent_bytes_total").ends_with("} 7"));
     let opened = sample(&text, "istio_tcp_connections_opened_total");
     assert!(opened.contains("request_protocol=\"tcp\"") && !opened.contains("response_code"), "{opened}");
     assert!(!text.contains("istio_requests_total{"));
+}
+
+#[test]
+fn histograms_count_upwards() {
+    let metrics = Metrics::new();
+    let record = record(Direction::Outbound, true);
+    record.cx.response_bytes.store(4_000_000, Ordering::Relaxed);
+    metrics.record(&record);
+    metrics.record(&record);
+    let text = metrics.encode();
+    let value = |name: &str, le: &str| {
+        let start = format!("istio_{name}{{");
+        let line = text.lines().find(|l| l.starts_with(&start) && l.contains(le)).unwrap_or_else(|| panic!("{name}"));
+        line.rsplit_once(' ').unwrap().1.to_owned()
+    };
+    for (name, le, wanted) in [
+        ("request_duration_milliseconds_bucket", "le=\"1\"", "0"),
+        ("request_duration_milliseconds_bucket", "le=\"5\"", "2"),
+        ("request_duration_milliseconds_bucket", "le=\"+Inf\"", "2"),
+        ("request_duration_milliseconds_sum", "", "6.0"),
+        ("request_duration_milliseconds_count", "", "2"),
+        ("request_bytes_bucket", "le=\"0.5\"", "2"),
+        ("response_bytes_bucket", "le=\"3600000\"", "0"),
+        ("response_bytes_bucket", "le=\"+Inf\"", "2"),
+        ("response_bytes_sum", "", "8000000.0"),
+    ] {
+        assert_eq!(value(name, le), wanted, "{name} {le}");
+    }
 }
