@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, SERVER, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, SERVER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -310,7 +312,7 @@ fn into_grpc(response: Response, status: Option<u8>) -> Response {
     let (parts, body) = response.into_parts();
     let mut out = http::Response::new(Body::Empty);
     let headers = out.headers_mut();
-    for name in [OVERLOADED, CONNECTION] {
+    for name in [OVERLOADED, CONNECTION, WWW_AUTHENTICATE] {
         if let Some(value) = parts.headers.get(&name) {
             headers.insert(name, value.clone());
         }

@@ -1,0 +1,41 @@
+//! The Layers that ask: tokens first ([`JwtLayer`]), then policies ([`AuthzLayer`]).
+
+mod authz;
+mod jwt;
+
+pub use authz::{Authz, AuthzConfig, AuthzFuture, AuthzLayer, Denied};
+pub use jwt::{Jwt, JwtConfig, JwtFuture, JwtLayer};
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::HOST;
+use mesh_core::layers::Request;
+use mesh_core::record::Cx;
+
+/// The authority that a request is for: `Host`, else that of its target. `None`: it has none, or two that differ, so that
+/// it is not known whom the application would believe.
+fn authority(request: &Request) -> Option<&str> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let target = request.uri().authority().map(http::uri::Authority::as_str);
+    match (hosts.next(), hosts.next(), target) {
+        (Some(host), None, None) => host.to_str().ok(),
+        (Some(host), None, Some(target)) => host.to_str().ok().filter(|h| h.eq_ignore_ascii_case(target)),
+        (None, _, target) => target,
+        (Some(_), Some(_), _) => None,
+    }
+}
+
+/// The scheme as the client used it.
+fn scheme(request: &Request) -> Cow<'_, str> {
+    let forwarded = request.headers().get("x-forwarded-proto").and_then(|v: &HeaderValue| v.to_str().ok());
+    forwarded.or(request.uri().scheme_str()).unwrap_or("http").into()
+}
+
+fn context(request: &Request) -> Option<Arc<Cx>> {
+    request.extensions().get::<Arc<Cx>>().cloned()
+}
+
+#[cfg(test)]
+mod tests;
