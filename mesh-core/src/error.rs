@@ -38,6 +38,10 @@ pub enum ErrorKind {
     PerTryTimeout,
     /// The stream was idle too long (`SI`).
     IdleTimeout,
+    /// The request did not arrive in time (408).
+    RequestTimeout,
+    /// Request and response took too long altogether (504).
+    StreamDuration,
     /// The client went away (`DC`).
     DownstreamGone,
     /// The client broke the protocol (`DPE`, 400).
@@ -123,6 +127,12 @@ impl ErrorKind {
             Self::IdleTimeout => {
                 row(StatusCode::GATEWAY_TIMEOUT, "SI", Upstream, "stream timeout", "stream_idle_timeout")
             }
+            Self::RequestTimeout => {
+                row(StatusCode::REQUEST_TIMEOUT, "", Downstream, "request timeout", "request_overall_timeout")
+            }
+            Self::StreamDuration => {
+                row(StatusCode::GATEWAY_TIMEOUT, "", Us, "downstream duration timeout", "max_duration_timeout")
+            }
             Self::DownstreamGone => row(StatusCode::BAD_REQUEST, "DC", Downstream, "", "downstream_remote_disconnect"),
             Self::DownstreamProtocol => {
                 row(StatusCode::BAD_REQUEST, "DPE", Downstream, "Bad Request", "http1.codec_error")
@@ -135,7 +145,11 @@ impl ErrorKind {
 
     /// gRPC status of the local reply to a gRPC request.
     pub fn grpc_status(self) -> u8 {
-        grpc_status_of_http(self.row().status)
+        match self {
+            // DEADLINE_EXCEEDED, although it is a 504 elsewhere.
+            Self::StreamDuration => 4,
+            _ => grpc_status_of_http(self.row().status),
+        }
     }
 }
 
@@ -182,6 +196,8 @@ impl Error {
             | ErrorKind::Timeout
             | ErrorKind::PerTryTimeout
             | ErrorKind::IdleTimeout
+            | ErrorKind::RequestTimeout
+            | ErrorKind::StreamDuration
             | ErrorKind::DownstreamGone => Sent::Unknown,
         };
         Self { kind, sent, reused: false, status: None, source: None }

@@ -21,6 +21,7 @@ pub mod respond;
 pub mod retry;
 pub mod sanitize;
 pub mod slot;
+pub mod stream_limit;
 #[cfg(test)]
 mod testing;
 pub mod timeout;
@@ -44,6 +45,7 @@ pub use respond::{LocalReply, Respond, RespondLayer};
 pub use retry::{Retry, RetryConfig, RetryLayer, RetryLimit};
 pub use sanitize::{Sanitize, SanitizeConfig, SanitizeLayer};
 pub use slot::{Extension, Slot, SlotLayer};
+pub use stream_limit::{StreamClock, StreamLimit, StreamLimitConfig, StreamLimitLayer, StreamTimer};
 pub use timeout::{PerTry, PerTryLayer, Timeout, TimeoutConfig, TimeoutLayer};
 
 use crate::error::Error;

@@ -18,9 +18,10 @@ use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
     AffinityConfig, AffinityLayer, BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig,
-    MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, OutlierLayer, PerTryLayer,
+    MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, Opt, OutlierLayer, PerTryLayer,
     RateLimitConfig, RateLimitLayer, Request, Respond, RespondLayer, RetryConfig, RetryLayer, RetryLimit, Sanitize,
-    SanitizeConfig, SanitizeLayer, TimeoutConfig, TimeoutLayer, Upstream,
+    SanitizeConfig, SanitizeLayer, StreamLimit, StreamLimitConfig, StreamLimitLayer, TimeoutConfig, TimeoutLayer,
+    Upstream,
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
@@ -78,18 +79,26 @@ fn respond(plan: &HttpPlan) -> RespondLayer {
     RespondLayer::new(HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("envoy")))
 }
 
+fn stream_limits(plan: &HttpPlan) -> Option<StreamLimitLayer> {
+    StreamLimitConfig::of(&plan.settings).map(StreamLimitLayer::new)
+}
+
 /// The policies of a server, in Istio's order, then the router.
 type Policies<S> =
     In<BeforeAuthn, In<PeerAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, S>>>>>>>;
 
+/// A service with the limits of its listener's requests, if there are any.
+type Limited<S> = Opt<StreamLimit<S>, S>;
+
 /// Stack of an inbound listener.
-pub type Inbound = Meter<Respond<Sanitize<In<Trace, Policies<Router>>>>>;
+pub type Inbound = Meter<Respond<Limited<Sanitize<In<Trace, Policies<Router>>>>>>;
 
 /// Towards the own application: one route for each port, behind all policies.
 pub fn inbound(common: &Common, plan: &HttpPlan, router: Router) -> Inbound {
     ServiceBuilder::new()
         .layer(common.meter()) // sees everything, ends everything once
         .layer(respond(plan)) // below it, failures are errors
+        .option_layer(stream_limits(plan)) // slow clients and endless streams end in a reply
         .layer(common.sanitize(plan, Direction::Inbound)) // nothing below sees a header that lies
         .option_layer(empty::<Trace>())
         .option_layer(empty::<BeforeAuthn>())
@@ -105,8 +114,13 @@ pub fn inbound(common: &Common, plan: &HttpPlan, router: Router) -> Inbound {
 /// Stack of an outbound or gateway listener.
 pub type Outbound = Meter<
     Respond<
-        Sanitize<
-            In<Trace, In<BeforeAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, Router>>>>>>>,
+        Limited<
+            Sanitize<
+                In<
+                    Trace,
+                    In<BeforeAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, Router>>>>>>,
+                >,
+            >,
         >,
     >,
 >;
@@ -116,6 +130,7 @@ pub fn outbound(common: &Common, plan: &HttpPlan, direction: Direction, router: 
     ServiceBuilder::new()
         .layer(common.meter())
         .layer(respond(plan))
+        .option_layer(stream_limits(plan))
         .layer(common.sanitize(plan, direction))
         .option_layer(empty::<Trace>())
         .option_layer(empty::<BeforeAuthn>())

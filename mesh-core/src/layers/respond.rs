@@ -262,7 +262,9 @@ impl Asked {
             response.headers_mut().extend(others);
         }
         response.extensions_mut().remove::<IsLocal>();
-        self.finish(response, None)
+        // The kind's own, where the status is.
+        let own = error.status() == row.status;
+        self.finish(response, own.then(|| error.kind().grpc_status()))
     }
 
     /// Gives a reply of ours the form that the client understands.

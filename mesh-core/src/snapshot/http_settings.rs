@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pool::IDLE_TIMEOUT;
 use crate::api::ForwardClientCertDetails;
 
 /// `ALLOW`, `REJECT_REQUEST` or `DROP_HEADER` of header names with an underscore.
@@ -49,6 +50,21 @@ pub struct HttpSettings {
     pub escaped_slashes: EscapedSlashes,
     /// `connectionSettings.httpRequestHeadersTimeout`: time for a request's headers to arrive; `None`: for ever.
     pub headers_timeout: Option<Duration>,
+    /// `connectionSettings.httpIdleTimeout`, in sidecars `ISTIO_META_IDLE_TIMEOUT`: time without a request after which a
+    /// connection goes; `None`: it stays.
+    pub idle_timeout: Option<Duration>,
+    /// `connectionSettings.httpMaxConnectionDuration`: age at which a connection goes; `None`: any.
+    pub max_connection_duration: Option<Duration>,
+    /// `connectionSettings.httpDrainTimeout`: how long a connection that goes still takes requests.
+    pub drain_timeout: Duration,
+    /// `connectionSettings.httpRequestTimeout`: time for a request to arrive completely; `None`: for ever.
+    pub request_timeout: Option<Duration>,
+    /// `connectionSettings.httpStreamIdleTimeout`: time in which nothing of a request or its response moves.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `connectionSettings.httpMaxStreamDuration`: time for a request and its response.
+    pub max_stream_duration: Option<Duration>,
+    /// `connectionSettings.perConnectionBufferLimitBytes`; `None`: what the codecs like.
+    pub buffer_limit: Option<u32>,
     /// `connectionSettings.http2MaxConcurrentStreams`.
     pub max_streams: u32,
     /// `connectionSettings.http2InitialStreamWindowSize`, bytes.
@@ -69,6 +85,13 @@ impl Default for HttpSettings {
             underscores: Underscores::Allow,
             escaped_slashes: EscapedSlashes::Keep,
             headers_timeout: None,
+            idle_timeout: Some(IDLE_TIMEOUT),
+            max_connection_duration: None,
+            drain_timeout: Duration::from_secs(5),
+            request_timeout: None,
+            stream_idle_timeout: None,
+            max_stream_duration: None,
+            buffer_limit: None,
             max_streams: 1024,
             stream_window: 16 << 20,
             connection_window: 24 << 20,

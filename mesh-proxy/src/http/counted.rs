@@ -8,17 +8,18 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::error::Error;
 use mesh_core::layers::MeterBody;
 
+use super::lifetime::Open;
 use crate::drain::InFlight;
 
 /// The body as the codec takes it. A process that ends while it streams would cut it.
 pub(super) struct Counted {
     body: MeterBody,
-    _in_flight: InFlight,
+    _open: (InFlight, Open),
 }
 
 impl Counted {
-    pub(super) fn new(body: MeterBody, in_flight: InFlight) -> Self {
-        Self { body, _in_flight: in_flight }
+    pub(super) fn new(body: MeterBody, open: (InFlight, Open)) -> Self {
+        Self { body, _open: open }
     }
 }
 

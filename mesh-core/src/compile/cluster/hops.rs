@@ -161,12 +161,7 @@ pub(super) fn account(
             ledger.inert(&path, "it is for TCP and TLS routes, and this port carries HTTP");
         } else if used.tunnel {
             ledger.consumed(&path);
-            match protocol.eq_ignore_ascii_case("POST") {
-                true => ledger.later(&path, "protocol", protocol),
-                false => {
-                    ledger.take(&path, "protocol", protocol);
-                }
-            }
+            ledger.take(&path, "protocol", protocol);
             ledger.take(&path, "targetHost", target_host);
             ledger.take(&path, "targetPort", target_port);
         } else {

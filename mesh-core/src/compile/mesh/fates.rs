@@ -1,11 +1,14 @@
 //! What became of the fields of MeshConfig and ProxyConfig beside those that `mesh` reads itself.
 
+use super::settings::idle_of_metadata;
 use crate::api::{ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders};
 use crate::compile::account::Ledger;
 use crate::snapshot::{ProxyId, ProxyKind};
 
 /// `proxyMetadata` that the plan reads; the rest is only the environment of the proxy's process.
 const METADATA: [&str; 3] = ["ISTIO_META_HTTP10", "ISTIO_META_HTTP_PROXY_PORT", "ISTIO_META_DNS_CAPTURE"];
+/// Sidecars only.
+const IDLE_TIMEOUT: &str = "ISTIO_META_IDLE_TIMEOUT";
 
 /// Fields of the mesh that this version has settled.
 pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
@@ -99,9 +102,12 @@ pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId)
     }
     for name in config.proxy_metadata.keys() {
         let field = crate::yaml::child(&format!("{at}.proxyMetadata"), name);
-        match METADATA.contains(&name.as_str()) {
-            true => ledger.consumed(&field),
-            false => ledger.inert(&field, "no part of this proxy reads it"),
+        match name.as_str() {
+            IDLE_TIMEOUT if id.kind == ProxyKind::Gateway => ledger.inert(&field, "it is for sidecars"),
+            IDLE_TIMEOUT if idle_of_metadata(config).is_none() => ledger.inert(&field, "it is not a duration, as 90s"),
+            IDLE_TIMEOUT => ledger.consumed(&field),
+            name if METADATA.contains(&name) => ledger.consumed(&field),
+            _ => ledger.inert(&field, "no part of this proxy reads it"),
         }
     }
     if let Some(headers) = &config.proxy_headers {
@@ -118,7 +124,8 @@ pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId)
         }
     }
     if let Some(settings) = &config.connection_settings {
-        connection(ledger, settings);
+        let by_metadata = id.kind == ProxyKind::Sidecar && idle_of_metadata(config).is_some();
+        connection(ledger, settings, by_metadata);
     }
 }
 
@@ -154,20 +161,51 @@ fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
     }
 }
 
-fn connection(ledger: &mut Ledger<'_>, settings: &ConnectionSettings) {
+fn connection(ledger: &mut Ledger<'_>, settings: &ConnectionSettings, idle_by_metadata: bool) {
+    let ConnectionSettings {
+        profile,
+        http_idle_timeout,
+        http_max_connection_duration,
+        http_drain_timeout,
+        http_request_timeout,
+        http_request_headers_timeout,
+        http_stream_idle_timeout,
+        http_max_stream_duration,
+        per_connection_buffer_limit_bytes,
+        http2_max_concurrent_streams,
+        http2_initial_stream_window_size,
+        http2_initial_connection_window_size,
+        http_headers_with_underscores_action,
+        http_merge_slashes,
+        http_path_with_escaped_slashes_action,
+    } = settings;
     let at = "spec.defaultConfig.connectionSettings";
     ledger.consumed(at);
-    match settings.profile {
+    match profile {
         ConnectionProfile::Sidecar => ledger.inert(&format!("{at}.profile"), "it is what holds without a profile"),
         _ => {
-            ledger.take(at, "profile", &settings.profile);
+            ledger.take(at, "profile", profile);
         }
     }
-    ledger.take(at, "httpRequestHeadersTimeout", &settings.http_request_headers_timeout);
-    ledger.take(at, "http2MaxConcurrentStreams", &settings.http2_max_concurrent_streams);
-    ledger.take(at, "http2InitialStreamWindowSize", &settings.http2_initial_stream_window_size);
-    ledger.take(at, "http2InitialConnectionWindowSize", &settings.http2_initial_connection_window_size);
-    ledger.take(at, "httpHeadersWithUnderscoresAction", &settings.http_headers_with_underscores_action);
-    ledger.take(at, "httpMergeSlashes", &settings.http_merge_slashes);
-    ledger.take(at, "httpPathWithEscapedSlashesAction", &settings.http_path_with_escaped_slashes_action);
+    match http_idle_timeout {
+        Some(_) if idle_by_metadata => {
+            ledger.overridden(&format!("{at}.httpIdleTimeout"), "ISTIO_META_IDLE_TIMEOUT of proxyMetadata");
+        }
+        _ => {
+            ledger.take(at, "httpIdleTimeout", http_idle_timeout);
+        }
+    }
+    ledger.take(at, "httpMaxConnectionDuration", http_max_connection_duration);
+    ledger.take(at, "httpDrainTimeout", http_drain_timeout);
+    ledger.take(at, "httpRequestTimeout", http_request_timeout);
+    ledger.take(at, "httpStreamIdleTimeout", http_stream_idle_timeout);
+    ledger.take(at, "httpMaxStreamDuration", http_max_stream_duration);
+    ledger.take(at, "perConnectionBufferLimitBytes", per_connection_buffer_limit_bytes);
+    ledger.take(at, "httpRequestHeadersTimeout", http_request_headers_timeout);
+    ledger.take(at, "http2MaxConcurrentStreams", http2_max_concurrent_streams);
+    ledger.take(at, "http2InitialStreamWindowSize", http2_initial_stream_window_size);
+    ledger.take(at, "http2InitialConnectionWindowSize", http2_initial_connection_window_size);
+    ledger.take(at, "httpHeadersWithUnderscoresAction", http_headers_with_underscores_action);
+    ledger.take(at, "httpMergeSlashes", http_merge_slashes);
+    ledger.take(at, "httpPathWithEscapedSlashesAction", http_path_with_escaped_slashes_action);
 }

@@ -1,13 +1,16 @@
 //! Settings out of the ProxyConfig in force.
 
 use crate::api::{
-    ConnectionProfile, ConnectionSettings, DisabledHeader, EnabledHeader, ForwardClientCertDetails, MeshConfig,
-    ProxyConfig,
+    ConnectionProfile, ConnectionSettings, DisabledHeader, Duration, EnabledHeader, ForwardClientCertDetails,
+    MeshConfig, ProxyConfig,
 };
 use crate::proxy_config::is_on;
 use crate::snapshot::{
     Direction, EscapedSlashes, HttpSettings, PathNormalization, ProxyPorts, RouteHeaders, Underscores,
 };
+
+/// What the profile `EDGE` allows for a request to arrive, and to stand still.
+const EDGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn disabled(header: Option<&DisabledHeader>) -> bool {
     header.is_some_and(|h| h.disabled == Some(true))
@@ -36,7 +39,19 @@ pub(in crate::compile) fn http_settings(config: &ProxyConfig, direction: Directi
         http10: is_on(config, "ISTIO_META_HTTP10"),
         ..HttpSettings::default()
     };
-    connection(base, config.connection_settings.as_ref())
+    let settings = connection(base, config.connection_settings.as_ref());
+    let by_metadata = (direction != Direction::Gateway).then(|| idle_of_metadata(config)).flatten();
+    HttpSettings { idle_timeout: by_metadata.map_or(settings.idle_timeout, nonzero), ..settings }
+}
+
+/// `ISTIO_META_IDLE_TIMEOUT`, if it can be read.
+pub(super) fn idle_of_metadata(config: &ProxyConfig) -> Option<Duration> {
+    config.proxy_metadata.get("ISTIO_META_IDLE_TIMEOUT")?.parse().ok()
+}
+
+/// A limit of zero is none.
+fn nonzero(limit: Duration) -> Option<std::time::Duration> {
+    Some(limit.0).filter(|d| !d.is_zero())
 }
 
 fn connection(base: HttpSettings, settings: Option<&ConnectionSettings>) -> HttpSettings {
@@ -48,11 +63,22 @@ fn connection(base: HttpSettings, settings: Option<&ConnectionSettings>) -> Http
             max_streams: 100,
             stream_window: 64 << 10,
             connection_window: 1 << 20,
+            request_timeout: Some(EDGE_TIMEOUT),
+            stream_idle_timeout: Some(EDGE_TIMEOUT),
+            buffer_limit: Some(32 << 10),
             ..base
         },
         ConnectionProfile::Sidecar | ConnectionProfile::Unspecified => base,
     };
+    let limit = |own: Option<Duration>, profile| own.map_or(profile, nonzero);
     HttpSettings {
+        idle_timeout: limit(settings.http_idle_timeout, profile.idle_timeout),
+        max_connection_duration: limit(settings.http_max_connection_duration, None),
+        drain_timeout: settings.http_drain_timeout.map_or(profile.drain_timeout, |d| d.0),
+        request_timeout: limit(settings.http_request_timeout, profile.request_timeout),
+        stream_idle_timeout: limit(settings.http_stream_idle_timeout, profile.stream_idle_timeout),
+        max_stream_duration: limit(settings.http_max_stream_duration, None),
+        buffer_limit: settings.per_connection_buffer_limit_bytes.or(profile.buffer_limit),
         underscores: match settings.http_headers_with_underscores_action.as_deref() {
             Some("ALLOW") => Underscores::Allow,
             Some("REJECT_REQUEST") => Underscores::Reject,
@@ -66,7 +92,7 @@ fn connection(base: HttpSettings, settings: Option<&ConnectionSettings>) -> Http
             Some("UNESCAPE_AND_FORWARD") => EscapedSlashes::Forward,
             _ => profile.escaped_slashes,
         },
-        headers_timeout: settings.http_request_headers_timeout.map(|d| d.0).filter(|d| !d.is_zero()),
+        headers_timeout: limit(settings.http_request_headers_timeout, None),
         max_streams: settings.http2_max_concurrent_streams.unwrap_or(profile.max_streams),
         stream_window: settings.http2_initial_stream_window_size.unwrap_or(profile.stream_window),
         connection_window: settings.http2_initial_connection_window_size.unwrap_or(profile.connection_window),

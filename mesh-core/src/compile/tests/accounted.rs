@@ -433,7 +433,9 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
             "envoyDebugHeaders": {"disabled": true}, "forwardedClientCert": "SANITIZE",
             "preserveHttp1HeaderCase": true, "xForwardedHost": {"enabled": true}, "xForwardedPort": {"enabled": true}},
             "proxyMetadata": {"ISTIO_META_HTTP10": "1", "ISTIO_META_HTTP_PROXY_PORT": "3129"},
-            "connectionSettings": {"httpRequestHeadersTimeout": "3s", "http2MaxConcurrentStreams": 7,
+            "connectionSettings": {"httpRequestHeadersTimeout": "3s", "httpIdleTimeout": "3s", "httpDrainTimeout": "3s",
+                "httpMaxConnectionDuration": "3s", "httpRequestTimeout": "3s", "httpStreamIdleTimeout": "3s",
+                "httpMaxStreamDuration": "3s", "perConnectionBufferLimitBytes": 3, "http2MaxConcurrentStreams": 7,
                 "http2InitialStreamWindowSize": 70000, "http2InitialConnectionWindowSize": 80000,
                 "httpHeadersWithUnderscoresAction": "DROP_HEADER", "httpPathWithEscapedSlashesAction": "REJECT_REQUEST"}}
     });

@@ -51,6 +51,8 @@ async fn each_kind_of_error_has_envoys_reply() {
         (Overflow, 503, "~overflow", "UO", "~overflow"),
         (Timeout, 504, "upstream request timeout", "UT", "response_timeout"),
         (PerTryTimeout, 504, "upstream request timeout", "UT", "upstream_per_try_timeout"),
+        (RequestTimeout, 408, "request timeout", "-", "request_overall_timeout"),
+        (StreamDuration, 504, "downstream duration timeout", "-", "max_duration_timeout"),
         (IdleTimeout, 504, "stream timeout", "SI", "stream_idle_timeout"),
         (DownstreamGone, 400, "", "DC", "downstream_remote_disconnect"),
         (DownstreamProtocol, 400, "Bad Request", "DPE", "http1.codec_error"),
@@ -100,6 +102,7 @@ async fn grpc_clients_get_trailers_only() {
         (ErrorKind::DownstreamProtocol, "13", Some("Bad Request")),
         (ErrorKind::Timeout, "14", Some("upstream request timeout")),
         (ErrorKind::NoHealthyUpstream, "14", Some("no healthy upstream")),
+        (ErrorKind::StreamDuration, "4", Some("downstream duration timeout")),
         (ErrorKind::PayloadTooLarge, "2", Some("Payload Too Large")),
     ] {
         let got = respond_to(Error::new(kind), grpc(), 1).await;

@@ -60,6 +60,8 @@ fn error_is(on: &RetryOn, error: &Error) -> bool {
         | ErrorKind::Overflow
         | ErrorKind::Timeout
         | ErrorKind::IdleTimeout
+        | ErrorKind::RequestTimeout
+        | ErrorKind::StreamDuration
         | ErrorKind::DownstreamGone
         | ErrorKind::DownstreamProtocol
         | ErrorKind::PayloadTooLarge => false,

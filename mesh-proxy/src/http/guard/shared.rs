@@ -11,9 +11,11 @@ use http::{Extensions, HeaderMap, StatusCode};
 use mesh_core::layers::{LocalReply, Request};
 use parking_lot::Mutex;
 
+use crate::http::lifetime::Life;
+
 /// State of one HTTP/1 connection. Requests are counted on both sides; they are served in the order in which they came.
-#[derive(Default)]
 pub(in crate::http) struct Shared {
+    pub(in crate::http) life: Arc<Life>,
     passed: AtomicU64,
     served: AtomicU64,
     refusal: OnceLock<(u64, LocalReply)>,
@@ -22,6 +24,7 @@ pub(in crate::http) struct Shared {
     has_interim: AtomicBool,
     reader: AtomicWaker,
     extensions: OnceLock<Extensions>,
+    late: OnceLock<LocalReply>,
 }
 
 /// What the guard knows about a request.
@@ -31,8 +34,33 @@ pub(in crate::http) struct Known {
 }
 
 impl Shared {
+    pub(in crate::http) fn new(life: Life) -> Self {
+        Self {
+            life: Arc::new(life),
+            passed: 0.into(),
+            served: 0.into(),
+            refusal: OnceLock::new(),
+            expecting: 0.into(),
+            interim: Mutex::default(),
+            has_interim: false.into(),
+            reader: AtomicWaker::new(),
+            extensions: OnceLock::new(),
+            late: OnceLock::new(),
+        }
+    }
+
+    /// The head that has begun takes too long: this is the answer to it.
+    pub(in crate::http) fn too_late(&self, reply: LocalReply) {
+        let _ = self.late.set(reply);
+    }
+
+    pub(super) fn late(&self) -> Option<&LocalReply> {
+        self.late.get()
+    }
+
     /// A head goes to the codec.
     pub(super) fn pass(&self) -> u64 {
+        self.life.head_ended();
         self.passed.fetch_add(1, Ordering::Relaxed) + 1
     }
 
