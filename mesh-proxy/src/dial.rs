@@ -5,6 +5,7 @@ mod tunnel;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use bytes::Bytes;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ClusterPlan, TunnelPlan};
@@ -14,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 pub use link::Link;
 
 use crate::cluster::{Member, Runtime};
+use crate::detect::Prefixed;
 use crate::listener::host_of;
 use crate::net::Net;
 use crate::proxy_protocol;
@@ -102,12 +104,18 @@ impl<N: Net> Runtime<N> {
         member: &Member<N>,
         conn: &ConnInfo,
         through: Option<&TunnelPlan>,
-    ) -> Result<crate::detect::Prefixed<Link<N::Stream>>, Error> {
+    ) -> Result<Prefixed<Link<N::Stream>>, Error> {
         let whom = For { conn, host: None, carries: Carries::Bytes };
         let link = self.dial(plan, member, whom).await?;
-        let Some(through) = through else { return Ok(crate::detect::Prefixed::new(bytes::Bytes::new(), link)) };
-        let opened = tokio::time::timeout(plan.connect_timeout, Box::pin(tunnel::open(link, through))).await;
-        match opened {
+        let plain = |link| Prefixed::new(Bytes::new(), link);
+        let Some(through) = through else { return Ok(plain(link)) };
+        let open = async {
+            match through.post {
+                true => tunnel::post(link, through).await.map(|post| plain(Link::Post(Box::new(post)))),
+                false => tunnel::connect(link, through).await,
+            }
+        };
+        match tokio::time::timeout(plan.connect_timeout, Box::pin(open)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectFailure).because(error)),
             Err(_) => Err(Error::new(ErrorKind::ConnectTimeout)),

@@ -15,7 +15,7 @@ use mesh_core::api::ContentHash;
 use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
 use mesh_core::env::Env;
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{Direction, DownstreamTls, Endpoint, ListenerPlan, Snapshot, TcpPlan};
+use mesh_core::snapshot::{Direction, DownstreamTls, Endpoint, ListenerPlan, Snapshot, TcpPlan, TlsServer};
 use mesh_tls::Acceptor;
 
 use self::sniffing::{Sniffed, sniffing};
@@ -60,6 +60,22 @@ impl Door {
     }
 }
 
+/// A server of a gateway that ended TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServerKey {
+    name: ContentHash,
+    /// Hosts and TLS.
+    what: ContentHash,
+}
+
+impl ServerKey {
+    pub(crate) fn of(server: &TlsServer) -> Self {
+        let TlsServer { name, sni, tls, then: _, origin: _ } = server;
+        let what = format!("{sni:?} {}", tls.hash);
+        Self { name: server_id(name), what: ContentHash::of(what.as_bytes()) }
+    }
+}
+
 /// Which listener of the plan serves the requests of a connection. Looked up again in the snapshot of each request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
@@ -71,8 +87,8 @@ pub enum Route {
     Gateway(u16),
     /// The same, of one address only.
     GatewayAt(IpAddr, u16),
-    /// A server of such a listener, which ended TLS: the address, the port, and a hash of its name.
-    GatewayTls(Option<IpAddr>, u16, ContentHash),
+    /// A server of such a listener, which ended TLS: the address, the port, and which one.
+    GatewayTls(Option<IpAddr>, u16, ServerKey),
     /// The one for the request's authority (explicit proxying).
     ByAuthority,
 }
@@ -93,11 +109,18 @@ impl Route {
     /// The server of the listener whose routes apply; 0 for the listener's own.
     pub(crate) fn server(self) -> ContentHash {
         match self {
-            Self::GatewayTls(_, _, server) => server,
+            Self::GatewayTls(_, _, server) => server.name,
             Self::Outbound(_) | Self::Inbound(_) | Self::Gateway(_) | Self::GatewayAt(..) | Self::ByAuthority => {
                 ContentHash::default()
             }
         }
+    }
+
+    /// The server of the listener when it is no longer found by its name: one of another name that ends the same TLS for
+    /// the same hosts. A port that is renamed keeps its connections.
+    pub(crate) fn renamed(self, listener: &ListenerPlan) -> Option<ContentHash> {
+        let Self::GatewayTls(_, _, key) = self else { return None };
+        listener.tls.iter().find(|s| ServerKey::of(s).what == key.what).map(|s| server_id(&s.name))
     }
 
     /// For an explicitly proxied request: where its authority leads, by the mesh's names. `default_port` is that of the
@@ -232,7 +255,17 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let mut facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected: None };
         let mut sniffed = Sniffed::nothing(stream);
         if let ConnDecision::NeedBytes = decide_connection(listener, &facts) {
-            sniffed = Box::pin(sniffing(&self.tools(), snapshot, listener, &conn, sniffed.stream)).await;
+            let tools = self.tools();
+            let first = Box::pin(sniffing(&tools, snapshot, listener, &conn, sniffed.stream));
+            // Only a ClientHello can do anything here: it is the beginning of a handshake.
+            let only_tls = listener.http.is_none() && listener.fallback.is_none() && !listener.tls.is_empty();
+            sniffed = match only_tls {
+                true => match tokio::time::timeout(terminate::HANDSHAKE, first).await {
+                    Ok(sniffed) => sniffed,
+                    Err(_) => return,
+                },
+                false => first.await,
+            };
             if let Some(Detected::Tls { sni: Some(sni), .. }) = &sniffed.detected {
                 conn.sni = sni.clone();
             }

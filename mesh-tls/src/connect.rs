@@ -76,7 +76,12 @@ struct Configs {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     bytes: Arc<ClientConfig>,
+    /// The same, for servers whose name nobody knows.
+    nameless: Arc<ClientConfig>,
 }
+
+/// Stands for a name that is not sent.
+const NAMELESS: &str = "nameless.invalid";
 
 impl Connector {
     /// A connector that takes key material from `secrets`.
@@ -103,15 +108,18 @@ impl Connector {
         carries: Carries,
     ) -> Result<TlsStream<IO>, TlsError> {
         let configs = self.config.get(|now| build(&self.plan, now)).await?;
+        let sni = match &self.plan.sni {
+            Sni::Name(name) => Some(&**name),
+            // Bytes for a wildcard host: which of its names it is, only the server knows.
+            Sni::Host(default) => host.or(Some(&**default).filter(|name| !name.starts_with('*'))),
+        };
         let config = match carries {
             Carries::Http1 => &configs.http1,
             Carries::Http2 => &configs.http2,
+            Carries::Bytes if sni.is_none() => &configs.nameless,
             Carries::Bytes => &configs.bytes,
         };
-        let sni = match &self.plan.sni {
-            Sni::Name(name) => name,
-            Sni::Host(default) => host.unwrap_or(default),
-        };
+        let sni = sni.unwrap_or(NAMELESS);
         let name = ServerName::try_from(sni.trim_end_matches('.').to_owned())
             .map_err(|_| TlsError::Config(format!("{sni:?} can't be a server name").into()))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await.map_err(TlsError::handshake)?;
@@ -127,7 +135,10 @@ impl Connector {
         }
         let holds = match &self.plan.names {
             PeerNames::Any => true,
-            PeerNames::Host(default) => peer.is_some_and(|p| p.is_for_host(host.unwrap_or(default))),
+            PeerNames::Host(default) => peer.is_some_and(|p| match (host, default.strip_prefix('*')) {
+                (None, Some(domain)) => p.dns.iter().any(|name| name.to_ascii_lowercase().ends_with(domain)),
+                _ => p.is_for_host(host.unwrap_or(default)),
+            }),
             PeerNames::OneOf(names) => peer.is_some_and(|p| names.iter().any(|n| p.has_name(n))),
         };
         match holds {
@@ -172,7 +183,9 @@ fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
         Arc::new(config)
     };
     let [http1, http2, bytes] = [Carries::Http1, Carries::Http2, Carries::Bytes].map(offering);
-    Ok(Configs { http1, http2, bytes })
+    let mut nameless = bytes.as_ref().clone();
+    nameless.enable_sni = false;
+    Ok(Configs { http1, http2, bytes, nameless: Arc::new(nameless) })
 }
 
 fn protocols<P: AsRef<str>>(names: &[P]) -> Vec<Vec<u8>> {

@@ -228,6 +228,20 @@ async fn a_server_is_verified_by_chain_and_by_the_host() {
 }
 
 #[tokio::test]
+async fn bytes_for_a_wildcard_host_are_for_any_server_of_its_domain() {
+    let ca = Ca::new("ca");
+    for (name, holds) in [("db.example.com", true), ("*.example.com", true), ("db.example.org", false)] {
+        let server = ca.leaf(&[name], |_| {});
+        let material = [("server", server.material()), ("roots", roots(&ca.pem, None))];
+        let host: Arc<str> = "*.example.com".into();
+        let plan = UpstreamTls { sni: Sni::Host(host.clone()), names: PeerNames::Host(host), ..client_plan() };
+        let pair = Pair::new(server_plan(), plan, &material);
+        let connected = pair.shake(None, Carries::Bytes).await.1;
+        assert_eq!(connected.is_ok(), holds, "{name}: {connected:?}");
+    }
+}
+
+#[tokio::test]
 async fn names_in_the_plan_replace_the_host() {
     let ca = Ca::new("ca");
     let id = "spiffe://cluster.local/ns/default/sa/reviews";

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use mesh_tls::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::tunnel::Post;
 use crate::net::Stream;
 
 /// A byte stream after all hops, or after a TLS accept.
@@ -17,6 +18,8 @@ pub enum Link<S> {
     Plain(S),
     /// Inside TLS.
     Tls(Box<TlsStream<S>>),
+    /// Inside the bodies of a POST.
+    Post(Box<Post<Link<S>>>),
 }
 
 impl<S> Link<S> {
@@ -24,6 +27,7 @@ impl<S> Link<S> {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref(),
+            Self::Post(stream) => stream.inner().socket(),
         }
     }
 }
@@ -33,6 +37,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Post(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -42,6 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Post(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -53,6 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Post(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -60,6 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Post(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -67,6 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Post(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -74,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Post(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -9,7 +9,7 @@ use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ListenerKey, Snapshot, TlsServer, TlsThen};
 use tokio::time::timeout;
 
-use super::{Engine, Route, Shared};
+use super::{Engine, Route, ServerKey, Shared};
 use crate::detect::Prefixed;
 use crate::dial::Link;
 use crate::drain::Drain;
@@ -18,7 +18,7 @@ use crate::{proxy_protocol, tcp};
 
 /// Longest time for a handshake or a PROXY header. Envoy has no limit by default; without one a client holds a connection
 /// by saying nothing.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// How requests of a TLS connection name their server.
 pub(crate) fn server_id(name: &str) -> ContentHash {
@@ -75,7 +75,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let stream = Link::Tls(Box::new(stream));
         match &server.then {
             TlsThen::Http(_) => {
-                let route = Route::GatewayTls(key.address, key.port, server_id(&server.name));
+                let route = Route::GatewayTls(key.address, key.port, ServerKey::of(server));
                 self.http.serve(stream, conn, route, drain).await;
             }
             TlsThen::Tcp(plan) => {

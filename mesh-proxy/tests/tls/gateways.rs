@@ -40,6 +40,30 @@ async fn a_request_over_https_reaches_the_upstream_as_one() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_renamed_keeps_its_connections() {
+    let ca = Ca::new("ca");
+    let up = plain_upstream().await;
+    let with = |servers: &str| yaml(servers, up, &routes("'*.example.com'"));
+    let servers = https(&[("a.example.com", "mode: SIMPLE, credentialName: a")]);
+    for (change, stays) in [(("name: s0", "name: other"), true), (("mode: SIMPLE", "mode: MUTUAL"), false)] {
+        let gateway = Running::start(&with(&servers), 443).await;
+        gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+        let mut stream = TlsClient::new(&ca, "a.example.com").connect(gateway.connect().await).await.unwrap();
+        stream.write_all(b"GET /x HTTP/1.1\r\nhost: a.example.com\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        while answer.windows(4).filter(|w| w == b"\r\n\r\n").count() < 2 {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        // Under another name it is a stranger's server, unless it is the same in all but its name.
+        let renamed = servers.replace("name: s0", "name: other").replace(change.0, change.1);
+        gateway.configure(&with(&renamed));
+        let answer = get(&mut stream, "a.example.com").await;
+        assert_eq!(answer.clone().is_ok_and(|a| a.starts_with("HTTP/1.1 200")), stays, "{change:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_secret_resets_and_the_other_servers_go_on_until_it_comes() {
     let ca = Ca::new("ca");
     let servers = https(&[
@@ -169,7 +193,7 @@ spec:
 }
 
 #[tokio::test]
-async fn a_proxy_header_says_who_the_client_is() {
+async fn m7_a_proxy_header_says_who_the_client_is() {
     let up = plain_upstream().await;
     let servers = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}";
     let topology = "apiVersion: v1
@@ -189,4 +213,33 @@ data:
     assert!(answer.contains("\r\nx-forwarded-for: 192.0.2.7\r\n"), "{answer}");
     let mut stream = gateway.connect().await;
     assert!(get(&mut stream, "a.example.com").await.is_err(), "without a header the connection is reset");
+}
+
+#[tokio::test]
+async fn c20_a_client_that_says_nothing_is_let_go() {
+    let ca = Ca::new("ca");
+    let up = plain_upstream().await;
+    let servers = https(&[("a.example.com", "mode: SIMPLE, credentialName: a")]);
+    let gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com"]).material());
+    // The beginning of a handshake, without the end.
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let client = TlsClient::new(&ca, "a.example.com");
+    let mut hello = vec![0; 1 << 14];
+    let length = tokio::select! {
+        _ = client.connect(near) => unreachable!("nobody answers"),
+        length = far.read(&mut hello) => length.unwrap(),
+    };
+    for said in [&hello[..length], b""] {
+        let mut stream = gateway.connect().await;
+        stream.write_all(said).await.unwrap();
+        if !said.is_empty() {
+            assert!(stream.read(&mut [0; 1 << 14]).await.unwrap() > 0, "it answers, and waits for the rest");
+        }
+        tokio::time::pause();
+        let ended = async { while stream.read(&mut [0; 1 << 14]).await.is_ok_and(|n| n > 0) {} };
+        let minute = std::time::Duration::from_secs(60);
+        tokio::time::timeout(minute, ended).await.unwrap_or_else(|_| panic!("after {} bytes", said.len()));
+        tokio::time::resume();
+    }
 }

@@ -63,6 +63,29 @@ async fn simple_verifies_the_host_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn http2_over_tls_is_https() {
+    let ca = Ca::new("ca");
+    let far = acceptor(&ca.leaf(&["up.example"]), None, TlsVersion::V1_3);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let up = listener.local_addr().unwrap();
+    let asked = tokio::spawn(async move {
+        let stream = far.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        respond.send_response(http::Response::new(()), true).unwrap();
+        tokio::spawn(async move { while connection.accept().await.is_some() {} });
+        request.uri().to_string()
+    });
+    let rest =
+        routes("up.example").replace("number: 80", "number: 82") + &rule("tls: {mode: SIMPLE, caCertificates: ca.pem}");
+    let gateway = Running::start(&yaml(PLAIN, up, &rest), 80).await;
+    gateway.secrets.set(&roots_file(), ca.roots());
+    let answer = get(&mut gateway.connect().await, "up.example").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(asked.await.unwrap(), "https://up.example/x");
+}
+
+#[tokio::test]
 async fn a27_a_server_of_another_authority() {
     let (ca, other) = (Ca::new("ca"), Ca::new("other"));
     let up = tls_upstream(&ca.leaf(&["up.example"]), None, TlsVersion::V1_3).await;

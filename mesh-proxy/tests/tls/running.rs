@@ -28,6 +28,31 @@ pub(crate) struct Running {
     pub(crate) at: SocketAddr,
     pub(crate) secrets: Arc<Secrets>,
     records: UnboundedReceiver<RequestRecord>,
+    shared: Arc<Process>,
+}
+
+type Process = Shared<HostNet, Proxy<HostNet>>;
+
+fn configure(shared: &Process, yaml: &str) {
+    let (resources, reports) = mesh_core::yaml::read("test.yaml", yaml);
+    assert!(reports.is_empty(), "{reports:?}");
+    let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
+    let of = world.workloads_in("istio-system").first().expect("the gateway").clone();
+    let id = ProxyId {
+        kind: ProxyKind::Gateway,
+        workload: of.uid.clone(),
+        name: of.name.clone(),
+        namespace: of.namespace.clone(),
+        addresses: of.addresses.clone(),
+        domain: "cluster.local".into(),
+    };
+    let compiled = mesh_core::compile::compile(&world, &id, None);
+    for (name, cluster) in &compiled.snapshot.clusters {
+        let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
+        Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
+    }
+    Engine::<HostStream>::activate(&shared.http, &compiled.snapshot);
+    shared.snapshot.store(Some(compiled.snapshot.clone()));
 }
 
 /// `spec.servers` of a Gateway `gw`, and further documents. `up.example`, port 80, is the upstream.
@@ -73,19 +98,6 @@ spec:
 
 impl Running {
     pub(crate) async fn start(yaml: &str, port: u16) -> Self {
-        let (resources, reports) = mesh_core::yaml::read("test.yaml", yaml);
-        assert!(reports.is_empty(), "{reports:?}");
-        let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
-        let of = world.workloads_in("istio-system").first().expect("the gateway").clone();
-        let id = ProxyId {
-            kind: ProxyKind::Gateway,
-            workload: of.uid.clone(),
-            name: of.name.clone(),
-            namespace: of.namespace.clone(),
-            addresses: of.addresses.clone(),
-            domain: "cluster.local".into(),
-        };
-        let compiled = mesh_core::compile::compile(&world, &id, None);
         let (tell, records) = unbounded_channel();
         let sink: Arc<dyn Sink> = Arc::new(Records(tell));
         let net = HostNet::new();
@@ -100,21 +112,22 @@ impl Running {
             inbound: Default::default(),
             outbound: Default::default(),
         });
-        for (name, cluster) in &compiled.snapshot.clusters {
-            let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
-            Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
-        }
-        Engine::<HostStream>::activate(&shared.http, &compiled.snapshot);
-        shared.snapshot.store(Some(compiled.snapshot.clone()));
+        configure(&shared, yaml);
         let any = "127.0.0.1:0".parse().unwrap();
         let mut listener = net.listen("test", any, Share::WHOLE).await.unwrap();
         let at = listener.local_addr().unwrap();
+        let serving = shared.clone();
         tokio::spawn(async move {
             while let Ok(stream) = listener.accept().await {
-                tokio::spawn(shared.clone().serve(stream, Door::Gateway(port)));
+                tokio::spawn(serving.clone().serve(stream, Door::Gateway(port)));
             }
         });
-        Self { at, secrets, records }
+        Self { at, secrets, records, shared }
+    }
+
+    /// Brings other resources into force.
+    pub(crate) fn configure(&self, yaml: &str) {
+        configure(&self.shared, yaml);
     }
 
     /// Delivers the Secret that `credentialName` refers to.
