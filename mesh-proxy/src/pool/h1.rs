@@ -14,6 +14,7 @@ use mesh_core::layers::{Body, Request, Response};
 use mesh_core::record::{Cx, Proof};
 use mesh_core::snapshot::ClusterPlan;
 use mesh_tls::Carries;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
@@ -198,25 +199,44 @@ async fn dial<N: Net>(
     slot: Slot,
     whom: For<'_>,
 ) -> Result<Connection, Error> {
-    let shard = member.shard();
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
-    let local = stream.local_addr().ok();
-    let heard = Arc::new(AtomicBool::new(false));
-    let held = Held::new(stream, slot, Arc::clone(&heard));
-    let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
-    let mut builder = Builder::new();
-    builder.preserve_header_case(to.runtime.preserves_case());
-    let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
-    let (number, pool) = (shard.number(), Arc::downgrade(shard));
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::trace!(%error, "upstream connection");
-        }
-        if let Some(pool) = pool.upgrade() {
-            pool.ended(number);
-        }
-    });
-    let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let (plan, key, now) = (Arc::clone(&to.plan), ConnKey::of(&to.plan, whom), Instant::now());
-    Ok(Connection { sender, local, plan, key, number, made: now, idle_since: now, served: 0, heard })
+    let (local, key) = (stream.local_addr().ok(), ConnKey::of(&to.plan, whom));
+    let made = Made { slot, plan: Arc::clone(&to.plan), key, local };
+    made.establish(member.shard(), stream, to.runtime.preserves_case()).await
+}
+
+/// What is known of a connection before HTTP is spoken on it.
+pub(super) struct Made {
+    pub(super) slot: Slot,
+    pub(super) plan: Arc<ClusterPlan>,
+    pub(super) key: ConnKey,
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl Made {
+    /// Begins HTTP/1.1 on a byte stream. It is driven by a task of its own, which tells the shard when it ends.
+    pub(super) async fn establish<S>(self, shard: &Arc<Shard>, io: S, preserves_case: bool) -> Result<Connection, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { slot, plan, key, local } = self;
+        let heard = Arc::new(AtomicBool::new(false));
+        let held = Held::new(io, slot, Arc::clone(&heard));
+        let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
+        let mut builder = Builder::new();
+        builder.preserve_header_case(preserves_case);
+        let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
+        let (number, pool) = (shard.number(), Arc::downgrade(shard));
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::trace!(%error, "upstream connection");
+            }
+            if let Some(pool) = pool.upgrade() {
+                pool.ended(number);
+            }
+        });
+        let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let now = Instant::now();
+        Ok(Connection { sender, local, plan, key, number, made: now, idle_since: now, served: 0, heard })
+    }
 }

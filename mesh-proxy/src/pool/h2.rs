@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::limits::Resource;
@@ -105,7 +106,8 @@ pub(super) async fn send<N: Net>(
     mut request: Request,
 ) -> Result<Response, Error> {
     let host = to.whom(&request);
-    prepare(&mut request)?;
+    let upgrades = request.headers().contains_key(UPGRADE);
+    prepare(&mut request, to.plan.tls.is_some())?;
     loop {
         let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
         let (mut connection, stream) = checkout(to, active.member(), whom).await?;
@@ -117,7 +119,8 @@ pub(super) async fn send<N: Net>(
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 let lease = Lease::shared(active, stream, permit);
-                return Ok(response.map(|i| UpstreamBody::wrap(i, lease, cx)));
+                let response = response.map(|i| UpstreamBody::wrap(i, lease, cx));
+                return Ok(if upgrades { switched(response) } else { response });
             }
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) if reused => {
@@ -134,14 +137,32 @@ pub(super) async fn send<N: Net>(
     }
 }
 
-/// Moves the authority from `host` to the pseudo header.
-fn prepare(request: &mut Request) -> Result<(), Error> {
+/// How HTTP/1 says that the protocol is another from here on; HTTP/2 says 200 (RFC 8441).
+fn switched(mut response: Response) -> Response {
+    if response.status().is_success() {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.body_mut() = Body::Empty;
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    response
+}
+
+/// Moves the authority from `host` to the pseudo header, and an upgrade to its own (only WebSocket is let through so far).
+fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
+    if request.headers_mut().remove(UPGRADE).is_some() {
+        request.headers_mut().remove(CONNECTION);
+        request.headers_mut().remove(CONTENT_LENGTH);
+        *request.method_mut() = Method::CONNECT;
+        *request.body_mut() = Body::Empty;
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+    }
     *request.version_mut() = Version::HTTP_2;
     let broken = |_| Error::new(ErrorKind::DownstreamProtocol);
     let host = request.headers_mut().remove(HOST);
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
     uri.path_and_query = Some(path);
     uri.authority = Some(match &host {
         Some(host) => Authority::try_from(host.as_bytes()).map_err(broken)?,

@@ -232,3 +232,6 @@ async fn sweep(shard: Weak<Shard>, sooner: Arc<Notify>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
