@@ -112,7 +112,13 @@ impl Flag {
         Self::ALL.iter().find(|(_, n)| *n == name).map(|(f, _)| *f)
     }
 
-    /// Short names of a set, comma-joined; `-` for none.
+    /// Short names of the flags of a request, or of a stream of bytes, where `URX` comes last.
+    pub fn names_of(set: u32, stream: bool) -> String {
+        let rest = set & !(Flag::Urx as u32);
+        if stream && rest != set && rest != 0 { Self::names(rest) + ",URX" } else { Self::names(set) }
+    }
+
+    /// Short names of a set in the order of a request's, comma-joined; `-` for none.
     pub fn names(set: u32) -> String {
         let names: Vec<_> = Self::ALL.iter().filter(|(f, _)| set & *f as u32 != 0).map(|(_, n)| *n).collect();
         if names.is_empty() { "-".into() } else { names.join(",") }

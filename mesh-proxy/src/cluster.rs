@@ -26,7 +26,7 @@ use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
 use mesh_core::outlier::{Detector, Event};
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{ClusterPlan, Endpoint, EndpointSource, Map, RateLimitPlan};
+use mesh_core::snapshot::{ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -162,7 +162,7 @@ impl<N: Net> Runtime<N> {
                     "" if port.is_none() => at,
                     name => cluster.asked.address(self, name, at.port()).await?,
                 };
-                Some(self.dialled(cluster, address))
+                (!self.is_own(address, conn)).then(|| self.dialled(cluster, address))
             }
             // A client of explicit proxying that names what nobody knows has dialled us: that would be a loop.
             EndpointSource::OriginalDst { .. } if CAPTURE_PORTS.contains(&conn.local.port()) => None,
@@ -178,6 +178,14 @@ impl<N: Net> Runtime<N> {
             EndpointSource::BlackHole => None,
         };
         member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
+    }
+
+    /// Whether a name that a client chose leads back to this proxy: the request would come again, for ever.
+    fn is_own(&self, to: SocketAddr, conn: &ConnInfo) -> bool {
+        let gateway = conn.direction == Direction::Gateway;
+        let here =
+            to.ip().is_loopback() || Some(to.ip()) == self.node_address || (gateway && to.ip() == conn.local.ip());
+        here && (CAPTURE_PORTS.contains(&to.port()) || (gateway && to.port() == conn.local.port()))
     }
 
     fn choose(&self, cluster: &Cluster<N>, Choice { hash, tried, host: _ }: Choice<'_>) -> Option<Arc<Member<N>>> {

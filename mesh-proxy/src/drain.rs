@@ -5,7 +5,7 @@
 //! process ends when the count is zero, not after a fixed time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 
 use tokio::sync::watch;
 
@@ -15,9 +15,14 @@ pub struct Drain {
     inner: Arc<Inner>,
 }
 
+/// Bits of `draining`: for good, and while the health check fails.
+const STARTED: u8 = 1;
+const FAILING: u8 = 2;
+
 #[derive(Debug)]
 struct Inner {
-    draining: AtomicBool,
+    /// Why it drains, as a set of bits.
+    draining: AtomicU8,
     started: watch::Sender<bool>,
     in_flight: AtomicUsize,
     /// Counts the times that `in_flight` became zero.
@@ -28,7 +33,7 @@ impl Drain {
     /// One that has not started.
     pub fn new() -> Self {
         let inner = Inner {
-            draining: AtomicBool::new(false),
+            draining: AtomicU8::new(0),
             started: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             idle: watch::Sender::new(0),
@@ -38,13 +43,22 @@ impl Drain {
 
     /// Starts it; again is nothing.
     pub fn start(&self) {
-        self.inner.draining.store(true, Ordering::Release);
+        self.inner.draining.fetch_or(STARTED, Ordering::AcqRel);
         self.inner.started.send_replace(true);
+    }
+
+    /// Sends clients away for as long as the health check is told to fail, unless it has started anyway.
+    pub fn fail(&self, failing: bool) {
+        let before = match failing {
+            true => self.inner.draining.fetch_or(FAILING, Ordering::AcqRel) | FAILING,
+            false => self.inner.draining.fetch_and(!FAILING, Ordering::AcqRel) & !FAILING,
+        };
+        self.inner.started.send_replace(before != 0);
     }
 
     /// Whether it has started; one atomic load, so that it can be asked for each response.
     pub fn is_draining(&self) -> bool {
-        self.inner.draining.load(Ordering::Acquire)
+        self.inner.draining.load(Ordering::Acquire) != 0
     }
 
     /// Resolves when it has started: a connection then announces its end.

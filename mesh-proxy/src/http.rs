@@ -7,6 +7,7 @@ mod counted;
 mod engine;
 mod exchange;
 mod guard;
+mod lifetime;
 mod prefix;
 mod rules;
 mod upgrade;
@@ -17,16 +18,18 @@ use arc_swap::ArcSwapOption;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::HttpSettings;
-use tokio::io::{AsyncRead, AsyncWrite};
+use mesh_core::snapshot::{HttpSettings, TlsThen};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::cluster::Runtime;
 use crate::drain::Drain;
-use crate::listener::Route;
+use crate::listener::{Route, server_id};
 use crate::net::Net;
 use crate::stack::Active;
 use exchange::Exchanges;
 use guard::{Guard, Shared};
+use lifetime::{Kind, Life};
+use prefix::Protocol;
 
 /// The HTTP half of a proxy: what is in force, and what outlives it.
 pub struct Proxy<N: Net> {
@@ -48,8 +51,8 @@ impl<N: Net> Proxy<N> {
 
 /// Serves a connection until it ends.
 ///
-/// There is no timeout for slow request heads unless `httpRequestHeadersTimeout` is set; what a client can hold that way is one connection
-/// and at most 60 KiB of its head.
+/// There is no timeout for slow request heads unless `connectionSettings` have one; what a client can hold that way is one
+/// connection and at most 60 KiB of its head.
 pub(crate) async fn serve_connection<I>(
     io: I,
     conn: Arc<ConnInfo>,
@@ -59,20 +62,34 @@ pub(crate) async fn serve_connection<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (io, http2) = match prefix::detect(io).await {
+    let settings = settings(&active, route);
+    let shared = Arc::new(Shared::new(Life::new(&settings)));
+    let first = prefix::detect(io);
+    let detected = match settings.idle_timeout {
+        // Nothing has been asked, so nothing has to be announced.
+        Some(limit) => tokio::time::timeout(limit, first).await.unwrap_or_else(|e| Err(e.into())),
+        None => first.await,
+    };
+    let (mut io, protocol) = match detected {
         Ok(detected) => detected,
         Err(error) => {
             tracing::trace!(%error, "connection ended before its first request");
             return;
         }
     };
-    let settings = settings(&active, route);
-    let shared = Arc::new(Shared::default());
     let exchanges = Exchanges::new(active, drain.clone(), conn, route, Arc::clone(&shared));
-    let ended = if http2 {
-        serve_http2(TokioIo::new(io), exchanges, drain, settings).await
-    } else {
-        serve_http1(TokioIo::new(Guard::new(io, shared, settings.http10)), exchanges, settings).await
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let guard = Guard::new(io, Arc::clone(&shared), settings.http10);
+            serve_http1(TokioIo::new(guard), exchanges, (shared, settings)).await
+        }
+        Protocol::Http2 => serve_http2(TokioIo::new(io), exchanges, drain, (shared, settings)).await,
+        Protocol::Broken => {
+            // The client may have gone; there is nobody else to tell.
+            let _ = io.write_all(prefix::SETTINGS_EXPECTED).await;
+            let _ = io.shutdown().await;
+            return;
+        }
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "downstream connection");
@@ -87,24 +104,50 @@ fn settings(active: &ArcSwapOption<Active>, route: Route) -> HttpSettings {
         Route::ByAuthority => active.snapshot.listeners.values().find(|l| l.http.is_some()),
         _ => route.listener(&active.snapshot),
     };
-    listener.and_then(|l| l.http.as_ref()).map_or_else(HttpSettings::default, |h| h.settings)
+    let plan = listener.and_then(|l| match route {
+        Route::GatewayTls(..) => {
+            let server = l.tls.iter().find(|t| server_id(&t.name) == route.server())?;
+            match &server.then {
+                TlsThen::Http(plan) => Some(plan),
+                TlsThen::Tcp(_) => None,
+            }
+        }
+        _ => l.http.as_ref(),
+    });
+    plan.map_or_else(HttpSettings::default, |h| h.settings)
 }
+
+/// Buffers of an HTTP/1 connection. Not less than what a request's head may have.
+const BUFFER: usize = 256 << 10;
+const LEAST_BUFFER: usize = 64 << 10;
 
 /// While draining, each response says `connection: close`; an idle connection is left alone, since the client may be
 /// sending its next request already.
-async fn serve_http1<I>(io: TokioIo<Guard<I>>, exchanges: Exchanges, settings: HttpSettings) -> hyper::Result<()>
+async fn serve_http1<I>(
+    io: TokioIo<Guard<I>>,
+    exchanges: Exchanges,
+    (shared, settings): (Arc<Shared>, HttpSettings),
+) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |request| exchanges.clone().http1(request));
+    let buffer = settings.buffer_limit.map_or(BUFFER, |limit| (limit as usize).max(LEAST_BUFFER));
     let mut builder = http1::Builder::new();
-    // The guard has its own, smaller limits.
-    builder.pipeline_flush(true).max_buf_size(256 * 1024).preserve_header_case(settings.preserve_case);
-    builder.timer(TokioTimer::new()).header_read_timeout(settings.headers_timeout);
-    builder.serve_connection(io, service).with_upgrades().await
+    // The guard has its own, smaller limits, and knows the time of a head.
+    builder.pipeline_flush(true).max_buf_size(buffer).preserve_header_case(settings.preserve_case);
+    let connection = builder.header_read_timeout(None).serve_connection(io, service).with_upgrades();
+    let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
+    let kind = Kind { announces: false, finish, refuse_head: |reply| shared.too_late(reply) };
+    lifetime::serve(connection, kind, (&shared.life, &settings), std::future::pending()).await
 }
 
-async fn serve_http2<I>(io: TokioIo<I>, exchanges: Exchanges, drain: Drain, settings: HttpSettings) -> hyper::Result<()>
+async fn serve_http2<I>(
+    io: TokioIo<I>,
+    exchanges: Exchanges,
+    drain: Drain,
+    (shared, settings): (Arc<Shared>, HttpSettings),
+) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,11 +159,11 @@ where
         .initial_stream_window_size(settings.stream_window)
         .initial_connection_window_size(settings.connection_window)
         .max_header_list_size(60 * 1024);
-    let connection = builder.serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = drain.started() => connection.as_mut().graceful_shutdown(),
+    if let Some(limit) = settings.buffer_limit {
+        builder.max_send_buf_size(limit as usize);
     }
-    connection.await
+    let connection = builder.serve_connection(io, service);
+    let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
+    let kind = Kind { announces: true, finish, refuse_head: drop };
+    lifetime::serve(connection, kind, (&shared.life, &settings), drain.started()).await
 }

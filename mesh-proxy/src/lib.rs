@@ -8,6 +8,7 @@
 //! What to do is decided by `mesh-core`'s plan; this crate acts on it. [`net`] is the only module with unsafe code.
 
 pub mod admin;
+mod chunked;
 pub mod cluster;
 pub mod detect;
 pub mod dial;

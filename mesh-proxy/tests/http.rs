@@ -6,10 +6,14 @@
 mod balancing;
 #[path = "http/filters.rs"]
 mod filters;
+#[path = "http/frames.rs"]
+mod frames;
 #[path = "http/headers.rs"]
 mod headers;
 #[path = "http/http2.rs"]
 mod http2;
+#[path = "http/lifetimes.rs"]
+mod lifetimes;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/local_replies.rs"]
@@ -26,6 +30,8 @@ mod paths;
 mod redirects;
 #[path = "http/row.rs"]
 mod row;
+#[path = "http/rows.rs"]
+mod rows;
 #[path = "http/settings.rs"]
 mod settings;
 #[path = "http/telemetry.rs"]

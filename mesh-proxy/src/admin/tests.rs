@@ -79,7 +79,7 @@ fn readiness_by_port() {
 }
 
 #[test]
-fn only_the_admin_port_changes_anything_and_only_by_post() {
+fn u6_only_the_admin_port_changes_anything_and_only_by_post() {
     let state = state(Readiness::Live);
     let (status, body) = ask(&state, Port::Admin, Method::GET, "/quitquitquit");
     assert_eq!((status.as_u16(), body.as_str()), (405, "Method GET not allowed, POST required."));
@@ -94,6 +94,19 @@ fn only_the_admin_port_changes_anything_and_only_by_post() {
     ] {
         assert_eq!(ask(&state, Port::Admin, Method::POST, path).0, StatusCode::OK);
         assert_eq!(state.commands.lock().last(), Some(&command));
+    }
+}
+
+#[test]
+fn u7_headers() {
+    let request = Request::builder().uri("/stats").body(()).unwrap();
+    let response = respond(&state(Readiness::Live), Port::Admin, &request);
+    for (name, value) in [
+        ("content-type", "text/plain; charset=UTF-8"),
+        ("cache-control", "no-cache, max-age=0"),
+        ("x-content-type-options", "nosniff"),
+    ] {
+        assert_eq!(response.headers()[name], value);
     }
 }
 

@@ -41,6 +41,7 @@ fn the_table() {
         (b"GET / HTTP/1.1\r", None),
         (b"GET / HTTP/1.1\r\n", Some(Detected::Http1)),
         (b"GET /a?b=c HTTP/1.1\nHost: x\r\n\r\n", Some(Detected::Http1)),
+        // S5: the server refuses it (O11).
         (b"FOO / HTTP/1.1\r\n", Some(Detected::Http1)),
         (b"M-SEARCH * HTTP/1.1\r\n", Some(Detected::Http1)),
         (b"GET http://a/ HTTP/1.1\r\n", Some(Detected::Http1)),

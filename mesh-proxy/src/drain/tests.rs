@@ -30,3 +30,17 @@ async fn everybody_hears_of_the_start() {
     drain.started().await;
     assert!(drain.is_draining());
 }
+
+#[tokio::test]
+async fn u4_a_failing_health_check_sends_clients_away_until_it_is_mended() {
+    let drain = Drain::new();
+    drain.fail(true);
+    assert!(drain.is_draining());
+    drain.started().await;
+    drain.fail(false);
+    assert!(!drain.is_draining());
+    assert!(futures_util::FutureExt::now_or_never(drain.started()).is_none());
+    drain.start();
+    drain.fail(false);
+    assert!(drain.is_draining(), "what has started goes on");
+}

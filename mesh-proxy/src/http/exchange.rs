@@ -1,20 +1,20 @@
 //! One request and its response, between the codec's types and the stack's.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderValue};
-use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri};
+use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{Body, LocalReply, MeterBody, Request};
-use mesh_core::record::{ConnInfo, Cx};
+use mesh_core::record::{ConnInfo, Cx, Flag};
 use mesh_core::snapshot::{ListenerPlan, Snapshot};
 use tower::Service;
 
@@ -54,9 +54,9 @@ impl Exchanges {
     }
 
     pub(super) async fn http1(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
-        let in_flight = self.0.drain.enter();
+        let open = (self.0.drain.enter(), self.0.shared.life.enter());
         let answer = self.answer(request).await?;
-        Ok(answer.map(|body| Counted::new(body, in_flight)))
+        Ok(answer.map(|body| Counted::new(body, open)))
     }
 
     async fn answer(&self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
@@ -67,44 +67,54 @@ impl Exchanges {
         if verdict.expects_continue {
             request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
-        let old = request.version() == http::Version::HTTP_10;
+        let old = request.version() == Version::HTTP_10;
         let keeps = old && request.headers().get_all(CONNECTION).iter().any(asks_to_keep);
         let tunnel = upgrade::Tunnel::asked_for(&mut request);
         let (request, received) = incoming(request);
         let mut request = request;
         self.0.shared.pass_informational(&mut request);
-        let (mut answer, cx) = self.call(request).await?;
+        if let Some(timer) = self.0.shared.life.timer(true) {
+            request.extensions_mut().insert(timer);
+        }
+        let (mut answer, cx) = self.call(request, None).await?;
         // The version is a matter of each hop: an upstream of HTTP/1.0 makes no HTTP/1.0 client.
-        *answer.version_mut() = http::Version::HTTP_11;
+        *answer.version_mut() = Version::HTTP_11;
         if answer.extensions().get::<ReasonPhrase>().is_some() || !knows_reason(answer.status()) {
             set_reason(&mut answer);
         }
         if let Some(tunnel) = tunnel {
             return Ok(tunnel.settle(answer, &cx));
         }
-        let complete = received.is_none_or(|r| r.load(Ordering::Acquire));
+        let complete = received.is_none_or(|r| r.complete.load(Ordering::Acquire));
         // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.
         if old && keeps {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         }
-        if !complete || self.0.drain.is_draining() || (old && !keeps) {
+        let goes = self.0.drain.is_draining() || self.0.shared.life.is_closing();
+        if !complete || goes || (old && !keeps) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer)
     }
 
     pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
-        let in_flight = self.0.drain.enter();
-        let (mut request, _) = incoming(request);
+        let open = (self.0.drain.enter(), self.0.shared.life.enter());
+        let (mut request, reception) = incoming(request);
+        if let Some(timer) = self.0.shared.life.timer(false) {
+            request.extensions_mut().insert(timer);
+        }
         join_cookies(request.headers_mut());
-        let (mut answer, _) = self.call(request).await?;
+        if let Some(reply) = malformed(&request) {
+            request.extensions_mut().insert(reply);
+        }
+        let (mut answer, _) = self.call(request, reception.as_deref()).await?;
         answer.headers_mut().remove(CONNECTION);
         answer.extensions_mut().remove::<ReasonPhrase>();
-        Ok(answer.map(|body| Counted::new(body, in_flight)))
+        Ok(answer.map(|body| Counted::new(body, open)))
     }
 
     /// Calls the stack in force. One look at the configuration for the whole request.
-    async fn call(&self, mut request: Request) -> Result<(Answer, Arc<Cx>), Error> {
+    async fn call(&self, mut request: Request, reception: Option<&Reception>) -> Result<(Answer, Arc<Cx>), Error> {
         let Common { active, conn, route, .. } = &*self.0;
         let (stack, config, conn) = {
             let active = active.load();
@@ -113,10 +123,17 @@ impl Exchanges {
                 Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
                 _ => (Arc::clone(conn), route.listener(&active.snapshot)),
             };
-            (listener.and_then(|l| active.http(&l.key, route.server())).cloned(), active.snapshot.hash, conn)
+            let stack = listener.and_then(|l| {
+                let renamed = || active.http(&l.key, route.renamed(l)?);
+                active.http(&l.key, route.server()).or_else(renamed)
+            });
+            (stack.cloned(), active.snapshot.hash, conn)
         };
         let cx = Arc::new(Cx::new(conn, config));
         request.extensions_mut().insert(Arc::clone(&cx));
+        if let Some(reception) = reception {
+            let _ = reception.cx.set(Arc::clone(&cx));
+        }
         // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
         let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
         let answer = match &*stack {
@@ -145,7 +162,7 @@ fn by_authority<'a>(
 }
 
 /// Brings a request to the one form that the stack knows: authority in `host`, path and query in the URI.
-fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<AtomicBool>>) {
+fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<Reception>>) {
     let (mut head, body) = request.into_parts();
     if head.method != Method::CONNECT && head.uri.authority().is_some() {
         let uri = std::mem::take(&mut head.uri).into_parts();
@@ -158,9 +175,10 @@ fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<AtomicBool>>
     let (body, received) = if body.is_end_stream() {
         (Body::Empty, None)
     } else {
-        let complete = Arc::new(AtomicBool::new(false));
-        let body = Received { incoming: body, complete: Arc::clone(&complete) };
-        (Body::Stream(Box::pin(body)), Some(complete))
+        let reception = Arc::new(Reception::default());
+        let body =
+            Received { incoming: body, reception: Arc::clone(&reception), http2: head.version == Version::HTTP_2 };
+        (Body::Stream(Box::pin(body)), Some(reception))
     };
     (http::Request::from_parts(head, body), received)
 }
@@ -180,6 +198,19 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// What HTTP/2 lets through and HTTP/1 does not. The codec itself resets streams that break the protocol, and answers 431
+/// to header lists over 60 KiB.
+fn malformed(request: &Request) -> Option<LocalReply> {
+    let headers = request.headers();
+    if headers.len() > MAX_HEADERS {
+        let text = "Request Header Fields Too Large";
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Some(LocalReply::new(status, text, "http2.too_many_headers").flagged(Flag::Dpe));
+    }
+    let nowhere = || LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header");
+    (request.method() != Method::CONNECT && !headers.contains_key(HOST)).then(nowhere)
+}
+
 /// Makes a request that could not be parsed visible as what it is: no method, no path, an answer.
 fn stand_in(request: &mut HttpRequest<Incoming>, reply: LocalReply) {
     *request.method_mut() = Method::from_bytes(b"-").expect("invariant: a dash is a token");
@@ -187,10 +218,52 @@ fn stand_in(request: &mut HttpRequest<Incoming>, reply: LocalReply) {
     request.extensions_mut().insert(reply);
 }
 
+/// Header lines of a request, its host included.
+const MAX_HEADERS: usize = 100;
+
+/// What has become of a request's body.
+#[derive(Default)]
+struct Reception {
+    complete: AtomicBool,
+    cx: OnceLock<Arc<Cx>>,
+}
+
 /// A request's body; what breaks it is the client's doing.
 struct Received {
     incoming: Incoming,
-    complete: Arc<AtomicBool>,
+    reception: Arc<Reception>,
+    http2: bool,
+}
+
+impl Received {
+    fn broken(&self, error: &hyper::Error) -> Error {
+        let gone = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+        let reset = self.http2 && reason(error) == Some(h2::Reason::PROTOCOL_ERROR);
+        if reset && let Some(cx) = self.reception.cx.get() {
+            cx.flag(Flag::Dpe);
+            let _ = cx.details.set("http2.remote_reset".into());
+        }
+        Error::new(if gone && !reset { ErrorKind::DownstreamGone } else { ErrorKind::DownstreamProtocol })
+    }
+}
+
+fn reason(error: &hyper::Error) -> Option<h2::Reason> {
+    std::error::Error::source(error)?.downcast_ref::<h2::Error>()?.reason()
+}
+
+impl Drop for Received {
+    /// The codec gives up a stream that it has reset without saying why. What is left of the body says it.
+    fn drop(&mut self) {
+        if self.http2 && !self.reception.complete.load(Ordering::Acquire) {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(Some(frame)) = Pin::new(&mut self.incoming).poll_frame(&mut cx) {
+                if let Err(error) = frame {
+                    self.broken(&error);
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl HttpBody for Received {
@@ -201,14 +274,9 @@ impl HttpBody for Received {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
         if frame.is_none() || this.incoming.is_end_stream() {
-            this.complete.store(true, Ordering::Release);
+            this.reception.complete.store(true, Ordering::Release);
         }
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|error| {
-                let gone = error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-                Error::new(if gone { ErrorKind::DownstreamGone } else { ErrorKind::DownstreamProtocol })
-            })
-        }))
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| this.broken(&error))))
     }
 
     fn is_end_stream(&self) -> bool {

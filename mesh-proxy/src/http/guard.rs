@@ -5,7 +5,6 @@
 //! pipelined answers stay in order and the refusal is logged as a request. Body framing is followed only to know where the
 //! next head begins.
 
-mod chunked;
 mod shared;
 
 use std::future::Future;
@@ -19,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::rules::{self, Framing, Verdict};
-use chunked::Chunked;
+use crate::chunked::{self, Chunked};
 pub(super) use shared::Shared;
 
 /// What the codec sees instead of a refused request. It answers and closes.
@@ -90,8 +89,12 @@ impl<I> Guard<I> {
                         at += n;
                         self.expecting = Expecting::Head;
                     }
-                    // The codec will find out, and end the request.
-                    chunked::Step::Broken => self.expecting = Expecting::Anything,
+                    // The codec finds out by this byte, and ends the request. Without the rest: it does not flush its
+                    // answer while there is more to read.
+                    chunked::Step::Broken(n) => {
+                        self.expecting = Expecting::Nothing;
+                        return (at + n, Some(Stop::Replace(Vec::new(), rest.len() - n)));
+                    }
                 },
                 Expecting::Head => match rules::check(rest, self.http10) {
                     Verdict::Incomplete => return (at, Some(Stop::Hold)),
@@ -148,6 +151,7 @@ impl<I> Guard<I> {
                     rest.drain(..passed);
                     self.seen = rest.len();
                     self.held = rest;
+                    self.shared.life.head_began();
                     return;
                 }
                 Some(Stop::Replace(with, length)) => {
@@ -187,6 +191,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
         if this.shared.has_interim(cx.waker()) {
             ready!(this.poll_interim(cx))?;
         }
+        if let Some(reply) = this.shared.late()
+            && matches!(this.expecting, Expecting::Head)
+        {
+            this.shared.refuse(reply.clone());
+            this.expecting = Expecting::Nothing;
+            this.held = Vec::new();
+            this.out.extend_from_slice(STAND_IN);
+        }
         loop {
             if this.give(buf) {
                 return Poll::Ready(Ok(()));
@@ -213,6 +225,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<I> {
                 Some(Stop::Hold) => {
                     this.held.extend_from_slice(&buf.filled()[before + passed..]);
                     this.seen = this.held.len();
+                    this.shared.life.head_began();
                 }
                 Some(Stop::Replace(with, length)) => {
                     this.out = with;

@@ -85,7 +85,11 @@ impl AdminState for State {
                     self.shared.outbound.start();
                 }
             }
-            Command::FailHealthCheck(failing) => self.failing.store(failing, Ordering::Release),
+            Command::FailHealthCheck(failing) => {
+                self.failing.store(failing, Ordering::Release);
+                self.shared.inbound.fail(failing);
+                self.shared.outbound.fail(failing);
+            }
             Command::Quit => self.quit.notify_one(),
         }
     }

@@ -36,6 +36,14 @@ async fn headers_of_proxies() {
         "x-envoy-original-dst-host: 1.1.1.1:1",
         "x-envoy-whatever: 1",
     ];
+    // Whatever address the request claims to come from: nobody is internal.
+    for from in ["10.0.0.1", "127.0.0.1"] {
+        let from = format!("x-forwarded-for: {from}");
+        let internal = ["x-envoy-upstream-rq-timeout-ms: 20", "x-envoy-force-trace: 1", &*from];
+        let e4 = row("E4 E5 differ", Up::Echo).door(Door::Outbound).headers(&internal);
+        let e4 = e4.upstream_lacks(&["x-envoy-upstream-rq-timeout-ms", "x-envoy-internal", "x-envoy-expected"]);
+        e4.lacks(&["x-request-id"]).run().await;
+    }
     row("E2", Up::Echo).door(Door::Outbound).headers(KEPT).upstream_has(KEPT).run().await;
     let path = &["x-envoy-original-path: /log"];
     let seen = row("E2 differs", Up::Echo).door(Door::Outbound).headers(path).upstream_has(path).run().await;

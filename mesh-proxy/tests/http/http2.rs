@@ -16,15 +16,15 @@ async fn client(mesh: &Mesh) -> SendRequest<Bytes> {
     send.ready().await.unwrap()
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: String,
     reset: Option<Reason>,
     trailers: Option<HeaderMap>,
 }
 
-async fn ask(mesh: &Mesh, request: Request<()>) -> Answer {
+pub(crate) async fn ask(mesh: &Mesh, request: Request<()>) -> Answer {
     let (response, _) = client(mesh).await.send_request(request, true).unwrap();
     let (head, mut body) = response.await.unwrap().into_parts();
     let mut answer = Answer {
@@ -185,6 +185,13 @@ async fn draining() {
     io.write_all(GET.as_bytes()).await.unwrap();
     let first = crate::row::Answer::read(&mut io, false).await;
     assert_eq!(first.header("connection"), None, "U2");
+    mesh.drain.fail(true);
+    let mut failing = mesh.connect().await;
+    failing.write_all(GET.as_bytes()).await.unwrap();
+    assert_eq!(crate::row::Answer::read(&mut failing, false).await.header("connection"), Some("close"), "U4");
+    mesh.drain.fail(false);
+    io.write_all(GET.as_bytes()).await.unwrap();
+    assert_eq!(crate::row::Answer::read(&mut io, false).await.header("connection"), None, "U4 mended");
     mesh.drain.start();
     io.write_all(GET.as_bytes()).await.unwrap();
     let second = crate::row::Answer::read(&mut io, false).await;

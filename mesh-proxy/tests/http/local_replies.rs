@@ -48,6 +48,10 @@ async fn no_cluster_and_no_endpoint() {
     let unknown = "[{route: [{destination: {host: nowhere.example, port: {number: 80}}}]}]";
     let a4 = row("A4", Up::Echo).routes(unknown).local("503 Service Unavailable", "");
     a4.log("NC", "cluster_not_found").run().await;
+    let unresolved = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: lost, namespace: default}\n\
+        spec: {hosts: [lost.invalid], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}\n";
+    let r17 = row("R17", Up::None).extra(unresolved).routes("[{route: [{destination: {host: lost.invalid}}]}]");
+    r17.local("503 Service Unavailable", "no healthy upstream").log("UH", "no_healthy_upstream").run().await;
     let a5 = row("A5", Up::None).local("503 Service Unavailable", "no healthy upstream");
     a5.has(&["content-length: 19"]).log("UH", "no_healthy_upstream").run().await;
 }

@@ -56,6 +56,13 @@ async fn refused_requests() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_chunks() {
+    let raw = "POST /x HTTP/1.1\r\nhost: up.example\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n";
+    let o15 = row("O15", Up::Echo).raw(raw).local("400 Bad Request", "Bad Request");
+    o15.log("DPE", "http1.codec_error").closes().run().await;
+}
+
+#[tokio::test]
 async fn large_heads() {
     let text = "Request Header Fields Too Large";
     let big = "a".repeat(61 * 1024);

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::mesh::{Config, DEFAULT, Door, Mesh};
+use crate::mesh::{Config, DEFAULT, Door, Mesh, details};
 use crate::row::row;
 use crate::upstream::{Up, Upstream};
 
@@ -17,6 +17,7 @@ macro_rules! proxy_config {
         )
     };
 }
+pub(crate) use proxy_config;
 
 /// All that a client gets for these bytes, until the proxy closes. The client's side stays open: a client that closes it is
 /// gone, and so is its request.
@@ -56,6 +57,11 @@ async fn header_names_with_underscores() {
     let o22 = row("O22 reject", Up::Echo).extra(refuse).headers(&["x_a: 1"]);
     o22.local("400 Bad Request", "Bad Request").log("DPE", "http1.unexpected_underscore").closes().run().await;
     let drop = proxy_config!("{connectionSettings: {httpHeadersWithUnderscoresAction: DROP_HEADER}}");
+    let config = Config { extra: refuse, ..DEFAULT };
+    let mut mesh = Mesh::start(&config, None).await;
+    let request = http::Request::get("http://up.example/x").header("x_a", "1").body(()).unwrap();
+    assert_eq!(crate::http2::ask(&mesh, request).await.status, 400, "Q5 differs");
+    assert_eq!(details(&mesh.record().await), "http2.unexpected_underscore", "Q5 differs");
     row("O22 drop", Up::Echo).extra(drop).headers(&["x_a: 1", "x-b: 1"]).upstream_lacks(&["x_a"]).run().await;
 }
 
@@ -78,7 +84,7 @@ async fn headers_that_the_proxy_makes() {
     let none = proxy_config!(
         "{proxyHeaders: {requestId: {disabled: true}, attemptCount: {disabled: true}, envoyDebugHeaders: {disabled: true}}}"
     );
-    let quiet = row("nothing of its own", Up::Echo).door(Door::Outbound).extra(none);
+    let quiet = row("E6 nothing of its own", Up::Echo).door(Door::Outbound).extra(none);
     let quiet = quiet.upstream_lacks(&["x-request-id", "x-envoy-"]).lacks(&["x-envoy-"]);
     quiet.routes("[{timeout: 3s, rewrite: {uri: /y, authority: new.example}, route: [$up]}]").run().await;
     let more = proxy_config!("{proxyHeaders: {xForwardedHost: {enabled: true}, xForwardedPort: {enabled: true}}}");
@@ -88,8 +94,17 @@ async fn headers_that_the_proxy_makes() {
     assert!(seen.answer.body.lines().any(|l| l == port), "{port}: {:?}", seen.answer);
     let keeps = proxy_config!("{gatewayTopology: {forwardClientCertDetails: ALWAYS_FORWARD_ONLY}}");
     const CERT: [&str; 1] = ["x-forwarded-client-cert: By=x"];
-    row("kept", Up::Echo).extra(keeps).headers(&CERT).upstream_has(&CERT).run().await;
-    row("removed", Up::Echo).headers(&CERT).upstream_lacks(&["x-forwarded-client-cert"]).run().await;
+    row("N5 always", Up::Echo).extra(keeps).headers(&CERT).upstream_has(&CERT).run().await;
+    // Over plaintext nobody has shown a certificate, whatever else is done with one.
+    for (id, settings) in [
+        ("N4", proxy_config!("{gatewayTopology: {forwardClientCertDetails: SANITIZE_SET}}")),
+        ("N5 forward", proxy_config!("{gatewayTopology: {forwardClientCertDetails: FORWARD_ONLY}}")),
+        ("N5 append", proxy_config!("{gatewayTopology: {forwardClientCertDetails: APPEND_FORWARD}}")),
+    ] {
+        row(id, Up::Echo).extra(settings).headers(&CERT).upstream_lacks(&["x-forwarded-client-cert"]).run().await;
+    }
+    let n6 = row("N6", Up::Echo).door(Door::Outbound).headers(&CERT);
+    n6.upstream_lacks(&["x-forwarded-client-cert"]).run().await;
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// Where a connection is reset while it is being made: nothing on loopback does that.
+pub(crate) const RESETS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)), 9);
+
 /// Linux sockets, with one original destination for all.
 #[derive(Clone)]
 pub(crate) struct Redirected(HostNet, SocketAddr);
@@ -33,6 +36,9 @@ impl Net for Redirected {
     type Datagrams = HostDatagrams;
 
     async fn connect(&self, to: SocketAddr, options: ConnectOptions) -> io::Result<HostStream> {
+        if to == RESETS {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::CONNRESET.raw_os_error()));
+        }
         self.0.connect(to, options).await
     }
     async fn listen(&self, name: &str, at: SocketAddr, share: Share) -> io::Result<HostListener> {
@@ -150,14 +156,15 @@ impl Running {
 
     /// Flags of the streams that have finished since it was asked.
     pub(crate) fn flags_so_far(&self) -> Vec<String> {
-        let flags = |r: RequestRecord| Flag::names(r.cx.flags.load(std::sync::atomic::Ordering::Relaxed));
+        let flags =
+            |r: RequestRecord| Flag::names_of(r.cx.flags.load(std::sync::atomic::Ordering::Relaxed), r.http.is_none());
         self.records.try_iter().map(flags).collect()
     }
 
     /// Flags of the next finished stream, and the reason of a failed connection.
     pub(crate) async fn flags(self) -> (String, String) {
         let record = tokio::task::spawn_blocking(move || self.records.recv().unwrap()).await.unwrap();
-        let flags = Flag::names(record.cx.flags.load(std::sync::atomic::Ordering::Relaxed));
+        let flags = Flag::names_of(record.cx.flags.load(std::sync::atomic::Ordering::Relaxed), record.http.is_none());
         (flags, record.cx.failure_reason.get().cloned().unwrap_or_default())
     }
 }

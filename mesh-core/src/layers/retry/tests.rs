@@ -230,7 +230,7 @@ async fn a_streamed_body_is_sent_again_up_to_the_cap() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_back_off_grows_to_its_bound() {
+async fn d7_the_back_off_is_random_from_zero_and_grows_to_its_bound() {
     for (random, wanted) in [(u64::MAX, [25, 75, 175, 250, 250]), (0, [0; 5])] {
         let plan = policy(9, server_error());
         let config = RetryConfig { policy: None, attempt_count: false, buffer: 0, env: fixed(random), limit: None };

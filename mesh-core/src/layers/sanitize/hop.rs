@@ -59,9 +59,6 @@ pub(super) fn clean_request(headers: &mut HeaderMap, seen: Seen) -> Result<(), L
         // Naming it removes it, and without it there is nowhere to go.
         return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
     }
-    if nominated.iter().any(|n| n == "host") {
-        return Err(LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header").closing());
-    }
     let asks_upgrade = nominated.iter().any(|n| n == "upgrade");
     let upgrade = match headers.get(UPGRADE) {
         Some(token) if asks_upgrade && token.as_bytes().eq_ignore_ascii_case(b"websocket") => true,

@@ -160,3 +160,22 @@ async fn the_request_names_the_host() {
     assert_eq!(at(Some("a.example"), "").await.unwrap_err().kind(), ErrorKind::DnsFailure);
     assert_eq!(at(None, "").await.unwrap(), "10.0.0.1:8443", "nothing names a host: where the client dialled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_leads_back_to_the_proxy_is_no_loop() {
+    let net = Scripted::new(&[Some((&["127.0.0.1"], 5))]);
+    let runtime = runtime(&net);
+    for (direction, local, port, serves) in [
+        (Direction::Gateway, "192.0.2.1:8080", None, false),
+        (Direction::Gateway, "192.0.2.1:8080", Some(9090), true),
+        (Direction::Outbound, "192.0.2.1:8080", None, true),
+        (Direction::Outbound, "192.0.2.1:8080", Some(15001), false),
+    ] {
+        let plan = plan(EndpointSource::DynamicDns { port });
+        let cluster = runtime.cluster(&plan.name);
+        let conn = ConnInfo { direction, local: local.parse().unwrap(), ..conn("") };
+        let choice = Choice { host: Some("here.example"), ..Choice::default() };
+        let picked = runtime.pick(&plan, &cluster, &conn, choice).await;
+        assert_eq!(picked.is_ok(), serves, "{direction:?} {port:?}");
+    }
+}

@@ -334,7 +334,9 @@ impl Operator {
             Self::ResponseCode => {
                 number(out, record.http.as_ref().and_then(|h| h.status).map_or(0, |s| u64::from(s.as_u16())));
             }
-            Self::ResponseFlags => put(out, &Flag::names(cx.flags.load(Ordering::Relaxed))),
+            Self::ResponseFlags => {
+                put(out, &Flag::names_of(cx.flags.load(Ordering::Relaxed), record.http.is_none()));
+            }
             Self::ResponseCodeDetails => {
                 let answered = record.http.as_ref().is_some_and(|h| h.status.is_some());
                 if answered || cx.details.get().is_some() {

@@ -73,7 +73,7 @@ fn istio_text_line() {
     );
 }
 
-/// Row T5: a TCP stream has no method, path or protocol, and status 0.
+/// Rows T5 and D8: a TCP stream has no method, path or protocol, and status 0.
 #[test]
 fn tcp_line() {
     let cx = cx();
@@ -81,7 +81,7 @@ fn tcp_line() {
     cx.flag(Flag::Urx);
     cx.failure_reason.set("delayed_connect_error:_Connection_refused".into()).unwrap();
     let line = line(&Format::istio_text(), &record(cx, None));
-    assert!(line.contains("\"- - -\" 0 URX,UF - - \"delayed_connect_error:_Connection_refused\" 0 0 4 - "), "{line}");
+    assert!(line.contains("\"- - -\" 0 UF,URX - - \"delayed_connect_error:_Connection_refused\" 0 0 4 - "), "{line}");
 }
 
 /// Row V2: keys in alphabetical order, missing values null, counts as numbers, service time as text.

@@ -106,7 +106,10 @@ impl<'a> Facts<'a> {
             labels.push(("response_code", http.status.map_or(0, |s| s.as_u16()).to_string()));
             labels.push(("grpc_response_status", http.grpc_status.map(|s| s.to_string()).unwrap_or_default()));
         }
-        labels.push(("response_flags", Flag::names(self.record.cx.flags.load(Ordering::Relaxed))));
+        labels.push((
+            "response_flags",
+            Flag::names_of(self.record.cx.flags.load(Ordering::Relaxed), self.record.http.is_none()),
+        ));
         labels.push(("connection_security_policy", if inbound { "none" } else { UNKNOWN }.into()));
         labels
     }
