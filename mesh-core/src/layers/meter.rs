@@ -200,6 +200,14 @@ impl MeterBody {
         self
     }
 
+    /// Ends the request after this many bytes; why is in the context.
+    pub fn finish(mut self, bytes: u64) {
+        if let Some(open) = &mut self.open {
+            (open.bytes, open.complete) = (bytes, true);
+        }
+        drop(self.open.take());
+    }
+
     /// Ends the request as one whose client has gone, after this many bytes: how a tunnel ends.
     pub fn abandon(mut self, bytes: u64) {
         if let Some(open) = &mut self.open {

@@ -83,7 +83,7 @@ impl Exchanges {
             set_reason(&mut answer);
         }
         if let Some(tunnel) = tunnel {
-            return Ok(tunnel.settle(answer, &cx));
+            return Ok(tunnel.settle(answer, &cx, self.0.shared.life.tunnel));
         }
         let complete = received.is_none_or(|r| r.complete.load(Ordering::Acquire));
         // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.

@@ -17,6 +17,8 @@ use mesh_core::record::Flag;
 use mesh_core::snapshot::HttpSettings;
 use tokio::time::{Instant, Sleep};
 
+use super::upgrade::TunnelLimits;
+
 /// After the drain a connection that nobody uses is there for so long, as Envoy's (`delayed_close_timeout`).
 const LAST: Duration = Duration::from_secs(1);
 const NONE: u64 = u64::MAX;
@@ -29,6 +31,8 @@ pub(super) struct Life {
     clock: Arc<StreamClock>,
     /// Requests have limits of their own.
     limited: bool,
+    /// What remains of them when a request becomes a tunnel.
+    pub(super) tunnel: TunnelLimits,
     /// Requests whose response has not ended.
     open: AtomicU32,
     /// When the last one ended, in microseconds after `began`.
@@ -47,6 +51,7 @@ impl Life {
             began: Instant::now(),
             clock: Arc::default(),
             limited: StreamLimitConfig::of(settings).is_some(),
+            tunnel: TunnelLimits { idle: settings.stream_idle_timeout, total: settings.max_stream_duration },
             open: 0.into(),
             quiet: 0.into(),
             head: NONE.into(),

@@ -1,15 +1,21 @@
 //! WebSocket: after a 101 from the upstream the connection carries bytes both ways.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::{Request as HttpRequest, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::layers::MeterBody;
-use mesh_core::record::Cx;
+use mesh_core::record::{Cx, Flag};
 
 use super::exchange::{Answer, without_body};
 use super::rules::names_upgrade;
+use crate::tcp;
+use crate::tcp::relay::End;
 
 /// The client's half of an upgrade that was asked for.
 pub(super) struct Tunnel(OnUpgrade);
@@ -23,11 +29,11 @@ impl Tunnel {
 
     /// Joins both connections if the upstream agreed; otherwise the client's connection ends with the answer, because it
     /// may already be speaking the new protocol.
-    pub(super) fn settle(self, mut answer: Answer, cx: &Cx) -> Answer {
+    pub(super) fn settle(self, mut answer: Answer, cx: &Arc<Cx>, limits: TunnelLimits) -> Answer {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             if let Some(upstream) = answer.extensions_mut().remove::<OnUpgrade>() {
                 let (head, meter) = answer.into_parts();
-                tokio::spawn(relay(self.0, upstream, meter));
+                tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits));
                 return Answer::from_parts(head, MeterBody::unmetered());
             }
             return answer;
@@ -41,18 +47,38 @@ impl Tunnel {
     }
 }
 
+/// How long a tunnel may be idle, and last: `httpStreamIdleTimeout`, `httpMaxStreamDuration`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct TunnelLimits {
+    pub(super) idle: Option<Duration>,
+    pub(super) total: Option<Duration>,
+}
+
 /// The request lasts as long as the tunnel; how it ends is how Envoy logs it.
-async fn relay(client: OnUpgrade, upstream: OnUpgrade, meter: MeterBody) {
-    if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        match tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-            Ok((_, sent)) => meter.abandon(sent),
-            Err(error) => {
-                tracing::trace!(%error, "tunnel");
-                meter.abandon(0);
-            }
+async fn relay(ends: (OnUpgrade, OnUpgrade), meter: MeterBody, cx: Arc<Cx>, limits: TunnelLimits) {
+    let sent = AtomicU64::new(0);
+    let (Ok(client), Ok(upstream)) = tokio::join!(ends.0, ends.1) else { return meter.abandon(0) };
+    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let relayed = tcp::relay::relay(&mut client, &mut upstream, limits.idle, (&cx.request_bytes, &sent));
+    let ended = match limits.total {
+        Some(limit) => tokio::time::timeout(limit, relayed).await.ok(),
+        None => Some(relayed.await),
+    };
+    let sent = sent.load(Ordering::Relaxed);
+    match ended {
+        Some(End::Finished) => meter.abandon(sent),
+        Some(End::Downstream(error) | End::Upstream(error)) => {
+            tracing::trace!(%error, "tunnel");
+            meter.abandon(sent);
         }
-    } else {
-        meter.abandon(0);
+        Some(End::Idle) => {
+            cx.flag(Flag::Si);
+            let _ = cx.details.set("stream_idle_timeout".into());
+            meter.finish(sent);
+        }
+        None => {
+            let _ = cx.details.set("max_duration_timeout".into());
+            meter.finish(sent);
+        }
     }
 }

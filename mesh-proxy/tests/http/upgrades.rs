@@ -2,8 +2,9 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::mesh::{DEFAULT, Mesh, details, flags};
+use crate::mesh::{Config, DEFAULT, Mesh, details, flags};
 use crate::row::{Answer, row};
+use crate::settings::proxy_config;
 use crate::upstream::{Up, Upstream};
 
 const WEBSOCKET: &[&str] = &["connection: Upgrade", "upgrade: websocket", "sec-websocket-key: k"];
@@ -29,6 +30,25 @@ async fn a_websocket() {
     let record = mesh.record().await;
     assert_eq!(record.http.as_ref().and_then(|h| h.status).map(|s| s.as_u16()), Some(101), "P1");
     assert_eq!((&*flags(&record), &*details(&record)), ("DC", "downstream_remote_disconnect"), "P1");
+}
+
+#[tokio::test]
+async fn a_websocket_that_stands_still() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    for (extra, flag, reason) in [
+        (proxy_config!("{connectionSettings: {httpStreamIdleTimeout: 50ms}}"), "SI", "stream_idle_timeout"),
+        (proxy_config!("{connectionSettings: {httpMaxStreamDuration: 50ms}}"), "-", "max_duration_timeout"),
+    ] {
+        let upstream = Upstream::start(Up::Tunnel(switch)).await;
+        let mut mesh = Mesh::start(&Config { extra, ..DEFAULT }, upstream.at).await;
+        let mut client = mesh.connect().await;
+        let head = format!("GET /x HTTP/1.1\r\nhost: up.example\r\n{}\r\n\r\n", WEBSOCKET.join("\r\n"));
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(Answer::read(&mut client, false).await.status, "101 Switching Protocols");
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        let record = mesh.record().await;
+        assert_eq!((&*flags(&record), &*details(&record)), (flag, reason));
+    }
 }
 
 #[tokio::test]
