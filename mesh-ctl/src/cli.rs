@@ -73,7 +73,7 @@ enum Verb {
     /// Show what decides a request, hop by hop; needs no running mesh.
     Explain(explain::Args),
     /// Put load on a URL and show answers and latencies; needs no running mesh.
-    Load(load::Args),
+    Load(Box<load::Args>),
     /// Run request cases against files; needs no running mesh.
     Test(test::Args),
     /// Print completions for a shell.
@@ -134,7 +134,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),
-        Verb::Load(args) => load::run(args),
+        Verb::Load(args) => load::run(*args),
         Verb::Test(args) => test::run(&args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meshctl", &mut std::io::stdout());

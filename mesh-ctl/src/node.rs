@@ -11,6 +11,7 @@
 
 mod bare;
 mod builtin;
+pub mod ca;
 mod env;
 mod fill;
 mod hostports;
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 
 pub use builtin::GATEWAY_PORTS;
 pub use mesh::Settings;
+use mesh_proxy::net::HostEnv;
 
 use crate::localmesh::{Node, Running, Status, StatusPipe};
 use crate::manifest;
@@ -71,7 +73,15 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
         }
     };
     let (to_streams, streams) = mpsc::channel(16);
-    let mesh = Arc::new(Mesh::new(settings, pods, dialer, to_streams, gateway_ports));
+    // The root is of the trust domain that Istio has by default; identities are of the one that the settings name.
+    let ca = match ca::Ca::new("cluster.local", Arc::new(HostEnv)) {
+        Ok(ca) => ca,
+        Err(e) => {
+            status.send(&Status::Failed(e.to_string()));
+            return 1;
+        }
+    };
+    let mesh = Arc::new(Mesh::new(settings, pods, dialer, to_streams, gateway_ports, ca));
     tokio::spawn(proxies::serve(mesh.clone(), streams));
     tokio::spawn(reconcile::run(mesh.clone()));
     tokio::spawn(bare::serve(mesh.clone()));

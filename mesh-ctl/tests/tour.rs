@@ -9,6 +9,8 @@ mod client;
 mod deaths;
 #[path = "tour/faults.rs"]
 mod faults;
+#[path = "tour/identity.rs"]
+mod identity;
 #[path = "tour/load.rs"]
 mod load;
 #[path = "tour/mesh.rs"]
@@ -46,6 +48,7 @@ fn bookinfo() {
     let Some(mesh) = namespaces(&[manifest.to_str().unwrap(), "--images", IMAGES]) else { return };
     seed::in_order(&mesh, &corpus.join("seed"));
     seed::mistakes_are_set_aside(&mesh);
+    identity::of_workloads(&mesh);
     load::applies(&mesh);
     deaths::of_a_sidecar(&mesh);
     deaths::of_a_service(&mesh);

@@ -20,6 +20,7 @@
 //!
 //! A delta with rejections is still in force apart from the resources named in them.
 
+mod channel;
 mod client;
 pub mod proto;
 pub mod secrets;
@@ -38,7 +39,8 @@ use mesh_core::wire::{Ack, ConfigSource, Delta, Rejection, ResourceName};
 use mesh_tls::Secrets;
 use tokio::sync::mpsc;
 
-pub use server::{ProxyStream, serve, serve_with_secrets};
+pub use channel::Channel;
+pub use server::{ProxyStream, serve, serve_with};
 
 /// Type of the one subscription.
 pub const TYPE_URL: &str = "type.mesh.local/*";
@@ -73,6 +75,14 @@ pub enum Target {
 pub struct Discovery {
     deltas: mpsc::Receiver<Delta>,
     acks: mpsc::Sender<Ack>,
+    channel: Channel,
+}
+
+impl Discovery {
+    /// The connection, for other services of the control plane.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
 }
 
 /// Subscribes as this proxy; call it inside a tokio runtime. Errors are logged and retried. Key material that `keys` is
@@ -81,8 +91,9 @@ pub fn connect(target: Target, id: ProxyId, keys: Arc<Secrets>) -> Discovery {
     // One delta waits while one is being compiled: the server sees by the missing acknowledgement that we are behind.
     let (to_proxy, deltas) = mpsc::channel(1);
     let (acks, from_proxy) = mpsc::channel(16);
-    tokio::spawn(client::run((target, id, keys), to_proxy, from_proxy));
-    Discovery { deltas, acks }
+    let channel = Channel::default();
+    tokio::spawn(client::run((target, id, keys, channel.clone()), to_proxy, from_proxy));
+    Discovery { deltas, acks, channel }
 }
 
 impl ConfigSource for Discovery {

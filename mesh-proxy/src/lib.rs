@@ -10,6 +10,7 @@
 pub mod admin;
 mod chunked;
 pub mod cluster;
+pub mod csr;
 pub mod detect;
 pub mod dial;
 pub mod discovery;
@@ -17,6 +18,7 @@ pub mod dns;
 pub mod drain;
 pub(crate) mod explicit;
 pub mod http;
+mod identity;
 pub mod listener;
 pub mod net;
 mod pool;

@@ -95,8 +95,12 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
     open_admin(&shared, &state, &args, &place).await?;
     let keys = shared.http.runtime().tls.secrets().clone();
-    tokio::spawn(crate::secrets::deliver_files(keys.clone()));
-    let source = Source::open(kind, &args, config, keys)?;
+    let source = Source::open(kind, &args, config, keys.clone())?;
+    let identity = match &source {
+        Source::Stream(source, id) => crate::identity::start(id, source.channel(), &shared.env, &keys)?,
+        Source::Files(_) => false,
+    };
+    tokio::spawn(crate::secrets::deliver_files(keys, identity));
     let workers = Workers::start(workers)?;
     let handles = workers.handles();
     let doors = Doors::new(shared.clone(), workers, place, &args);

@@ -23,8 +23,9 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Delivers files for ever, again when they change; and says of what nobody delivers that it is not there.
-pub(crate) async fn deliver_files(secrets: Arc<Secrets>) {
+/// Delivers files for ever, again when they change; and says of what nobody delivers that it is not there: of the own
+/// identity unless it is `issued`.
+pub(crate) async fn deliver_files(secrets: Arc<Secrets>, issued: bool) {
     let mut wishes = secrets.wishes();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -37,6 +38,9 @@ pub(crate) async fn deliver_files(secrets: Arc<Secrets>) {
         let wanted = secrets.wanted();
         seen.retain(|name, _| wanted.contains(name));
         for name in wanted {
+            if issued && matches!(name, SecretRef::Workload | SecretRef::MeshRoots) {
+                continue;
+            }
             let Some(paths) = paths(&name) else { continue };
             let now: Vec<Stamp> = paths.iter().map(|p| stamp(p)).collect();
             if seen.get(&name) == Some(&now) {
@@ -103,7 +107,7 @@ pub fn read(name: &SecretRef) -> Result<Material, SecretError> {
             Roots::from_pem(&roots, crl.as_deref()).map(|r| Material::Roots(Arc::new(r)))
         }
         SecretRef::Workload | SecretRef::MeshRoots => {
-            Err(SecretError("the mesh issues no identities yet; ISTIO_MUTUAL can't be used".into()))
+            Err(SecretError("no CA gives this proxy an identity (SERVICE_ACCOUNT is not set)".into()))
         }
         SecretRef::Credential { .. } | SecretRef::CredentialRoots { .. } | SecretRef::ConfigMapRoots { .. } => {
             Err(SecretError("it is not a file".into()))

@@ -13,7 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
-use crate::{SecretSource, TlsError, TlsStream, peer, suites};
+use crate::{SecretSource, TlsError, TlsStream, XfccDetails, peer, suites, xfcc_element};
 
 /// Terminates TLS as a plan says. Build it once and keep it: it holds the configuration of the material in force, and
 /// builds the next one after a change; connections go on.
@@ -43,6 +43,7 @@ use crate::{SecretSource, TlsError, TlsStream, peer, suites};
 pub struct Acceptor {
     plan: Arc<DownstreamTls>,
     config: Following<Configs>,
+    details: XfccDetails,
 }
 
 impl fmt::Debug for Acceptor {
@@ -56,6 +57,8 @@ impl fmt::Debug for Acceptor {
 struct Configs {
     agreed: Arc<ServerConfig>,
     without: Arc<ServerConfig>,
+    /// The own URI, for `By` of `x-forwarded-client-cert`.
+    by: Option<Arc<str>>,
 }
 
 impl Acceptor {
@@ -63,7 +66,13 @@ impl Acceptor {
     pub fn new(plan: Arc<DownstreamTls>, secrets: &dyn SecretSource) -> Self {
         let refs: Vec<&SecretRef> = plan.certificates.iter().chain(&plan.roots).collect();
         let materials = Materials::watch(secrets, refs);
-        Self { plan, config: Following::new(materials) }
+        Self { plan, config: Following::new(materials), details: XfccDetails::GATEWAY }
+    }
+
+    /// With other details in `x-forwarded-client-cert` than a gateway's.
+    #[must_use]
+    pub fn with_details(self, details: XfccDetails) -> Self {
+        Self { details, ..self }
     }
 
     /// The plan.
@@ -94,10 +103,10 @@ impl Acceptor {
         let config = if agreed { &configs.agreed } else { &configs.without };
         let stream = start.into_stream(Arc::clone(config)).await.map_err(TlsError::handshake)?;
         let stream = TlsStream::new(stream.into());
-        if let Some(peer) = &stream.info().peer {
-            self.expect(peer)?;
-        }
-        Ok(stream)
+        let Some(peer) = stream.info().peer.clone() else { return Ok(stream) };
+        self.expect(&peer)?;
+        let element = xfcc_element(configs.by.as_deref(), &peer, self.details);
+        Ok(stream.forwarding(&element))
     }
 
     fn expect(&self, peer: &PeerCertificate) -> Result<(), TlsError> {
@@ -125,6 +134,7 @@ fn build(plan: &DownstreamTls, now: &Now) -> Result<Configs, TlsError> {
         let first = missing.into_iter().find_map(Result::err);
         return Err(first.map_or_else(|| TlsError::Config("the server has no certificate".into()), TlsError::from));
     }
+    let by = keys.first().and_then(|k| peer::read(&k.cert)).and_then(|own| own.uris.into_iter().next());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)
         .map_err(|e| TlsError::Config(e.to_string().into()))?;
@@ -153,7 +163,7 @@ fn build(plan: &DownstreamTls, now: &Now) -> Result<Configs, TlsError> {
     }
     let mut agreed = without.clone();
     agreed.alpn_protocols = plan.alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
-    Ok(Configs { agreed: Arc::new(agreed), without: Arc::new(without) })
+    Ok(Configs { agreed: Arc::new(agreed), without: Arc::new(without), by })
 }
 
 /// The first certificate that the client can verify.

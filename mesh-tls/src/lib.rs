@@ -23,9 +23,11 @@ mod secrets;
 mod spiffe;
 mod stream;
 mod suites;
+mod token;
 mod trust;
 mod verify;
 mod workload;
+mod xfcc;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -48,8 +50,10 @@ pub use mtls::{
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use stream::TlsStream;
+pub use token::{Token, Tokens};
 pub use trust::{PeerIdentity, TrustDomains};
 pub use workload::{CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver};
+pub use xfcc::{XfccDetails, XfccElement, xfcc_element, xfcc_read};
 
 /// The proxy's own identity, kept fresh. The receiver is the reader's end: it sees each change.
 pub trait CertSource: Send + Sync + 'static {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use detect::{Arrival, MtlsMode, PortProtocol, decide_arrival, is_mesh_protocol};
 
-use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains};
+use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains, XfccDetails};
 
 /// Cipher suites of TLS 1.2 that Istio's sidecars accept by default, in their order. Its list ends with two suites
 /// without forward secrecy, which the TLS library does not have.
@@ -54,6 +54,8 @@ pub struct MtlsConfig {
     pub alpn: Vec<Arc<str>>,
     /// Limits. Default [`mesh_parameters`] without arguments.
     pub parameters: TlsParameters,
+    /// What requests say about the peer in `x-forwarded-client-cert`. Default: subject, URI and DNS names.
+    pub details: XfccDetails,
 }
 
 impl Default for MtlsConfig {
@@ -63,6 +65,7 @@ impl Default for MtlsConfig {
             check_trust_domain: true,
             alpn: ["h2", "http/1.1"].map(Arc::from).into(),
             parameters: mesh_parameters(false, []),
+            details: XfccDetails::default(),
         }
     }
 }
@@ -90,7 +93,7 @@ pub struct MtlsAcceptor {
 impl MtlsAcceptor {
     /// An acceptor that takes the own identity and the mesh's roots from `secrets`.
     pub fn new(config: MtlsConfig, secrets: &dyn SecretSource) -> Self {
-        let MtlsConfig { trust: _, check_trust_domain: _, alpn, parameters } = &config;
+        let MtlsConfig { trust: _, check_trust_domain: _, alpn, parameters, details } = &config;
         let plan = DownstreamTls {
             certificates: vec![SecretRef::Workload],
             client: ClientCertificate::Required,
@@ -104,7 +107,8 @@ impl MtlsAcceptor {
             origin: Provenance::default("mutual TLS of the mesh"),
             hash: Default::default(),
         };
-        Self { acceptor: Acceptor::new(Arc::new(plan), secrets), config }
+        let acceptor = Acceptor::new(Arc::new(plan), secrets).with_details(*details);
+        Self { acceptor, config }
     }
 
     /// Waits until the own identity is there.

@@ -1,5 +1,7 @@
 //! A peer's certificate, taken apart once for each connection.
 
+mod subject;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +22,7 @@ pub(crate) fn read(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
         dns: Vec::new(),
         ips: Vec::new(),
         emails: Vec::new(),
-        subject: parsed.subject().to_string().into(),
+        subject: subject::rfc2253(parsed.subject()).into(),
         serial: parsed.raw_serial().iter().map(|b| format!("{b:02x}")).collect::<String>().into(),
         hash: hex(digest(&SHA256, leaf).as_ref()).into(),
         spki: STANDARD.encode(digest(&SHA256, parsed.public_key().raw)).into(),

@@ -24,6 +24,12 @@ impl<IO> TlsStream<IO> {
         Self { inner, info }
     }
 
+    /// With what requests on this connection say about its client.
+    pub(crate) fn forwarding(self, element: &str) -> Self {
+        let info = Arc::new(TlsInfo::clone(&self.info).with_client_cert(element));
+        Self { info, ..self }
+    }
+
     /// What the handshake said.
     pub fn info(&self) -> &Arc<TlsInfo> {
         &self.info
@@ -52,6 +58,7 @@ fn info(state: &CommonState) -> TlsInfo {
         cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or_default().into(),
         alpn: String::from_utf8_lossy(state.alpn_protocol().unwrap_or_default()).into(),
         peer: peer::read(chain).map(Arc::new),
+        client_cert: None,
     }
 }
 

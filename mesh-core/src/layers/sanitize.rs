@@ -1,6 +1,7 @@
 //! What a proxy does to every request before it looks at it, and to every response before it goes out: hop-by-hop headers,
 //! headers that only proxies may set, forwarding headers, request id, path normalization, `server`.
 
+mod client_cert;
 mod forward;
 mod hop;
 mod request_id;

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::HeaderValue;
+
 /// A connection's TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsInfo {
@@ -15,6 +17,17 @@ pub struct TlsInfo {
     pub alpn: Arc<str>,
     /// The peer's certificate; `None`: it showed none.
     pub peer: Option<Arc<PeerCertificate>>,
+    /// What `x-forwarded-client-cert` says about the peer on each request of this connection.
+    pub client_cert: Option<HeaderValue>,
+}
+
+impl TlsInfo {
+    /// With an element of `x-forwarded-client-cert`. One that can't be in a header says nothing.
+    #[must_use]
+    pub fn with_client_cert(mut self, element: &str) -> Self {
+        self.client_cert = HeaderValue::try_from(element).ok();
+        self
+    }
 }
 
 /// A peer's certificate, taken apart.

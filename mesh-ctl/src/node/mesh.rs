@@ -15,6 +15,7 @@ use mesh_proxy::discovery::ProxyStream;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::ca::Ca;
 use super::images::ImageMap;
 use super::inject::Inject;
 use super::logs::Ring;
@@ -56,6 +57,8 @@ pub(super) struct Mesh {
     pub streams: mpsc::Sender<ProxyStream>,
     /// Host address of each gateway port.
     pub gateway_ports: BTreeMap<u16, SocketAddr>,
+    /// Gives proxies their identities.
+    pub ca: Arc<Ca>,
     /// Asks for [`super::reconcile`] to look again.
     pub work: Notify,
     /// Set when the mesh is to end.
@@ -207,8 +210,10 @@ impl Mesh {
         dialer: Dialer,
         streams: mpsc::Sender<ProxyStream>,
         gateway_ports: BTreeMap<u16, SocketAddr>,
+        ca: Ca,
     ) -> Self {
         Self {
+            ca: Arc::new(ca),
             settings,
             runtime,
             dialer,

@@ -2,6 +2,7 @@
 
 mod container;
 mod files;
+mod identity;
 mod probe;
 mod proxy;
 
@@ -97,6 +98,7 @@ impl Life {
                 self.not_started(why).await;
             }
         }
+        self.mesh.ca.dismiss(&key.to_string());
         let mut state = self.mesh.state();
         state.pods.remove(&key);
         release(&mut state.addresses, &key);
@@ -162,6 +164,7 @@ impl Life {
             self.capture_settings(rules);
         }
         (spec.files, spec.volumes) = files::of(&self.mesh, &self.plan)?;
+        spec.files.extend(self.token()?);
         self.mesh.runtime.create_pod(spec).await.map_err(|e| e.to_string())
     }
 

@@ -18,7 +18,7 @@ use tonic::Streaming;
 use tonic_prost::ProstCodec;
 
 use super::proto::{DeltaRequest, DeltaResponse, METADATA_PROXY, Node, name_text, parse_name};
-use super::{Ack, ContentHash, Delta, METHOD, ProxyId, Rejection, ResourceName, TYPE_URL, Target, mpsc};
+use super::{Ack, Channel, ContentHash, Delta, METHOD, ProxyId, Rejection, ResourceName, TYPE_URL, Target, mpsc};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -33,11 +33,11 @@ enum End {
 
 /// Opens streams until the proxy drops its end or there is nothing left to connect to.
 pub(super) async fn run(
-    (target, id, keys): (Target, ProxyId, Arc<Secrets>),
+    (target, id, keys, channel): (Target, ProxyId, Arc<Secrets>, Channel),
     deltas: mpsc::Sender<Delta>,
     mut acks: mpsc::Receiver<Ack>,
 ) {
-    let mut session = Session { id, keys, held: BTreeMap::new(), deltas };
+    let mut session = Session { id, keys, channel, held: BTreeMap::new(), deltas };
     let (path, mut fd) = match target {
         Target::Fd(fd) => (None, Some(StdUnixStream::from(fd))),
         Target::Path(path) => (Some(path), None),
@@ -92,6 +92,7 @@ fn open(path: &Path) -> io::Result<UnixStream> {
 struct Session {
     id: ProxyId,
     keys: Arc<Secrets>,
+    channel: Channel,
     /// What the proxy holds, which the next stream starts from.
     held: BTreeMap<ResourceName, ContentHash>,
     deltas: mpsc::Sender<Delta>,
@@ -130,6 +131,7 @@ impl Session {
             .await
             .map_err(|e| e.to_string())?;
         tokio::spawn(connection);
+        self.channel.connected(sender.clone());
         let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
             let mut sender = sender.clone();
             async move { sender.send_request(request).await }

@@ -13,6 +13,8 @@ use tonic::server::{Grpc, StreamingService};
 use tonic::{Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::csr::{self, CsrServer, NoCa};
+
 use super::proto::{DeltaRequest, DeltaResponse, METADATA_PROXY};
 use super::secrets::{NoSecrets, SecretServer};
 use super::{Ack, ContentHash, Delta, METHOD, ProxyId, ResourceName, TYPE_URL, client, mpsc};
@@ -39,24 +41,25 @@ pub async fn serve<IO>(io: IO, streams: mpsc::Sender<ProxyStream>) -> Result<(),
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    serve_with_secrets(io, streams, Arc::new(NoSecrets)).await
+    serve_with(io, streams, Arc::new(NoSecrets), Arc::new(NoCa)).await
 }
 
-/// The same, answering for key material as well.
+/// The same, answering for key material and issuing certificates as well.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_with_secrets<IO>(
+pub async fn serve_with<IO>(
     io: IO,
     streams: mpsc::Sender<ProxyStream>,
     secrets: Arc<dyn SecretServer>,
+    ca: Arc<dyn CsrServer>,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (streams, secrets) = (streams.clone(), Arc::clone(&secrets));
-        async move { Ok::<_, std::convert::Infallible>(answer(request, streams, secrets).await) }
+        let (streams, secrets, ca) = (streams.clone(), Arc::clone(&secrets), Arc::clone(&ca));
+        async move { Ok::<_, std::convert::Infallible>(answer(request, streams, secrets, ca).await) }
     });
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .adaptive_window(true)
@@ -68,7 +71,11 @@ async fn answer(
     request: http::Request<hyper::body::Incoming>,
     streams: mpsc::Sender<ProxyStream>,
     secrets: Arc<dyn SecretServer>,
+    ca: Arc<dyn CsrServer>,
 ) -> http::Response<tonic::body::Body> {
+    if csr::is_csr(&request) {
+        return csr::answer(request, ca).await;
+    }
     if request.uri().path() == super::secrets::METHOD {
         let mut grpc = Grpc::new(ProstCodec::<DeltaResponse, DeltaRequest>::default());
         return grpc.streaming(super::secrets::Serve(secrets), request).await;

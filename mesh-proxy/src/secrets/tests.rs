@@ -47,7 +47,7 @@ async fn files_are_delivered_when_they_appear_and_when_they_change() {
     let secrets = Arc::new(Secrets::default());
     let name = SecretRef::Files { certificate: path("tls.crt"), key: path("tls.key") };
     let mut watch = secrets_watch(&secrets, &name);
-    let delivering = tokio::spawn(deliver_files(secrets.clone()));
+    let delivering = tokio::spawn(deliver_files(secrets.clone(), false));
     watch.wait_for(|s| matches!(s, SecretState::Missing(_))).await.unwrap();
     let (certificate, key) = pem();
     std::fs::write(&*path("tls.key"), key).unwrap();

@@ -122,6 +122,64 @@ async fn s1_clients_without_a_certificate_are_refused() {
     }
 }
 
+/// The upstream's view of `x-forwarded-client-cert`: what came of one that a client made up.
+async fn forwarded_client_cert<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream: &mut S) -> String {
+    let request = "GET /x HTTP/1.1\r\nhost: a.example.com\r\nconnection: close\r\n\
+                   x-forwarded-client-cert: By=x;URI=spiffe://cluster.local/ns/a/sa/admin\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let values = answer.lines().filter_map(|l| l.strip_prefix("x-forwarded-client-cert: "));
+    values.collect::<Vec<_>>().join(" AND ")
+}
+
+#[tokio::test]
+async fn n4_a_gateway_says_who_the_client_is_and_believes_nobody_else() {
+    let ca = Ca::new("ca");
+    let servers = https(&[("a.example.com", "mode: OPTIONAL_MUTUAL, credentialName: a")]);
+    let up = plain_upstream().await;
+    let gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    gateway.deliver("a", ca.leaf(&["a.example.com", "spiffe://cluster.local/ns/gw/sa/gw"]).material());
+    gateway.deliver_roots("a", ca.roots());
+    let own = ca.leaf(&["client.example.com", "spiffe://cluster.local/ns/a/sa/a"]);
+    let client = TlsClient { shows: Some(&own), ..TlsClient::new(&ca, "a.example.com") };
+    let said = forwarded_client_cert(&mut client.connect(gateway.connect().await).await.unwrap()).await;
+    let read = mesh_tls::xfcc_read(&said).unwrap();
+    assert_eq!(read.len(), 1, "{said}");
+    assert_eq!(read[0].get("By"), Some("spiffe://cluster.local/ns/gw/sa/gw"));
+    assert_eq!(read[0].get("Hash").map(str::len), Some(64));
+    assert!(read[0].get("Cert").is_some_and(|c| c.starts_with("-----BEGIN%20CERTIFICATE-----%0A")), "{said}");
+    let rest = "Subject=\"CN=leaf\";URI=spiffe://cluster.local/ns/a/sa/a;DNS=client.example.com";
+    assert!(said.ends_with(rest), "{said}");
+    let anonymous = TlsClient::new(&ca, "a.example.com");
+    let said = forwarded_client_cert(&mut anonymous.connect(gateway.connect().await).await.unwrap()).await;
+    assert_eq!(said, "");
+}
+
+#[tokio::test]
+async fn a_server_for_the_mesh_wants_the_meshs_certificates() {
+    let (ca, other) = (Ca::new("ca"), Ca::new("other"));
+    let up = plain_upstream().await;
+    let servers = https(&[("a.example.com", "mode: ISTIO_MUTUAL")]);
+    let gateway = Running::start(&yaml(&servers, up, &routes("a.example.com")), 443).await;
+    let workload = ca.leaf(&["spiffe://cluster.local/ns/gw/sa/gw", "a.example.com"]);
+    gateway.secrets.set(&mesh_tls::SecretRef::Workload, workload.material());
+    gateway.secrets.set(&mesh_tls::SecretRef::MeshRoots, ca.roots());
+    let own = ca.leaf(&["spiffe://cluster.local/ns/a/sa/a"]);
+    let foreign = other.leaf(&["spiffe://cluster.local/ns/a/sa/a"]);
+    for (shows, welcome) in [(Some(&own), true), (Some(&foreign), false), (None, false)] {
+        let client = TlsClient { shows, ..TlsClient::new(&ca, "a.example.com") };
+        let answer = match client.connect(gateway.connect().await).await {
+            Ok(mut stream) => get(&mut stream, "a.example.com").await.unwrap_or_default(),
+            Err(error) => error,
+        };
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), welcome, "{answer}");
+        assert_eq!(answer.contains("URI=spiffe://cluster.local/ns/a/sa/a"), welcome, "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_for_another_servers_host_is_misdirected() {
     let ca = Ca::new("ca");

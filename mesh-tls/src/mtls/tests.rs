@@ -77,6 +77,14 @@ async fn both_sides_know_each_other() {
                 assert_eq!(peer.principal(), "cluster.local/ns/default/sa/productpage");
                 assert_eq!(peer.id(), Some(&account("productpage")));
                 assert_eq!(peer.certificate().hash.len(), 64);
+                let said = format!(
+                    "By={};Hash={};Subject=\"\";URI={}",
+                    account("reviews"),
+                    peer.certificate().hash,
+                    account("productpage")
+                );
+                assert_eq!(inner.info().client_cert.as_ref().unwrap(), said.as_str(), "N1");
+                assert_eq!(outer.info().client_cert, None);
                 assert_eq!(other.principal(), "cluster.local/ns/default/sa/reviews");
                 assert_eq!((&*inner.info().alpn, inner.info().version), (agreed, "TLSv1.3"));
                 // Tickets, if there were any, come with the first bytes.

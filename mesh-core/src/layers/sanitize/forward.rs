@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
-use super::SanitizeConfig;
-use crate::api::ForwardClientCertDetails;
+use super::{SanitizeConfig, client_cert};
 use crate::layers::value;
 use crate::record::Cx;
 
@@ -15,7 +14,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
-const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Headers by which one proxy instructs another. From an application they are removed: every request is external, since
 /// the list of internal addresses is empty by default.
@@ -65,10 +63,7 @@ pub fn trusted_address(headers: &HeaderMap, n: usize) -> Option<IpAddr> {
 
 /// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
 pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
-    if present && config.settings.client_cert != ForwardClientCertDetails::AlwaysForwardOnly {
-        // Nobody has shown a client certificate on a plaintext connection.
-        headers.remove(CLIENT_CERT);
-    }
+    client_cert::forward(config.settings.client_cert, cx.and_then(|cx| cx.conn.tls.as_deref()), headers, present);
     let peer = cx.map(|cx| cx.conn.peer.ip());
     let scheme = if cx.is_some_and(|cx| cx.conn.tls.is_some()) { "https" } else { "http" };
     let mut remote = None;

@@ -90,7 +90,8 @@ fn attach(life: &Life, child: &mut Child) {
     }
     if let Some(config) = child.config.take() {
         let secrets = Arc::new(PodSecrets::new(&life.mesh, &life.plan.key.namespace));
-        tokio::spawn(discovery::serve_with_secrets(config, life.mesh.streams.clone(), secrets));
+        let ca = life.desk();
+        tokio::spawn(discovery::serve_with(config, life.mesh.streams.clone(), secrets, ca));
     }
 }
 
@@ -211,6 +212,7 @@ impl Life {
                 self.plan.containers.iter().flat_map(|c| &c.container.ports).map(|p| p.container_port.to_string());
             process.env.insert(discovery::ENV_APP_PORTS.into(), ports.collect::<Vec<_>>().join(","));
         }
+        process.env.extend(self.identity_settings());
         process.env.extend(self.start_settings());
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {
             if let Ok(value) = std::env::var(name) {

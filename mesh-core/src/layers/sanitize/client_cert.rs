@@ -1,0 +1,109 @@
+//! `x-forwarded-client-cert`: whether a request keeps it, loses it or gets it.
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+
+use crate::api::ForwardClientCertDetails as Mode;
+use crate::record::TlsInfo;
+
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Observed: N1, N4, N5, N6. Only what the client proved is believed: where it showed no certificate, every mode but one
+/// removes what it sent. `present`: the request may have the header.
+pub(super) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
+    let shown = tls.filter(|tls| tls.peer.is_some());
+    let element = shown.and_then(|tls| tls.client_cert.as_ref());
+    if !present && element.is_none() {
+        return;
+    }
+    match (mode, shown) {
+        (Mode::AlwaysForwardOnly, _) | (Mode::ForwardOnly, Some(_)) => {}
+        (Mode::AppendForward, Some(_)) => {
+            if let Some(value) = element.and_then(|own| appended(headers, own)) {
+                headers.insert(CLIENT_CERT, value);
+            }
+        }
+        (Mode::SanitizeSet, Some(_)) => match element {
+            Some(own) => drop(headers.insert(CLIENT_CERT, own.clone())),
+            None => drop(headers.remove(CLIENT_CERT)),
+        },
+        (Mode::Undefined | Mode::Sanitize, _) | (_, None) => drop(headers.remove(CLIENT_CERT)),
+    }
+}
+
+fn appended(headers: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(CLIENT_CERT).iter();
+    let Some(first) = lines.next() else { return Some(own.clone()) };
+    let mut value = first.as_bytes().to_vec();
+    for line in lines.chain([own]) {
+        value.push(b',');
+        value.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::record::PeerCertificate;
+
+    fn tls(shown: bool) -> TlsInfo {
+        let peer = PeerCertificate {
+            uris: vec!["spiffe://cluster.local/ns/a/sa/a".into()],
+            dns: vec![],
+            ips: vec![],
+            emails: vec![],
+            subject: "".into(),
+            serial: "1".into(),
+            hash: "ab".into(),
+            spki: "".into(),
+            not_after: SystemTime::UNIX_EPOCH,
+            chain: vec![],
+        };
+        let info = TlsInfo {
+            version: "TLSv1.3",
+            cipher: "".into(),
+            alpn: "".into(),
+            peer: shown.then(|| Arc::new(peer)),
+            client_cert: None,
+        };
+        if shown { info.with_client_cert("By=b;Hash=ab") } else { info }
+    }
+
+    /// What is left of the header: sent with it (in one line, in two) and without.
+    fn left(mode: Mode, tls: Option<&TlsInfo>) -> [Vec<String>; 3] {
+        [&["By=x"][..], &["By=x", "By=y"], &[]].map(|sent| {
+            let mut headers = HeaderMap::new();
+            for line in sent {
+                headers.append(CLIENT_CERT, HeaderValue::from_static(line));
+            }
+            forward(mode, tls, &mut headers, !sent.is_empty());
+            headers.get_all(CLIENT_CERT).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+        })
+    }
+
+    #[test]
+    fn every_mode() {
+        let (mutual, simple) = (tls(true), tls(false));
+        let list = |lines: [&[&str]; 3]| lines.map(|l| l.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let (kept, gone) = (list([&["By=x"], &["By=x", "By=y"], &[]]), list([&[], &[], &[]]));
+        let own = "By=b;Hash=ab";
+        let appended = list([&["By=x,By=b;Hash=ab"], &["By=x,By=y,By=b;Hash=ab"], &[own]]);
+        let replaced = list([&[own], &[own], &[own]]);
+        for (id, mode, with, without) in [
+            ("N1", Mode::AppendForward, &appended, &gone),
+            ("N4", Mode::SanitizeSet, &replaced, &gone),
+            ("N5", Mode::ForwardOnly, &kept, &gone),
+            ("N5", Mode::AlwaysForwardOnly, &kept, &kept),
+            ("N6", Mode::Undefined, &gone, &gone),
+            ("N6", Mode::Sanitize, &gone, &gone),
+        ] {
+            assert_eq!(left(mode, Some(&mutual)), *with, "{id} {mode:?}, a certificate was shown");
+            assert_eq!(left(mode, Some(&simple)), *without, "{id} {mode:?}, TLS without");
+            assert_eq!(left(mode, None), *without, "{id} {mode:?}, plaintext");
+        }
+    }
+}
