@@ -108,6 +108,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// What is read is what is written again, and never panics.
+        #[test]
+        fn any_text(text in "(spiffe://)?[a-z@./:%]{0,12}(/ns/)?[a-z/]{0,8}(/sa/)?.{0,12}") {
+            if let Ok(id) = text.parse::<SpiffeId>() {
+                proptest::prop_assert!(text.contains('@') || id.to_string() == text);
+                proptest::prop_assert_eq!(id.to_string().parse::<SpiffeId>(), Ok(id));
+            }
+        }
+    }
+
     #[test]
     fn at_sign_in_a_trust_domain() {
         assert_eq!(SpiffeId::new("me@example.com", "a", "b").to_string(), "spiffe://me.example.com/ns/a/sa/b");

@@ -236,6 +236,23 @@ mod tests {
         assert_eq!(read[0].get("dns"), Some("a;b=c"));
     }
 
+    proptest::proptest! {
+        /// Whatever an authority put into a certificate, the header is one element, with each key as often as it should be.
+        #[test]
+        fn any_names(uri in ".{0,40}", dns in proptest::collection::vec(".{0,20}", 0..3), broken in ".{0,60}") {
+            let names: Vec<&str> = dns.iter().map(String::as_str).collect();
+            let said = xfcc_element(Some(B), &peer("", &uri, &names), XfccDetails::default());
+            proptest::prop_assert!(said.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{}", said);
+            let read = xfcc_read(&said).unwrap();
+            proptest::prop_assert_eq!(read.len(), 1);
+            proptest::prop_assert_eq!(read[0].get("By"), Some(B));
+            for (key, times) in [("By", 1), ("Hash", 1), ("Subject", 1), ("URI", 1), ("DNS", dns.len())] {
+                proptest::prop_assert_eq!(read[0].all(key).count(), times, "{} in {}", key, said);
+            }
+            let _ = xfcc_read(&broken);
+        }
+    }
+
     #[test]
     fn several_proxies() {
         let read = xfcc_read(&format!("By=x;URI=y, By={B};Hash=ab;Subject=\"a,b;c\";URI={A};DNS=p;DNS=q")).unwrap();
