@@ -72,10 +72,6 @@ impl<'a> Workload<'a> {
     /// The policies that apply, oldest first. The order decides nothing; it is the one in which they are listed.
     pub fn policies<S: Attached>(&self, all: &[Arc<Object<S>>]) -> Vec<Arc<Object<S>>> {
         let mut found: Vec<_> = all.iter().filter(|o| self.applies(o)).cloned().collect();
-        let age = |o: &Object<S>| {
-            let time = o.meta.creation_timestamp.clone();
-            (time.is_none(), time, o.key.name.clone(), o.key.namespace.clone())
-        };
         found.sort_by_cached_key(|o| age(o));
         found
     }
@@ -121,6 +117,12 @@ impl<'a> Workload<'a> {
             || service("", "Service")
             || service("networking.istio.io", "ServiceEntry")
     }
+}
+
+/// What objects are ordered by: those with a time first, the oldest of them before others, then by name and namespace.
+pub(crate) fn age<S>(o: &Object<S>) -> (bool, Option<String>, Arc<str>, Arc<str>) {
+    let time = o.meta.creation_timestamp.clone();
+    (time.is_none(), time, o.key.name.clone(), o.key.namespace.clone())
 }
 
 /// A reference of this kind in the policy's own namespace; others are never followed.

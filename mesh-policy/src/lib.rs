@@ -14,6 +14,7 @@ pub mod authz;
 mod input;
 pub mod jwt;
 pub mod layers;
+pub mod peer;
 
 use std::future::Future;
 

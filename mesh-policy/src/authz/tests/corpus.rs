@@ -189,6 +189,48 @@ fn compare(title: &str, policies: &Policies, filters: &[Value], facts: &Facts) -
     denied.is_some() || allowed || audit.is_some() || asked.is_some() || refused.is_some() || tried
 }
 
+/// What the tour's policies say of requests to a workload of bookinfo: caller, method, path, allowed.
+#[test]
+fn policies_of_the_tour() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = ["../../shared/corpus/seed", "../../../shared/corpus/seed"].map(|p| here.join(p));
+    let Some(folder) = places.iter().find(|p| p.is_dir()) else {
+        println!("skipped: corpus not present");
+        return;
+    };
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|p| p.to_string_lossy().contains("-authorizationpolicy-") && !p.to_string_lossy().contains("23-"));
+    assert_eq!(files.len(), 4);
+    let all: Vec<_> = files.iter().flat_map(|f| read(&std::fs::read_to_string(f).unwrap())).collect();
+    for (app, caller, method, path, allowed) in [
+        ("productpage", "", "GET", "/productpage", true),
+        ("productpage", "", "GET", "/productpage?u=normal", true),
+        ("productpage", "", "POST", "/productpage", false),
+        ("productpage", "", "HEAD", "/productpage", false),
+        ("productpage", "", "GET", "/static/x", true),
+        ("productpage", "", "GET", "/static", false),
+        ("productpage", "", "POST", "/login", true),
+        ("details", "productpage", "GET", "/details/0", true),
+        ("details", "ratings", "GET", "/details/0", false),
+        ("details", "", "GET", "/details/0", false),
+        ("reviews", "productpage", "GET", "/reviews/0", true),
+        ("ratings", "reviews", "GET", "/ratings/0", true),
+        ("ratings", "productpage", "GET", "/ratings/0", false),
+        ("mongodb", "ratings", "GET", "/", false),
+    ] {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        let policies = Policies::compile(&AuthzInput {
+            policies: &Workload::new("istio-system", "default", &labels).policies(&all),
+            protocol: Protocol::Http,
+            trust_domains: &TrustDomains::default(),
+            providers: &BTreeMap::new(),
+        });
+        let peer = (!caller.is_empty()).then(|| format!("cluster.local/ns/default/sa/bookinfo-{caller}"));
+        let facts = Facts { peer, ..to(method, path) };
+        assert_eq!(decision(&policies, &facts) == "allow", allowed, "{app} {caller} {method} {path}");
+    }
+}
+
 #[test]
 fn http_policies_decide_as_istios() {
     let checked = check("http", Protocol::Http);

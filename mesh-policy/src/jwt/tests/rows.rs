@@ -1,5 +1,7 @@
 //! Rows of what Envoy was seen to do with tokens, by id, and attacks.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const ISS: &str = r#"{"iss":"i","sub":"s"}"#;
@@ -358,4 +360,27 @@ fn remembered_tokens_are_bounded_and_compared_in_full() {
     }
     assert!(all.cache.get(0, &long).is_none() && all.cache.get(0, &KEY.sign(ISS)).is_some());
     assert!(all.cache.get(1, &KEY.sign(ISS)).is_none());
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_refused_without_a_panic(token in "[A-Za-z0-9_.-]{0,80}|.{0,60}", json in ".{0,80}") {
+        prop_assert!(Token::parse(&token).is_err());
+        let encoded = encode_url(json.as_bytes());
+        let back = super::base64::decode_url(&encoded);
+        prop_assert_eq!(back.as_deref(), (!json.is_empty() || encoded.is_empty()).then_some(json.as_bytes()));
+        let _ = Token::parse(&format!("{encoded}.{encoded}.{encoded}"));
+        let _ = KeySet::parse(json.as_bytes());
+        let _ = KeySet::parse(format!(r#"{{"keys":[{{"kty":"RSA","n":"{encoded}","e":"{encoded}"}},{json}]}}"#).as_bytes());
+    }
+
+    #[test]
+    fn a_changed_token_is_not_taken(at in 0_usize..400, with in "[A-Za-z0-9_-]") {
+        let token = KEY.sign(ISS);
+        let at = at % token.len();
+        let mut changed = token.clone();
+        changed.replace_range(at..=at, &with);
+        prop_assume!(changed != token);
+        prop_assert!(taken(&one(), bearer(&changed)).is_err());
+    }
 }
