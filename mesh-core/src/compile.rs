@@ -6,6 +6,7 @@
 
 mod account;
 mod cluster;
+pub(crate) mod codes;
 mod gateway;
 mod inbound;
 mod l4;

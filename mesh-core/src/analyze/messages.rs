@@ -1,6 +1,7 @@
 //! Codes, names and levels of what analyzers say. `ISTnnnn` are Istio's, with its texts; `MESHnnnn` are ours.
 
 use crate::api::codes::Code;
+use crate::compile::codes;
 use crate::report::Level::{Error, Info, Warning};
 
 const fn code(code: &'static str, name: &'static str, level: crate::report::Level) -> Code {
@@ -76,7 +77,11 @@ pub const OWN: &[Code] = &[
     WEIGHTS,
     NEVER,
     MERGED,
-    code("MESH0109", "ConflictingInboundPort", Warning),
+    codes::CONFLICTING_PORT,
     SMALL_PERCENTAGE,
     NO_SERVICE,
+    codes::CREDENTIAL_NOT_USED,
+    codes::VERSION_NOT_SPOKEN,
+    codes::NOT_OPENED,
+    codes::ANNOTATION,
 ];

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::memo::Notes;
+use crate::api::codes::Code;
 use crate::api::{Key, Object};
-use crate::report::{Fate, Level, Outcome, Report};
+use crate::report::{Fate, Outcome};
 use crate::snapshot::Provenance;
 use crate::yaml::child;
 
@@ -96,8 +97,8 @@ impl<'a> Ledger<'a> {
     }
 
     /// Says something about a field.
-    pub(super) fn report(&mut self, code: &str, name: &str, level: Level, field: &str, message: String) {
-        self.notes.reports.push(Report::new(code, name, level, (self.key, self.origin), field, message));
+    pub(super) fn report(&mut self, code: Code, field: &str, message: String) {
+        self.notes.reports.push(code.report((self.key, self.origin), field, message));
     }
 }
 

@@ -16,7 +16,6 @@ use crate::api::{
     CaptureMode, ConnectionPoolSettings, InboundTrafficPolicyMode, IstioIngressListener, Object, Sidecar, TrafficPolicy,
 };
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
-use crate::report::Level;
 use crate::snapshot::{
     Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, UpstreamProtocol,
 };
@@ -90,8 +89,7 @@ fn conflict(run: &mut Run<'_>, service: &Service, target: u16, by: &Provenance) 
     let by = by.object.as_ref().map_or(String::new(), ToString::to_string);
     let message = format!("target port {target} has another protocol in {by}, which is older and decides");
     let about = (&service.key, &service.origin);
-    let report =
-        crate::report::Report::new("MESH0109", "ConflictingInboundPort", Level::Warning, about, "spec.ports", message);
+    let report = super::codes::CONFLICTING_PORT.report(about, "spec.ports", message);
     run.parts.push(Arc::new(super::Notes { fates: Vec::new(), reports: vec![report] }));
 }
 
@@ -276,7 +274,9 @@ pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, listener: &IstioIngress
             ledger.without_effect(at, "bind", bind, captured);
         }
     }
-    ledger.later(at, "tls", tls);
+    let strict =
+        "it needs a PeerAuthentication with mode DISABLE for this port; by default the mesh's own TLS is let in";
+    ledger.without_effect(at, "tls", tls, strict);
     // With the ports, in `account_pools`.
     let _ = connection_pool;
     if default_endpoint.starts_with("unix:") {

@@ -17,7 +17,7 @@ use crate::api::{
     OutboundTrafficPolicy, OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
 };
 use crate::model::Workload;
-use crate::report::{Level, Report};
+use crate::report::Report;
 use crate::snapshot::{
     Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader, UpstreamProtocol,
 };
@@ -115,7 +115,7 @@ pub(super) fn wrong_annotation(id: &ProxyId, why: String) -> Report {
     let key = Key::new(Kind::new("", "Pod"), &id.namespace, &id.name);
     let origin = Origin::generated("the pod of this proxy");
     let field = "metadata.annotations";
-    Report::new("MESH0110", "ProxyConfigAnnotation", Level::Warning, (&key, &origin), field, why)
+    super::codes::ANNOTATION.report((&key, &origin), field, why)
 }
 
 /// The `server` header; `proxyHeaders.server` changes it.

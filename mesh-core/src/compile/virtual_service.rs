@@ -23,7 +23,6 @@ use crate::api::{
 };
 use crate::matching::{HeaderValueTemplate, HostPattern};
 use crate::model::{Backend, Route, Rule, RuleAction, Sourced};
-use crate::report::Level;
 use crate::snapshot::HeaderOps;
 use crate::world::full_host;
 use crate::yaml::child;
@@ -51,7 +50,7 @@ pub(super) fn convert(object: &Object<VirtualService>, domain: &str) -> Planned<
     let route = read(object, domain, &mut ledger).unwrap_or_else(|Wrong(field, why)| {
         ledger.notes = super::memo::Notes::default();
         ledger.inert("spec", &format!("the object is quarantined: {field}: {why}"));
-        ledger.report("IST0106", "SchemaValidationError", Level::Error, &field, why);
+        ledger.report(crate::api::codes::SCHEMA, &field, why);
         Route {
             key: object.key.clone(),
             origin: object.origin.clone(),

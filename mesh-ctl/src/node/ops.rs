@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mesh_core::analyze::{NOT_IN_FORCE, account_of};
+use mesh_core::analyze::{INERT, NOT_IN_FORCE, OVERRIDDEN, account_of};
 use mesh_core::api::{Key, Resource};
 use mesh_core::convert::Range;
-use mesh_core::report::Level;
+use mesh_core::report::{Level, Report};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -90,7 +90,7 @@ async fn in_force(mesh: &Arc<Mesh>, started: Instant, mut objects: Vec<Change>) 
     }
 }
 
-/// Adds to each object that was changed which of its fields are not in force yet.
+/// Adds to each object that was changed which of its fields have no effect, or none yet.
 async fn explain_fields(mesh: &Mesh, objects: &mut [Change]) {
     let changed = |o: &&mut Change| ["created", "configured", "patched"].contains(&o.change.as_str());
     let mut changed: Vec<&mut Change> = objects.iter_mut().filter(changed).collect();
@@ -102,7 +102,8 @@ async fn explain_fields(mesh: &Mesh, objects: &mut [Change]) {
     // It compiles every kind of proxy, which must not hold up the streams.
     let about = move |key: &Key| names.contains(&(key.namespace.to_string(), object_name(key)));
     let Ok(reports) = tokio::task::spawn_blocking(move || account_of(&world, about)).await else { return };
-    for report in reports.iter().filter(|r| *r.code == *NOT_IN_FORCE.code) {
+    let said = |r: &&Report| [NOT_IN_FORCE, INERT, OVERRIDDEN].iter().any(|c| *r.code == *c.code);
+    for report in reports.iter().filter(said) {
         if let Some(object) = changed
             .iter_mut()
             .find(|o| o.namespace == *report.object.namespace && o.name == object_name(&report.object))

@@ -6,7 +6,6 @@ use super::{At, Blocks, ClusterInput, upstream_protocol};
 use crate::api::{ClientTlsMode, ClientTlsSettings, ContentHash, ProxyProtocol, ProxyProtocolVersion, TunnelSettings};
 use crate::compile::account::Ledger;
 use crate::compile::memo::hash_debug;
-use crate::report::Level;
 use crate::snapshot::{
     PeerNames, Provenance, ProxyHeader, SecretRef, Sni, TlsParameters, TunnelPlan, UpstreamProtocol, UpstreamTls,
 };
@@ -201,13 +200,8 @@ fn account_tls(ledger: &mut Ledger<'_>, path: &str, tls: &ClientTlsSettings, inp
                    with Istio";
         ledger.inert(path, why);
         let field = format!("{path}.credentialName");
-        ledger.report(
-            "MESH0101",
-            "CredentialNotUsed",
-            Level::Warning,
-            &field,
-            format!("{why}; add a workloadSelector"),
-        );
+        let text = format!("{why}; add a workloadSelector");
+        ledger.report(crate::compile::codes::CREDENTIAL_NOT_USED, &field, text);
         return;
     }
     let skip = *insecure_skip_verify == Some(true);

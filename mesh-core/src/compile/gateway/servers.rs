@@ -10,7 +10,6 @@ use crate::api::{Gateway, Object, Port, Server, ServerTlsMode, ServerTlsSettings
 use crate::compile::Run;
 use crate::compile::account::Ledger;
 use crate::model::AppProtocol;
-use crate::report::Level;
 use crate::world::covers;
 
 /// Bind address and port.
@@ -36,7 +35,7 @@ pub(super) fn servers<'a>(run: &mut Run<'a>) -> BTreeMap<At, Vec<Serving<'a>>> {
                 Some(why) => {
                     ledger.overridden(&serving.field(), &why);
                     let text = format!("port {} is taken: {why}; this server is not opened", at.1);
-                    ledger.report("IST0132", "ConflictingGateways", Level::Warning, &serving.field(), text);
+                    ledger.report(crate::compile::codes::NOT_OPENED, &serving.field(), text);
                 }
                 None => others.push(serving),
             }
@@ -76,7 +75,7 @@ fn read<'a>(
     let Some(speaks) = speaks(protocol, tls.as_ref()) else {
         let why = format!("servers of protocol {protocol} are not opened");
         ledger.inert(&at, &why);
-        ledger.report("MESH0103", "ProtocolNotServed", Level::Warning, &at, why);
+        ledger.report(crate::compile::codes::NOT_OPENED, &at, why);
         return None;
     };
     let address = match &**bind {
@@ -86,7 +85,7 @@ fn read<'a>(
             Err(_) => {
                 let why = format!("{text} is no address of the network: such servers are not opened");
                 ledger.inert(&at, &why);
-                ledger.report("MESH0103", "ProtocolNotServed", Level::Warning, &format!("{at}.bind"), why);
+                ledger.report(crate::compile::codes::NOT_OPENED, &format!("{at}.bind"), why);
                 return None;
             }
         },

@@ -137,7 +137,7 @@ fn a_host_that_is_served_already_refuses_the_later_server() {
         &[("GET https://a.example.com:443/", "8080||b.ns"), ("GET https://c.example.com:443/", closed)],
     );
     let compiled = crate::compile::sim::Sim::of(&yaml).compile("gw-1");
-    assert!(compiled.reports().any(|r| r.code.as_ref() == "IST0132" && r.field.as_ref() == "spec.servers[1]"));
+    assert!(compiled.reports().any(|r| r.code.as_ref() == "MESH0114" && r.field.as_ref() == "spec.servers[1]"));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::api::{ContentHash, ServerTlsCertificate, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::compile::account::Ledger;
 use crate::compile::memo::hash_debug;
-use crate::report::Level;
 use crate::snapshot::{
     CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion,
 };
@@ -226,7 +225,7 @@ fn take(ledger: &mut Ledger<'_>, at: &str, name: &str, value: &String, inert: Op
 fn version(ledger: &mut Ledger<'_>, at: &str, name: &str, value: TlsProtocol, below: &str) {
     ledger.take(at, name, &value);
     if matches!(value, TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1) {
-        ledger.report("MESH0102", "TlsVersionNotSpoken", Level::Warning, &format!("{at}.{name}"), below.into());
+        ledger.report(crate::compile::codes::VERSION_NOT_SPOKEN, &format!("{at}.{name}"), below.into());
     }
 }
 

@@ -29,6 +29,8 @@ enum Shown {
     ByAccount,
     /// Not in force yet, overridden or inert.
     Fate(String),
+    /// Of every object that was tried, as a whole, nothing is in force.
+    Object(String),
     /// Read only.
     Nothing,
 }
@@ -151,10 +153,10 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
     }
 
     /// What two proxies have in force with this object; the account of its fields besides.
-    fn plan(&self, sim: &Sim, spec: &Value) -> Option<(String, Vec<(String, Outcome)>)> {
+    fn plan(&self, sim: &Sim, spec: &Value) -> Option<(String, Vec<(String, Outcome)>, BTreeSet<Arc<str>>)> {
         let o = self.object(spec)?;
         let world = sim.world.with((self.make)(o.clone()));
-        let (mut plan, mut fates) = (String::new(), Vec::new());
+        let (mut plan, mut fates, mut whole) = (String::new(), Vec::new(), BTreeSet::new());
         for proxy in ["a-1", "gw-1"] {
             let compiled = compile(&world, &sim.id(proxy), None);
             let _ = write!(plan, "{} ", compiled.snapshot.hash);
@@ -166,20 +168,29 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
                     let _ = write!(plan, "{} {} {:?} {:?} {:?} ", e.address, e.weight, w.labels, w.network, w.locality);
                 }
             }
+            whole.extend(compiled.account.fates().filter(|f| f.object == o.key && &*f.field == "spec").filter_map(
+                |f| match &f.outcome {
+                    Outcome::Inert { because } => Some(because.clone()),
+                    _ => None,
+                },
+            ));
             let leaves = compiled.account.leaves(&o);
             fates.extend(leaves.into_iter().filter_map(|l| Some((l.field, l.outcome?))));
         }
-        Some((plan, fates))
+        Some((plan, fates, whole))
     }
 
     fn learn(&self, fields: &mut Fields, allowed: &BTreeMap<String, Vec<Value>>, spec: &Value) {
         let sim = Sim::of(self.beside);
-        let Some((before, fates)) = self.plan(&sim, spec) else { return };
+        let Some((before, fates, whole)) = self.plan(&sim, spec) else { return };
         for (field, outcome) in fates {
             let shown = match outcome {
                 Outcome::Consumed => Shown::ByAccount,
                 Outcome::NotInForceYet => Shown::Fate("not in force yet".into()),
                 Outcome::Overridden { .. } => Shown::Fate("can be overridden".into()),
+                Outcome::Inert { because } if whole.contains(&because) => {
+                    Shown::Object(format!("without effect: {because}"))
+                }
                 Outcome::Inert { because } => Shown::Fate(format!("without effect: {because}")),
             };
             say(fields, &name_of(fields, &field), shown);
@@ -198,7 +209,7 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
             for other in others {
                 let mut changed = spec.clone();
                 *changed.pointer_mut(&pointer).unwrap() = other;
-                if self.plan(&sim, &changed).is_some_and(|(after, _)| after != before) {
+                if self.plan(&sim, &changed).is_some_and(|(after, ..)| after != before) {
                     say(fields, &name, Shown::ByMutation);
                     break;
                 }
@@ -385,7 +396,7 @@ fn page() -> String {
             let (since, text) = match shown {
                 Shown::ByMutation => (SINCE, "mutation".to_owned()),
                 Shown::ByAccount => (SINCE, "account".to_owned()),
-                Shown::Fate(fate) => ("–", fate.clone()),
+                Shown::Fate(fate) | Shown::Object(fate) => ("–", fate.clone()),
                 Shown::Nothing => ("–", remark(kind, field).unwrap_or_default().to_owned()),
             };
             assert!(!text.is_empty(), "{kind} {field} has nothing to say");

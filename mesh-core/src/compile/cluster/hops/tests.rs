@@ -56,7 +56,7 @@ fn a_sidecar_drops_tls_with_a_credential_that_is_not_its_own_and_says_so() {
     let compiled = compiled("host: b, trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}", "a-1");
     let plan = &compiled.snapshot.clusters["outbound|8080||b.ns.svc.cluster.local"];
     assert_eq!(plan.tls, None);
-    assert!(compiled.reports().any(|r| r.code.as_ref() == "MESH0101"));
+    assert!(compiled.reports().any(|r| r.code.as_ref() == "MESH0112"));
     let fate = compiled
         .account
         .fates()
