@@ -125,21 +125,23 @@ impl<S: Upstream> Service<Request> for Sanitize<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let refused = self.config.clean(&mut request).err().map(|reply| {
-            let cx = request.extensions().get::<Arc<Cx>>().map(|cx| &**cx);
-            reply.into_response(cx)
-        });
-        let upgrade = refused.is_none() && request.headers().contains_key(UPGRADE);
-        let inner = match refused {
-            Some(response) => Inner::Refused { response: Some(response) },
-            None => Inner::Called { future: self.inner.call(request) },
+        let (inner, upgrade) = match self.config.clean(&mut request) {
+            Ok(seen) => {
+                let upgrade = seen.upgrade && request.headers().contains_key(UPGRADE);
+                (Inner::Called { future: self.inner.call(request) }, upgrade)
+            }
+            Err(reply) => {
+                let cx = request.extensions().get::<Arc<Cx>>().map(|cx| &**cx);
+                (Inner::Refused { response: Some(reply.into_response(cx)) }, false)
+            }
         };
         SanitizeFuture { inner, upgrade, server: self.config.server.clone() }
     }
 }
 
 impl SanitizeConfig {
-    fn clean(&self, request: &mut Request) -> Result<(), LocalReply> {
+    /// Cleans a request; says what it had.
+    fn clean(&self, request: &mut Request) -> Result<hop::Seen, LocalReply> {
         // A request that the server could not parse comes with its answer.
         if let Some(reply) = request.extensions_mut().remove::<LocalReply>() {
             return Err(reply);
@@ -163,7 +165,7 @@ impl SanitizeConfig {
         forward::set(self, request.headers_mut(), cx.as_deref(), seen.forwarded);
         let make = self.settings.request_id.then_some(&*self.env);
         request_id::set(make, self.use_remote_address, request.headers_mut(), cx.as_deref());
-        Ok(())
+        Ok(seen)
     }
 
     /// `httpPathWithEscapedSlashesAction`.

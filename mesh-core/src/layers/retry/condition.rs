@@ -19,14 +19,17 @@ pub(super) fn is_retriable(policy: &RetryPlan, result: &Result<Response, Error>)
 
 fn response_is(policy: &RetryPlan, response: &Response) -> bool {
     let (status, on) = (response.status().as_u16(), &policy.on);
-    if response.headers().get(RATE_LIMITED).is_some_and(|v| v == "true") {
-        return on.ratelimited;
-    }
-    (on.server_error && (500..600).contains(&status))
+    let limited = || response.headers().get(RATE_LIMITED).is_some_and(|v| v == "true");
+    let named = (on.server_error && (500..600).contains(&status))
         || (on.gateway_error && (502..=504).contains(&status))
         || (on.retriable_4xx && status == 409)
         || policy.status_codes.contains(&status)
-        || grpc_is(on, response.headers())
+        || grpc_is(on, response.headers());
+    // Who is told to slow down is asked again only by a policy that says so.
+    match on.ratelimited {
+        true => named || limited(),
+        false => named && !limited(),
+    }
 }
 
 /// Only a status in the headers counts; one in trailers comes after the response has begun.

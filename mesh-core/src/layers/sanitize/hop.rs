@@ -15,7 +15,7 @@ pub(super) struct Seen {
     connection: bool,
     hop: bool,
     te: bool,
-    upgrade: bool,
+    pub(super) upgrade: bool,
     /// A header that starts with `x-envoy-`.
     pub(super) internal: bool,
     /// A header that starts with `x-forwarded-`.
