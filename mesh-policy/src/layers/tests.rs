@@ -55,7 +55,13 @@ fn connection(uris: &[&str]) -> ConnInfo {
         peer: "10.0.0.9:1234".parse().unwrap(),
         local: "10.0.0.1:8080".parse().unwrap(),
         sni: "".into(),
-        tls: Some(Arc::new(TlsInfo { version: "TLSv1.3", cipher: "".into(), alpn: "".into(), peer })),
+        tls: Some(Arc::new(TlsInfo {
+            version: "TLSv1.3",
+            cipher: "".into(),
+            alpn: "".into(),
+            peer,
+            client_cert: None,
+        })),
     }
 }
 

@@ -61,8 +61,7 @@ mod tests {
         }
         let of = |params: &CertificateParams| {
             let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-            let said = rfc2253(X509Certificate::from_der(made.der()).unwrap().1.subject());
-            said
+            rfc2253(X509Certificate::from_der(made.der()).unwrap().1.subject())
         };
         assert_eq!(of(&params), r#"CN=cli\"x,O=Acme\, Inc,C=US"#);
         params.distinguished_name = DistinguishedName::new();
