@@ -14,7 +14,7 @@ use mesh_core::matching::{
     HeaderMatch, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, host_without_port,
 };
 use mesh_core::snapshot::{
-    Action, DirectResponse, HeaderOps, Map, PathNormalization, Provenance, RedirectPath, RedirectPlan, RewritePath,
+    Action, DirectResponse, HeaderOps, PathNormalization, Provenance, RedirectPath, RedirectPlan, RewritePath,
     RouteFilters, RoutePlan, RouteTable, VirtualHostPlan,
 };
 
@@ -139,31 +139,14 @@ impl State {
 
     /// The table, and the same hosts as a plain list.
     fn table(&self) -> (RouteTable, Vec<String>) {
-        let mut table = RouteTable {
-            name: "fuzz".into(),
-            exact: Map::default(),
-            suffix: Vec::new(),
-            prefix: Vec::new(),
-            any: None,
-            hash: ContentHash::default(),
-        };
         let mut hosts: Vec<String> = Vec::new();
         for domain in &self.domains {
             if hosts.contains(domain) {
                 continue;
             }
             hosts.push(domain.clone());
-            let host = self.virtual_host(domain);
-            match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
-                (Some(""), _) => table.any = Some(host),
-                (Some(suffix), _) => table.suffix.push((suffix.into(), host)),
-                (None, Some(prefix)) => table.prefix.push((prefix.into(), host)),
-                (None, None) => drop(table.exact.insert(domain.as_str().into(), host)),
-            }
         }
-        for list in [&mut table.suffix, &mut table.prefix] {
-            list.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        }
+        let table = RouteTable::of("fuzz", hosts.iter().map(|d| self.virtual_host(d)).collect());
         (table, hosts)
     }
 

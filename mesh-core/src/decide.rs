@@ -122,9 +122,10 @@ fn alpn_holds(wanted: &[Arc<str>], detected: Option<&Detected>) -> bool {
 
 /// Decides a request: its virtual host by authority, then the first route in it that matches.
 pub fn decide_route<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> RouteDecision<'a> {
-    let virtual_host = table.lookup(facts.authority);
+    let place = table.domains.lookup(facts.authority);
+    let virtual_host = place.and_then(|p| table.hosts.get(p));
     let index = virtual_host.and_then(|v| v.first(facts));
-    RouteDecision { virtual_host, index }
+    RouteDecision { virtual_host, place, index }
 }
 
 /// Whether a request that no route of the plan takes came on the connection of another server: it is answered 421, so that

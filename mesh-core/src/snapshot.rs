@@ -40,7 +40,7 @@ pub use listener::{
 };
 pub use pool::{Http2Ping, Keepalive, PoolPlan, RetryBudgetPlan};
 pub use route::{
-    Action, DirectResponse, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
+    Action, DirectResponse, Domains, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
 };
 pub use tls::{
@@ -198,9 +198,9 @@ pub struct Snapshot {
     /// Sockets beside those of capture.
     pub binds: Vec<Bind>,
     /// Clusters by name (`outbound|9080|v1|reviews.default.svc.cluster.local`).
-    pub clusters: Map<Arc<str>, Arc<ClusterPlan>>,
+    pub clusters: Arc<Map<Arc<str>, Arc<ClusterPlan>>>,
     /// Names that the DNS proxy answers: fully qualified and, in the own namespace, short; lower case.
-    pub names: Map<Arc<str>, Arc<NameEntry>>,
+    pub names: Arc<Map<Arc<str>, Arc<NameEntry>>>,
 }
 
 impl Snapshot {

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{
-    DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, ProxySettings, Sidecar,
-    VirtualService,
+    ContentHash, DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, ProxySettings,
+    Sidecar, VirtualService,
 };
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
@@ -95,7 +95,7 @@ fn default_mesh() -> Object<MeshConfig> {
         key: Key::new(Kind::new("mesh", "MeshConfig"), "istio-system", "istio"),
         meta: Meta { name: "istio".into(), namespace: "istio-system".into(), ..Meta::default() },
         origin: Origin::generated("Istio's default mesh configuration"),
-        hash: crate::api::ContentHash::of(b"default mesh"),
+        hash: ContentHash::of(b"default mesh"),
         spec: MeshConfig::default(),
     }
 }
@@ -114,7 +114,13 @@ impl World {
     /// The World after some changes, in order. Lists and indexes of kinds that did not change are shared.
     #[must_use]
     pub fn with(&self, changes: impl IntoIterator<Item = Change>) -> Self {
-        let mut next = self.clone();
+        self.clone().changed(changes)
+    }
+
+    /// The same for a World that nobody needs as it was: lists that only it has are changed in place.
+    #[must_use]
+    pub fn changed(self, changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut next = self;
         let mut edits = Edits::default();
         for change in changes {
             match change {
@@ -235,9 +241,9 @@ impl World {
         self.services_of_host(hostname).iter().find(|s| *s.namespace == *namespace)
     }
 
-    /// Whether it has the very services and workloads of another World, and so the same endpoints.
-    pub fn has_endpoints_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.services, &other.services) && Arc::ptr_eq(&self.workloads, &other.workloads)
+    /// What endpoints are made of, to tell later whether they may have changed.
+    pub fn instances(&self) -> Instances {
+        Instances(self.services.clone(), self.workloads.clone())
     }
 
     /// Workloads.
@@ -282,6 +288,17 @@ impl World {
     /// Namespaces with their labels.
     pub fn namespaces(&self) -> &BTreeMap<Arc<str>, BTreeMap<String, String>> {
         &self.namespaces
+    }
+}
+
+/// The services and workloads of a World at some time.
+#[derive(Clone, Debug)]
+pub struct Instances(Arc<List<Service>>, Arc<List<Workload>>);
+
+impl Instances {
+    /// Whether a World has the very same ones.
+    pub fn are_those_of(&self, world: &World) -> bool {
+        Arc::ptr_eq(&self.0, &world.services) && Arc::ptr_eq(&self.1, &world.workloads)
     }
 }
 

@@ -41,12 +41,14 @@ impl Tls {
     }
 
     /// Makes what a snapshot needs, so that its key material is on its way before the first connection, and forgets what
-    /// no plan names any more.
-    pub(crate) fn follow(&self, snapshot: &Snapshot) {
-        let old = self.connectors.load();
-        let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref());
-        let made = upstream.map(|p| (p.hash, old.get(&p.hash).map_or_else(|| self.new_connector(p), Arc::clone)));
-        self.connectors.store(Arc::new(made.collect()));
+    /// no plan names any more. `same_clusters`: they are those of the snapshot before.
+    pub(crate) fn follow(&self, snapshot: &Snapshot, same_clusters: bool) {
+        if !same_clusters {
+            let old = self.connectors.load();
+            let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref());
+            let made = upstream.map(|p| (p.hash, old.get(&p.hash).map_or_else(|| self.new_connector(p), Arc::clone)));
+            self.connectors.store(Arc::new(made.collect()));
+        }
         let old = self.acceptors.load();
         let servers = snapshot.listeners.values().flat_map(|l| &l.tls);
         let made = servers.map(|TlsServer { tls: p, .. }| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::memo::Notes;
+use super::routes::Routes;
 use crate::api::codes::Code;
 use crate::api::{Key, Object};
 use crate::report::{Fate, Outcome};
@@ -111,6 +112,10 @@ pub(super) fn fate(origin: &Provenance, outcome: Outcome) -> Option<Fate> {
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     pub(super) parts: Vec<Arc<Notes>>,
+    /// Those of larger steps.
+    pub(super) groups: Vec<Arc<[Arc<Notes>]>>,
+    /// Routes, with what their making said.
+    pub(super) routes: Arc<Routes>,
 }
 
 /// The fate of a leaf: of the object's field as a user wrote it.
@@ -125,7 +130,13 @@ pub struct Leaf {
 impl Account {
     /// Every fate as written, also of inner fields.
     pub fn fates(&self) -> impl Iterator<Item = &Fate> {
-        self.parts.iter().flat_map(|p| p.fates.iter())
+        self.notes().flat_map(|p| p.fates.iter())
+    }
+
+    /// What every step said.
+    pub(super) fn notes(&self) -> impl Iterator<Item = &Notes> {
+        let groups = self.groups.iter().flat_map(|g| g.iter());
+        self.routes.notes().chain(&self.parts).chain(groups).map(|n| &**n)
     }
 
     /// Fates by object and field; of several the one that says most (consumed, then not in force, then overridden).

@@ -231,7 +231,7 @@ fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>, sidecar: Option<&Ob
 fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origin: &Provenance) -> Arc<HttpPlan> {
     let limits = run.rate_limits.inbound();
     let host = run.limited_host((name, port), &["*"], fallback, limits, origin.clone());
-    let table = run.table(name, &[host]);
+    let table = run.table(name, vec![host.into()]);
     let mesh = run.world.mesh();
     let defaults = HttpDefaults {
         server: super::mesh::server_header(&run.config, "istio-envoy"),

@@ -16,6 +16,13 @@ pub struct Notes {
     pub reports: Vec<Report>,
 }
 
+impl Notes {
+    /// It says something.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        !self.fates.is_empty() || !self.reports.is_empty()
+    }
+}
+
 /// A plan with what there is to say about its making.
 #[derive(Clone, Debug)]
 pub(super) struct Planned<T> {
@@ -39,11 +46,12 @@ pub(super) type Remembered<T> = Arc<Map<ContentHash, Planned<T>>>;
 pub(super) struct Memo<T> {
     old: Remembered<T>,
     new: Map<ContentHash, Planned<T>>,
+    kept: bool,
 }
 
 impl<T: Clone> Memo<T> {
     pub(super) fn after(old: Option<&Remembered<T>>) -> Self {
-        Self { old: old.cloned().unwrap_or_default(), new: Map::default() }
+        Self { old: old.cloned().unwrap_or_default(), new: Map::default(), kept: false }
     }
 
     /// The result for an input: remembered, or made now.
@@ -52,8 +60,28 @@ impl<T: Clone> Memo<T> {
         self.new.entry(input).or_insert_with(|| old.get(&input).cloned().unwrap_or_else(make)).clone()
     }
 
+    /// The remembered result for an input.
+    pub(super) fn find(&mut self, input: ContentHash) -> Option<Planned<T>> {
+        if let Some(known) = self.new.get(&input) {
+            return Some(known.clone());
+        }
+        let known = self.old.get(&input)?.clone();
+        self.new.insert(input, known.clone());
+        Some(known)
+    }
+
+    /// Remembers the result for an input that [`Memo::find`] did not find.
+    pub(super) fn put(&mut self, input: ContentHash, made: Planned<T>) {
+        self.new.insert(input, made);
+    }
+
+    /// Says that a larger step was remembered whose making asked here: what it was told then is kept for its next making.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
     pub(super) fn finish(self) -> Remembered<T> {
-        Arc::new(self.new)
+        if self.kept && self.new.is_empty() { self.old } else { Arc::new(self.new) }
     }
 }
 

@@ -319,7 +319,8 @@ fn account_proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId) {
 
 /// Leaves of MeshConfig that nothing above has read.
 fn rest_later(ledger: &mut Ledger<'_>, mesh: &Object<MeshConfig>) {
-    let account = super::Account { parts: vec![Arc::new(std::mem::take(&mut ledger.notes))] };
+    let account =
+        super::Account { parts: vec![Arc::new(std::mem::take(&mut ledger.notes))], ..super::Account::default() };
     let mut rest = Vec::new();
     for leaf in account.leaves(mesh).into_iter().filter(|l| l.outcome.is_none()) {
         rest.push(crate::report::Fate {

@@ -6,20 +6,26 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+mod hosts;
+
 use super::Run;
 use super::cluster::{BLACK_HOLE, PASSTHROUGH, special};
+use super::imported::{Entry, Imported, Port, Visible};
 use super::l4::{L4Input, Target, plan_listener, plan_tcp};
-use super::table::HttpDefaults;
+use super::routes::Routes;
+use super::table::{HttpDefaults, Row};
 use super::virtual_host::{Fallback, Written, plain};
 use super::visible::{self, Egress, exported_to, is_private};
 use crate::matching::HostPattern;
-use crate::model::{AppProtocol, Route, Service};
+use crate::model::{AppProtocol, Route};
 use crate::snapshot::{
-    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, Map, Provenance, RouteTable,
-    TcpPlan, UpstreamProtocol,
+    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, RouteTable, Snapshot,
+    TcpPlan, UpstreamProtocol, VirtualHostPlan,
 };
+use hosts::Hosts;
+pub(super) use hosts::PortHosts;
 
-pub(super) fn compile(run: &mut Run<'_>) {
+pub(super) fn compile(run: &mut Run<'_>, previous: Option<&Snapshot>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
     let sidecar_egress = sidecar.map_or(&[][..], |s| &s.spec.egress);
     let egress: Vec<Egress> = match sidecar_egress {
@@ -28,29 +34,24 @@ pub(super) fn compile(run: &mut Run<'_>) {
     };
     let unknown = unknown_traffic(run);
     let claimed: HashSet<u16> = egress.iter().filter_map(|e| e.port.as_ref().map(|(p, _)| *p)).collect();
-    let (mut all, mut aliases): (Vec<&Arc<Service>>, Vec<&Arc<Service>>) = Default::default();
-    for listener in &egress {
-        let view = View::new(run, listener);
-        for service in &view.services {
-            run.used_services.entry(service.hostname.clone()).or_insert(service);
-        }
-        all.extend(&view.services);
-        aliases.extend(view.aliases.values().flatten());
+    let mut all: Vec<Arc<Imported>> = Vec::new();
+    for (index, listener) in egress.iter().enumerate() {
+        let view = View::new(run, index, listener);
+        run.used_services.import(&view.imported);
+        all.push(view.imported.clone());
         let wanted = |p: u16| listener.port.as_ref().map_or(!claimed.contains(&p), |(own, _)| *own == p);
         if listener.is_http_proxy() {
             run.binds.extend(listener.socket(BindDoor::HttpProxy));
             continue;
         }
-        for (port, mut entries) in view.ports().into_iter().filter(|(p, _)| wanted(*p)) {
-            if let Some((_, protocol)) = &listener.port {
-                entries.iter_mut().for_each(|e| e.protocol = AppProtocol::of_port(Some(protocol), "", port));
-            }
-            port_listeners(run, (&view, listener.bind), port, &entries, &unknown);
-            run.binds.extend(listener.socket(BindDoor::Outbound).filter(|b| b.at.port() == port));
+        for (port, services) in view.imported.ports.iter().filter(|(p, _)| wanted(**p)) {
+            let declared = listener.port.as_ref().map(|(_, name)| AppProtocol::of_port(Some(name), "", *port));
+            port_listeners(run, &view, (*port, services, declared), &unknown);
+            run.binds.extend(listener.socket(BindDoor::Outbound).filter(|b| b.at.port() == *port));
         }
     }
     catch_all(run, &unknown);
-    super::names::compile(run, &all, &aliases);
+    super::names::compile(run, &all, previous.map(|p| &*p.names));
 }
 
 /// What happens to traffic that no service takes.
@@ -91,84 +92,91 @@ fn unknown_traffic(run: &mut Run<'_>) -> Unknown {
 }
 
 /// Services and routes that one egress listener imports, and which route takes which service.
-struct View<'a> {
-    services: Vec<&'a Arc<Service>>,
-    /// Routes by host of a service: those for exactly it, or the one with the most specific wildcard.
-    by_host: Map<Arc<str>, Vec<Arc<Route>>>,
+struct View {
+    /// Which of the listeners it is.
+    index: usize,
+    /// Address of its listeners, instead of the services' own.
+    bind: Option<IpAddr>,
+    imported: Arc<Imported>,
+    routes: Arc<Routes>,
+    /// Service and route by place, in the order of services: the routes for exactly its host, or the one with the most
+    /// specific wildcard.
+    assigned: Vec<(usize, usize)>,
+    /// Where in `assigned` a service begins.
+    starts: Vec<usize>,
     /// Hosts of routes that are not services.
-    unknown: Vec<(HostPattern, Arc<Route>)>,
+    unknown: Vec<(HostPattern, usize)>,
     /// Routes with TLS or TCP rules.
     l4: Vec<Arc<Route>>,
-    /// ExternalName services by the host that they stand for.
-    aliases: Map<Arc<str>, Vec<&'a Arc<Service>>>,
 }
 
-impl<'a> View<'a> {
-    fn new(run: &Run<'a>, egress: &Egress) -> Self {
-        let mut services = visible::services(run.world, &run.id.namespace, egress);
-        let mut aliases: Map<Arc<str>, Vec<_>> = Map::default();
-        for service in &services {
-            if let Some(target) = &service.external_name {
-                aliases.entry(target.clone()).or_default().push(*service);
-            }
-        }
-        services.retain(|s| s.external_name.is_none());
-        let routes = candidates(run, egress);
-        let mut view = Self { services, by_host: Map::default(), unknown: Vec::new(), l4: Vec::new(), aliases };
-        view.l4 = routes.iter().filter(|r| !r.tls.is_empty() || !r.tcp.is_empty()).cloned().collect();
-        view.assign(&routes);
+impl View {
+    fn new(run: &mut Run<'_>, index: usize, egress: &Egress) -> Self {
+        let imported = run.imported(egress);
+        let routes = run.routes.clone();
+        let (assigned, starts, unknown) = Default::default();
+        let mut view = Self { index, bind: egress.bind, imported, routes, assigned, starts, unknown, l4: Vec::new() };
+        let candidates = candidates(run, egress);
+        view.assign(&candidates);
+        let l4 = candidates.iter().map(|place| &view.routes.at(*place).route);
+        view.l4 = l4.filter(|r| !r.tls.is_empty() || !r.tcp.is_empty()).cloned().collect();
         view
     }
 
-    fn assign(&mut self, routes: &[Arc<Route>]) {
-        let known: HashSet<&str, RandomState> = self.services.iter().map(|s| &*s.hostname).collect();
-        let mut wild: Map<Arc<str>, (HostPattern, Arc<Route>)> = Map::default();
-        for route in routes.iter().filter(|r| !r.http.is_empty()) {
+    fn assign(&mut self, candidates: &[usize]) {
+        let routes = self.routes.clone();
+        let services = &self.imported.services;
+        let mut wild: BTreeMap<usize, (&HostPattern, usize)> = BTreeMap::new();
+        let http = candidates.iter().map(|place| (*place, &routes.at(*place).route));
+        for (place, route) in http.filter(|(_, r)| !r.http.is_empty()) {
             for host in &route.hosts {
                 if let HostPattern::Exact(name) = host {
-                    match known.contains(&**name) {
-                        true => self.by_host.entry(name.clone()).or_default().push(route.clone()),
-                        false => self.unknown.push((host.clone(), route.clone())),
+                    match self.imported.by_host.get(name) {
+                        Some(service) => self.assigned.push((*service, place)),
+                        None => self.unknown.push((host.clone(), place)),
                     }
                     continue;
                 }
                 let mut any = false;
-                for service in self.services.iter().filter(|s| HostPattern::parse(&s.hostname).subset_of(host)) {
+                let below = |s: &Visible| HostPattern::parse(&s.service.hostname).subset_of(host);
+                for service in (0..services.len()).filter(|i| below(&services[*i])) {
                     any = true;
-                    let best = wild.entry(service.hostname.clone()).or_insert_with(|| (host.clone(), route.clone()));
-                    if host.more_specific(&best.0).is_lt() {
-                        *best = (host.clone(), route.clone());
+                    let best = wild.entry(service).or_insert((host, place));
+                    if host.more_specific(best.0).is_lt() {
+                        *best = (host, place);
                     }
                 }
                 if !any {
-                    self.unknown.push((host.clone(), route.clone()));
+                    self.unknown.push((host.clone(), place));
                 }
             }
         }
-        for (host, (_, route)) in wild {
-            self.by_host.entry(host).or_insert_with(|| vec![route]);
-        }
-    }
-
-    /// Service ports by number, services in order.
-    fn ports(&self) -> BTreeMap<u16, Vec<Target<'a>>> {
-        let mut out: BTreeMap<u16, Vec<_>> = BTreeMap::new();
-        for service in &self.services {
-            for port in service.ports.iter().filter(|p| p.protocol != AppProtocol::Udp) {
-                out.entry(port.number).or_default().push(Target { service, port, protocol: port.protocol });
+        // Stable: the routes of a service stay in their order.
+        self.assigned.sort_by_key(|(service, _)| *service);
+        let exact = self.assigned.clone();
+        let has = |service: usize| exact.binary_search_by_key(&service, |(s, _)| *s).is_ok();
+        let further = wild.into_iter().filter(|(service, _)| !has(*service));
+        self.assigned.extend(further.map(|(service, (_, place))| (service, place)));
+        self.assigned.sort_by_key(|(service, _)| *service);
+        self.starts = Vec::with_capacity(services.len() + 1);
+        let mut at = 0;
+        for service in 0..=services.len() {
+            while self.assigned.get(at).is_some_and(|(s, _)| *s < service) {
+                at += 1;
             }
+            self.starts.push(at);
         }
-        out
     }
 
-    fn routes_of(&self, service: &Service) -> &[Arc<Route>] {
-        self.by_host.get(&service.hostname).map_or(&[], Vec::as_slice)
+    /// The routes of a service: its place, and theirs.
+    fn routes_of(&self, service: usize) -> &[(usize, usize)] {
+        &self.assigned[self.starts[service]..self.starts[service + 1]]
     }
 }
 
 /// Routes for sidecars that an egress listener imports: those private to the own namespace, then those exported to it
 /// by name, then public ones; each oldest first.
-fn candidates(run: &Run<'_>, egress: &Egress) -> Vec<Arc<Route>> {
+fn candidates(run: &Run<'_>, egress: &Egress) -> Vec<usize> {
     let default = &run.world.mesh().spec.default_virtual_service_export_to;
     let own = &*run.id.namespace;
     let reach = |r: &Route| {
@@ -183,69 +191,82 @@ fn candidates(run: &Run<'_>, egress: &Egress) -> Vec<Arc<Route>> {
             (false, true) => 2,
         }
     };
-    let usable = |r: &&Arc<Route>| {
+    let usable = |r: &Route| {
         r.gateways.iter().any(|g| &**g == "mesh")
             && exported_to(&r.export_to, default, &r.key.namespace, own)
             && egress.imports_route(r)
     };
-    let mut routes: Vec<Arc<Route>> = run.routes.iter().filter(usable).cloned().collect();
-    routes.sort_by_key(|r| reach(r));
-    routes
+    let all = run.routes.iter().filter(|(_, one)| usable(&one.route));
+    let mut routes: Vec<(u8, usize)> = all.map(|(place, one)| (reach(&one.route), place)).collect();
+    // Stable by place.
+    routes.sort_unstable();
+    routes.into_iter().map(|(_, place)| place).collect()
 }
 
 /// What shares one address and port.
 #[derive(Default)]
-struct Group<'a> {
+struct Group<'v> {
     /// Serves the port's route table.
     shared: bool,
-    /// A single service whose protocol is detected.
-    detected: Option<(&'a Arc<Service>, u16)>,
-    targets: Vec<Target<'a>>,
+    /// A single service whose protocol is detected: its place.
+    detected: Option<usize>,
+    targets: Vec<Target<'v>>,
 }
 
-fn port_listeners<'a>(
-    run: &mut Run<'a>,
-    (view, bind): (&View<'a>, Option<IpAddr>),
-    port: u16,
-    entries: &[Target<'a>],
+fn port_listeners(
+    run: &mut Run<'_>,
+    view: &View,
+    (port, services, declared): (u16, &Port, Option<AppProtocol>),
     unknown: &Unknown,
 ) {
-    let mut groups: BTreeMap<Option<IpAddr>, Group<'a>> = BTreeMap::new();
-    for target in entries {
-        let Target { service, port: _, protocol } = *target;
-        let group = |groups: &mut BTreeMap<_, Group<'a>>, ip| {
-            let group: &mut Group<'a> = groups.entry(ip).or_default();
-            group.targets.push(*target);
+    let mut groups: BTreeMap<Option<IpAddr>, Group<'_>> = BTreeMap::new();
+    let mut shared = false;
+    for entry in &services.entries {
+        let protocol = declared.unwrap_or(entry.protocol);
+        if protocol.is_http() {
+            shared = true;
+            continue;
+        }
+        let service = &view.imported.services[entry.service].service;
+        let target = Target { service, port: &service.ports[entry.port], protocol };
+        let mut group = |ip| {
+            let group = groups.entry(ip).or_default();
+            group.targets.push(target);
             if protocol == AppProtocol::Auto {
                 match ip {
-                    Some(_) if bind.is_none() => group.detected = group.detected.or(Some((service, port))),
+                    Some(_) if view.bind.is_none() => group.detected = group.detected.or(Some(entry.service)),
                     _ => group.shared = true,
                 }
             }
         };
-        if protocol.is_http() {
-            groups.entry(bind).or_default().shared = true;
-        } else if bind.is_some() {
-            group(&mut groups, bind);
+        if view.bind.is_some() {
+            group(view.bind);
         } else if service.headless {
             let own: HashSet<&IpAddr> = run.id.addresses.iter().collect();
             let pods = run.world.selected_workloads(service).chain(&service.endpoints);
             for ip in pods.flat_map(|w| &w.addresses).filter(|ip| !own.contains(ip)) {
-                group(&mut groups, Some(*ip));
+                group(Some(*ip));
             }
         } else {
             if service.addresses.is_empty() || !service.networks.is_empty() {
-                group(&mut groups, None);
+                group(None);
             }
             for ip in &service.addresses {
-                group(&mut groups, Some(*ip));
+                group(Some(*ip));
             }
         }
     }
+    if shared {
+        groups.entry(view.bind).or_default().shared = true;
+    }
+    let mut table: Option<Arc<RouteTable>> = None;
     for (address, group) in groups {
         let http = match (group.shared, group.detected) {
-            (true, _) => Some(shared_table(run, view, port, entries, unknown)),
-            (false, Some((service, port))) => Some(own_table(run, view, service, port)),
+            (true, _) => {
+                let make = || shared_table(run, view, (port, services, declared), unknown);
+                Some(table.get_or_insert_with(make).clone())
+            }
+            (false, Some(service)) => Some(own_table(run, view, service, port)),
             (false, None) => None,
         };
         listener(run, view, ListenerKey { direction: Direction::Outbound, address, port }, http, &group, unknown);
@@ -254,7 +275,7 @@ fn port_listeners<'a>(
 
 fn listener(
     run: &mut Run<'_>,
-    view: &View<'_>,
+    view: &View,
     key: ListenerKey,
     routes: Option<Arc<RouteTable>>,
     group: &Group<'_>,
@@ -296,62 +317,80 @@ pub(super) fn http_defaults(run: &Run<'_>) -> HttpDefaults {
     }
 }
 
-/// Domains that a virtual host of a table has.
+/// Domains that virtual hosts of a table have already.
 type Taken = HashSet<Arc<str>, RandomState>;
 
 /// The routes of every HTTP service of a port, by host; other hosts go where unknown traffic goes.
-fn shared_table<'a>(
-    run: &mut Run<'a>,
-    view: &View<'a>,
-    port: u16,
-    entries: &[Target<'a>],
+fn shared_table(
+    run: &mut Run<'_>,
+    view: &View,
+    (port, services, declared): (u16, &Port, Option<AppProtocol>),
     unknown: &Unknown,
 ) -> Arc<RouteTable> {
-    let mut taken: Taken = HashSet::default();
-    let mut hosts = Vec::new();
-    let http = |t: &&Target<'_>| t.protocol.is_http() || t.protocol == AppProtocol::Auto;
-    let (routed, rest): (Vec<_>, Vec<_>) =
-        entries.iter().filter(http).map(|t| t.service).partition(|s| view.by_host.contains_key(&s.hostname));
-    let known = |run: &mut Run<'a>, service: &'a Arc<Service>, taken: &mut Taken| {
-        let aliases = view.aliases.get(&service.hostname).map_or(&[][..], Vec::as_slice);
-        let domains = run.domains(service, aliases);
-        let domains: Vec<Arc<str>> = domains.iter().filter(|d| taken.insert((*d).clone())).cloned().collect();
-        let name: Arc<str> = format!("{}:{port}", service.hostname).into();
-        (!domains.is_empty()).then(|| run.service_host((name, port), domains, service, view.routes_of(service)))
-    };
-    for service in routed {
-        hosts.extend(known(run, service, &mut taken));
-    }
     // A host that is no service has no port of its own; Istio routes it on port 80.
-    for (host, route) in view.unknown.iter().filter(|_| port == 80) {
-        let domain: Arc<str> = host.to_string().into();
-        let origin = Written::Field(&route.key, &route.origin, "spec.hosts");
-        if taken.contains(&domain) {
-            continue;
+    let foreign = view.unknown.iter().filter(|_| port == 80);
+    // Where no two can have the same domain, each has all of its own.
+    let mut taken = (services.overlap || foreign.clone().next().is_some()).then(Taken::default);
+    let mut hosts = Hosts::new(run, view, port);
+    let mut rows: Vec<Row> = Vec::with_capacity(services.entries.len() + 1);
+    let all = || {
+        let protocol = |e: &Entry| declared.unwrap_or(e.protocol);
+        let http = move |e: &Entry| protocol(e).is_http() || protocol(e) == AppProtocol::Auto;
+        services.entries.iter().enumerate().filter(move |(_, e)| http(e))
+    };
+    let mut known = |run: &mut Run<'_>, taken: &mut Option<Taken>, (i, entry): (usize, &Entry)| {
+        let Some(taken) = taken else { return Some(hosts.host(run, i, None)) };
+        let domains = view.imported.services[entry.service].domains.iter();
+        let free: Vec<Arc<str>> = domains.filter(|d| taken.insert((*d).clone())).cloned().collect();
+        (!free.is_empty()).then(|| hosts.host(run, i, Some(free)))
+    };
+    for entry in all().filter(|(_, e)| !view.routes_of(e.service).is_empty()) {
+        rows.extend(known(run, &mut taken, entry));
+    }
+    if let Some(taken) = &mut taken {
+        for (host, place) in foreign {
+            rows.extend(foreign_host(run, view, (host, *place), port, taken).map(Row::from));
         }
-        let mut domains = vec![domain.clone()];
-        domains
-            .extend(super::table::alternates(&domain, &run.id.namespace, &run.id.domain).into_iter().map(Into::into));
-        domains.retain(|d| !taken.contains(d));
-        let name: Arc<str> = format!("{host}:{port}").into();
-        let plan = run.routed_host((name, port), domains.clone(), route, Fallback::Nothing, origin);
-        if !plan.routes.is_empty() {
-            run.use_route(route);
-            taken.extend(domains);
-            hosts.push(plan);
-        }
     }
-    for service in rest {
-        hosts.extend(known(run, service, &mut taken));
+    for entry in all().filter(|(_, e)| view.routes_of(e.service).is_empty()) {
+        rows.extend(known(run, &mut taken, entry));
     }
-    if !taken.contains("*") {
-        hosts.push(unknown_host(run, unknown));
+    if taken.is_none_or(|taken| !taken.contains("*")) {
+        rows.push(unknown_host(run, unknown).into());
     }
-    run.table(&port.to_string(), &hosts)
+    hosts.finish(run);
+    run.table(&port.to_string(), rows)
+}
+
+/// The virtual host of a host that is no service.
+fn foreign_host(
+    run: &mut Run<'_>,
+    view: &View,
+    (host, place): (&HostPattern, usize),
+    port: u16,
+    taken: &mut Taken,
+) -> Option<Arc<VirtualHostPlan>> {
+    let route = &view.routes.at(place).route;
+    let domain: Arc<str> = host.to_string().into();
+    if taken.contains(&domain) {
+        return None;
+    }
+    let mut domains = vec![domain.clone()];
+    domains.extend(super::table::alternates(&domain, &run.id.namespace, &run.id.domain).into_iter().map(Into::into));
+    domains.retain(|d| !taken.contains(d));
+    let name: Arc<str> = format!("{host}:{port}").into();
+    let origin = Written::Field(&route.key, &route.origin, "spec.hosts");
+    let plan = run.routed_host((name, port), domains.clone(), route, Fallback::Nothing, origin);
+    if plan.routes.is_empty() {
+        return None;
+    }
+    run.use_place(place);
+    taken.extend(domains);
+    Some(plan)
 }
 
 /// Any other host.
-fn unknown_host(run: &mut Run<'_>, unknown: &Unknown) -> Arc<crate::snapshot::VirtualHostPlan> {
+fn unknown_host(run: &mut Run<'_>, unknown: &Unknown) -> Arc<VirtualHostPlan> {
     let (name, fallback) = match unknown.allow {
         true => ("allow_any", Fallback::Plain(unknown.cluster.clone(), None)),
         false => ("block_all", Fallback::Status(http::StatusCode::BAD_GATEWAY)),
@@ -360,10 +399,12 @@ fn unknown_host(run: &mut Run<'_>, unknown: &Unknown) -> Arc<crate::snapshot::Vi
 }
 
 /// The routes of one service whose protocol is detected; its address is its own, so every host means it.
-fn own_table<'a>(run: &mut Run<'a>, view: &View<'a>, service: &'a Arc<Service>, port: u16) -> Arc<RouteTable> {
+fn own_table(run: &mut Run<'_>, view: &View, place: usize, port: u16) -> Arc<RouteTable> {
+    let service = &view.imported.services[place].service;
     let name: Arc<str> = format!("{}:{port}", service.hostname).into();
-    let host = run.service_host((name.clone(), port), vec!["*".into()], service, view.routes_of(service));
-    run.table(&name, &[host])
+    let routes: Vec<_> = view.routes_of(place).iter().map(|(_, place)| view.routes.at(*place).route.clone()).collect();
+    let host = run.service_host((name.clone(), port), vec!["*".into()], service, &routes);
+    run.table(&name, vec![host.into()])
 }
 
 /// Listeners for destinations that no service has, and the one that stops loops.

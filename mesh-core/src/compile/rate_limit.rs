@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::account::Ledger;
 use super::memo::{Notes, hash_debug};
+use super::routes::Routes;
 use crate::api::{ContentHash, LocalRateLimit, Object, RateLimitBucket, RateLimitTarget};
 use crate::model::{Route, Rule, Workload};
 use crate::snapshot::{ProxyId, RateLimitPlan};
@@ -53,12 +54,7 @@ impl RouteLimit {
 
 impl RateLimits {
     /// Reads those that the proxy can see; `routes` are all that it may use.
-    pub(super) fn of(
-        world: &World,
-        id: &ProxyId,
-        workload: Option<&Arc<Workload>>,
-        routes: &[Arc<Route>],
-    ) -> (Self, Notes) {
+    pub(super) fn of(world: &World, id: &ProxyId, workload: Option<&Arc<Workload>>, routes: &Routes) -> (Self, Notes) {
         let mut all = Self::default();
         let mut notes = Notes::default();
         for object in world.rate_limits().iter() {
@@ -77,7 +73,7 @@ impl RateLimits {
         object: &Object<LocalRateLimit>,
         ledger: &mut Ledger<'_>,
         (world, id, workload): (&World, &ProxyId, Option<&Arc<Workload>>),
-        routes: &[Arc<Route>],
+        routes: &Routes,
     ) -> Result<(), &'static str> {
         let LocalRateLimit { selector, target_refs, token_bucket, status_code, response_headers } = &object.spec;
         let namespace = &object.key.namespace;
@@ -130,6 +126,11 @@ impl RateLimits {
         if any { Ok(()) } else { Err("it targets no rule that this proxy uses") }
     }
 
+    /// Hash of all of them.
+    pub(super) fn hash(&self) -> ContentHash {
+        self.own.iter().chain(&self.targeted).fold(ContentHash::default(), |h, l| h.with(l.hash()))
+    }
+
     /// Limits of what comes in at a sidecar.
     pub(super) fn inbound(&self) -> Vec<RouteLimit> {
         self.own.clone()
@@ -162,7 +163,7 @@ fn read_target(
     at: &str,
     target: &RateLimitTarget,
     namespace: &Arc<str>,
-    routes: &[Arc<Route>],
+    routes: &Routes,
 ) -> Option<Target> {
     let RateLimitTarget { group, kind, name, section_name } = target;
     ledger.take(at, "group", group);
@@ -177,7 +178,7 @@ fn read_target(
         object.is_some_and(|o| o.namespace == *namespace && *o.name == **name)
             && (section_name.is_empty() || *rule.name == **section_name)
     };
-    let found = routes.iter().any(|r| r.http.iter().any(|rule| of(rule)));
+    let found = routes.iter().any(|(_, one)| one.route.http.iter().any(|rule| of(rule)));
     found.then(|| Target {
         namespace: namespace.clone(),
         name: name.as_str().into(),

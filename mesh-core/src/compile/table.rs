@@ -10,35 +10,24 @@ use crate::api::ContentHash;
 use crate::matching::HostPattern;
 use crate::model::{Route, Service};
 use crate::snapshot::{
-    HttpPlan, HttpSettings, Map, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan,
+    Domains, HttpPlan, HttpSettings, PathNormalization, Provenance, RouteTable, ServerHeader, VirtualHostPlan,
 };
 
 use super::rate_limit::RouteLimit;
 use super::virtual_host::{Fallback, Written};
 
-/// A route table of virtual hosts whose domains don't overlap.
-pub(super) fn plan_table(name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Planned<Arc<RouteTable>> {
-    let mut table = RouteTable {
-        name: name.into(),
-        exact: Map::default(),
-        suffix: Vec::new(),
-        prefix: Vec::new(),
-        any: None,
-        hash: hosts.iter().fold(ContentHash::of(name.as_bytes()), |h, v| h.with(v.hash)),
-    };
-    for host in hosts {
-        for domain in &host.domains {
-            match domain.strip_prefix('*') {
-                Some("") => table.any = Some(host.clone()),
-                Some(suffix) => table.suffix.push((suffix.into(), host.clone())),
-                None => {
-                    table.exact.insert(domain.clone(), host.clone());
-                }
-            }
-        }
+/// A virtual host of a table.
+pub(super) struct Row {
+    pub(super) plan: Arc<VirtualHostPlan>,
+    /// Hash of its domains.
+    pub(super) domains: ContentHash,
+}
+
+impl From<Arc<VirtualHostPlan>> for Row {
+    fn from(plan: Arc<VirtualHostPlan>) -> Self {
+        let domains = plan.domains.iter().fold(ContentHash::default(), |h, d| h.with_str(d));
+        Self { plan, domains }
     }
-    table.sort();
-    Planned::new(Arc::new(table), Notes::default())
 }
 
 /// Domains that a service answers to, for a client of a namespace: full name, with a dot at the end, the shorter forms
@@ -118,22 +107,30 @@ impl HttpDefaults {
     }
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// A route table, remembered.
-    pub(super) fn table(&mut self, name: &str, hosts: &[Arc<VirtualHostPlan>]) -> Arc<RouteTable> {
-        let input = hosts.iter().fold(ContentHash::of(name.as_bytes()), |h, v| h.with(v.hash));
+    pub(super) fn table(&mut self, name: &str, rows: Vec<Row>) -> Arc<RouteTable> {
+        let hash = rows.iter().fold(ContentHash::of(name.as_bytes()), |h, r| h.with(r.plan.hash));
         // The hash of a virtual host says nothing about where it was written, and pointers matter: a table is reused
         // only with the very same virtual hosts.
-        let input = hosts.iter().fold(input, |h, v| h.with(ContentHash(Arc::as_ptr(v) as usize as u64)));
-        self.table_memo.get(input, || plan_table(name, hosts)).plan
+        let input = rows.iter().fold(hash, |h, r| h.with(ContentHash(Arc::as_ptr(&r.plan) as usize as u64)));
+        let domains = &mut self.table_domain_memo;
+        let make = || {
+            let input = rows.iter().fold(ContentHash::default(), |h, r| h.with(r.domains));
+            let find = || Arc::new(Domains::of(rows.iter().map(|r| &r.plan.domains[..])));
+            let domains = domains.get(input, || Planned::new(find(), Notes::default())).plan;
+            let hosts = rows.iter().map(|r| r.plan.clone()).collect();
+            Planned::new(Arc::new(RouteTable { name: name.into(), hosts, domains, hash }), Notes::default())
+        };
+        self.table_memo.get(input, make).plan
     }
 
-    /// Domains of a service, remembered.
-    pub(super) fn domains(&mut self, service: &Service, aliases: &[&Arc<Service>]) -> Arc<[Arc<str>]> {
+    /// Domains of a service, remembered, with a hash of both.
+    pub(super) fn domains(&mut self, service: &Service, aliases: &[&Arc<Service>]) -> (Arc<[Arc<str>]>, ContentHash) {
         let own = service.hash.with_str(&service.hostname).with(self.place);
         let input = aliases.iter().fold(own, |h, a| h.with_str(&a.hostname));
         let make = || service_domains(service, aliases, &self.id.namespace, &self.id.domain);
-        self.domain_memo.get(input, || Planned::new(make().into(), Notes::default())).plan
+        (self.domain_memo.get(input, || Planned::new(make().into(), Notes::default())).plan, input)
     }
 
     /// The virtual host of one service port: by the first of its routes that has a rule for this client and port, else
@@ -142,7 +139,7 @@ impl<'a> Run<'a> {
         &mut self,
         (name, port): (Arc<str>, u16),
         domains: Vec<Arc<str>>,
-        service: &'a Arc<Service>,
+        service: &Arc<Service>,
         routes: &[Arc<Route>],
     ) -> Arc<VirtualHostPlan> {
         for (i, route) in routes.iter().enumerate() {
@@ -151,7 +148,7 @@ impl<'a> Run<'a> {
             let plan = self.routed_host((name.clone(), port), domains.clone(), route, fallback, origin);
             if !plan.routes.is_empty() {
                 self.use_route(route);
-                self.overridden(&routes[i + 1..], route, &service.hostname);
+                self.parts.extend(overridden(routes[i + 1..].iter().map(|r| &**r), route, &service.hostname));
                 return plan;
             }
         }
@@ -236,17 +233,21 @@ impl<'a> Run<'a> {
             origin: Written::At(origin),
         })
     }
+}
 
-    /// Says of routes for a host that an older one decides.
-    fn overridden(&mut self, routes: &[Arc<Route>], by: &Route, host: &str) {
-        for route in routes {
-            let by = format!("{} (the first for host {host})", by.key);
-            let fate = crate::report::Fate {
-                object: route.key.clone(),
-                field: "spec".into(),
-                outcome: crate::report::Outcome::Overridden { by: by.into() },
-            };
-            self.parts.push(Arc::new(Notes { fates: vec![fate], reports: Vec::new() }));
-        }
-    }
+/// Says of routes for a host that an older one decides.
+pub(super) fn overridden<'r>(
+    routes: impl Iterator<Item = &'r Route>,
+    by: &Route,
+    host: &str,
+) -> impl Iterator<Item = Arc<Notes>> {
+    routes.map(move |route| {
+        let by = format!("{} (the first for host {host})", by.key);
+        let fate = crate::report::Fate {
+            object: route.key.clone(),
+            field: "spec".into(),
+            outcome: crate::report::Outcome::Overridden { by: by.into() },
+        };
+        Arc::new(Notes { fates: vec![fate], reports: Vec::new() })
+    })
 }

@@ -119,7 +119,7 @@ impl RouteDefaults {
 }
 
 /// Everything that the routes of a virtual host depend on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct VirtualHostInput<'a> {
     pub(super) name: Arc<str>,
     pub(super) domains: Vec<Arc<str>>,

@@ -154,12 +154,10 @@ fn tcp(plan: &TcpPlan) -> Value {
 }
 
 fn route_table(table: &RouteTable) -> Value {
-    let RouteTable { name, exact, suffix, prefix, any, hash } = table;
-    let mut hosts: Vec<_> =
-        exact.values().chain(suffix.iter().map(|s| &s.1)).chain(prefix.iter().map(|p| &p.1)).collect();
-    hosts.extend(any);
+    // Each virtual host names its domains itself.
+    let RouteTable { name, hosts, domains: _, hash } = table;
+    let mut hosts: Vec<_> = hosts.iter().collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.dedup_by(|a, b| std::sync::Arc::ptr_eq(a, b));
     json!({
         "name": name,
         "virtualHosts": hosts.into_iter().map(|v| virtual_host(v)).collect::<Vec<_>>(),

@@ -16,16 +16,25 @@ use crate::matching::{HeaderValueTemplate, PathIndex, RequestFacts, RequestMatch
 pub struct RouteTable {
     /// Name of the route configuration (`9080`, `http.80`).
     pub name: Arc<str>,
-    /// Exact hosts, lower case, without port.
-    pub exact: Map<Arc<str>, Arc<VirtualHostPlan>>,
-    /// `*.suffix` patterns as (`.suffix`, host), longest first.
-    pub suffix: Vec<(Arc<str>, Arc<VirtualHostPlan>)>,
-    /// `prefix*` patterns as (`prefix`, host), longest first.
-    pub prefix: Vec<(Arc<str>, Arc<VirtualHostPlan>)>,
-    /// `*`.
-    pub any: Option<Arc<VirtualHostPlan>>,
+    /// The virtual hosts.
+    pub hosts: Vec<Arc<VirtualHostPlan>>,
+    /// Which of them takes which domain.
+    pub domains: Arc<Domains>,
     /// Hash over all of it.
     pub hash: ContentHash,
+}
+
+/// Places of virtual hosts in [`RouteTable::hosts`] by domain; the same while only their routes change.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Domains {
+    /// Exact hosts, lower case, without port.
+    pub exact: Map<Arc<str>, usize>,
+    /// `*.suffix` patterns as (`.suffix`, host), longest first.
+    pub suffix: Vec<(Arc<str>, usize)>,
+    /// `prefix*` patterns as (`prefix`, host), longest first.
+    pub prefix: Vec<(Arc<str>, usize)>,
+    /// `*`.
+    pub any: Option<usize>,
 }
 
 /// Routes of one host.
@@ -323,6 +332,8 @@ impl fmt::Display for RetryPlan {
 pub struct RouteDecision<'a> {
     /// The virtual host that took the request.
     pub virtual_host: Option<&'a Arc<VirtualHostPlan>>,
+    /// Its place in the table.
+    pub place: Option<usize>,
     /// Index of the route in it.
     pub index: Option<usize>,
 }

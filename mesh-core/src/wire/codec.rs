@@ -172,6 +172,12 @@ impl World {
     /// This World after a delta. A resource that can't be used is named, and its last good version stays in force.
     #[must_use]
     pub fn with_delta(&self, delta: &Delta) -> (Self, Vec<Rejection>) {
+        self.clone().after(delta)
+    }
+
+    /// The same for a World that nobody needs as it was.
+    #[must_use]
+    pub fn after(self, delta: &Delta) -> (Self, Vec<Rejection>) {
         let mut rejected = Vec::new();
         let mut changes: Vec<Change> = delta.removed.iter().filter_map(removal).collect();
         for r in &delta.changed {
@@ -180,7 +186,7 @@ impl World {
                 Err(e) => rejected.push(e),
             }
         }
-        (self.with(changes), rejected)
+        (self.changed(changes), rejected)
     }
 }
 

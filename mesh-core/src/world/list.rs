@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::api::{Key, Object};
+use crate::api::{ContentHash, Key, Object};
 use crate::model::{Service, Workload};
 
 /// What can be in a [`List`]: it has an identity and a place in the order of merging.
@@ -15,6 +15,8 @@ pub trait Listed {
     fn id(&self) -> Self::Id;
     /// Sort key: creation time (objects without one come last), name, namespace.
     fn age(&self) -> (bool, &str, &str, &str);
+    /// Hash of identity and content.
+    fn content(&self) -> ContentHash;
 }
 
 impl<S> Listed for Object<S> {
@@ -27,6 +29,10 @@ impl<S> Listed for Object<S> {
     fn age(&self) -> (bool, &str, &str, &str) {
         let created = self.meta.creation_timestamp.as_deref();
         (created.is_none(), created.unwrap_or_default(), &self.key.name, &self.key.namespace)
+    }
+
+    fn content(&self) -> ContentHash {
+        self.hash.with_str(&self.key.cluster).with_str(&self.key.namespace).with_str(&self.key.name)
     }
 }
 
@@ -41,6 +47,10 @@ impl Listed for Service {
         let created = self.created.as_deref();
         (created.is_none(), created.unwrap_or_default(), &self.hostname, &self.namespace)
     }
+
+    fn content(&self) -> ContentHash {
+        self.hash.with_str(&self.namespace).with_str(&self.hostname)
+    }
 }
 
 impl Listed for Workload {
@@ -53,25 +63,44 @@ impl Listed for Workload {
     fn age(&self) -> (bool, &str, &str, &str) {
         (false, "", &self.uid, "")
     }
+
+    fn content(&self) -> ContentHash {
+        self.hash.with_str(&self.uid)
+    }
 }
 
 /// Up to so many changes each find their place in a list; with more the list is sorted anew.
 const FEW: usize = 16;
 
 /// Objects of one kind, oldest first; dereferences to a slice.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct List<T: Listed> {
     sorted: Vec<Arc<T>>,
     by_id: BTreeMap<T::Id, Arc<T>>,
+    /// Sum over the contents, so that a change costs what it changes; their order follows from them.
+    sum: u64,
+}
+
+// By hand: the objects need not be Clone.
+impl<T: Listed> Clone for List<T> {
+    fn clone(&self) -> Self {
+        let Self { sorted, by_id, sum } = self;
+        Self { sorted: sorted.clone(), by_id: by_id.clone(), sum: *sum }
+    }
 }
 
 impl<T: Listed> Default for List<T> {
     fn default() -> Self {
-        Self { sorted: Vec::new(), by_id: BTreeMap::new() }
+        Self { sorted: Vec::new(), by_id: BTreeMap::new(), sum: 0 }
     }
 }
 
 impl<T: Listed> List<T> {
+    /// Hash of all objects; lists of equal content have an equal one, however they came about.
+    pub fn hash(&self) -> ContentHash {
+        ContentHash(self.sum)
+    }
+
     /// The object of an identity.
     pub fn get(&self, id: &T::Id) -> Option<&Arc<T>> {
         self.by_id.get(id)
@@ -104,18 +133,20 @@ impl<T: Listed> Edit<T> {
         self.0.insert(id, None);
     }
 
-    /// Applies the changes; says whether the list is another one now.
+    /// Applies the changes; says whether the list is another one now. A list that nobody else has is changed in place.
     pub(super) fn apply(self, list: &mut Arc<List<T>>) -> bool {
         if self.0.is_empty() {
             return false;
         }
-        let (mut sorted, mut by_id) = (list.sorted.clone(), list.by_id.clone());
+        let List { sorted, by_id, sum } = Arc::make_mut(list);
         let many = self.0.len() > FEW;
         for (id, item) in self.0 {
             let old = match item.clone() {
                 Some(item) => by_id.insert(id, item),
                 None => by_id.remove(&id),
             };
+            *sum = old.iter().fold(*sum, |sum, old| sum.wrapping_sub(old.content().0));
+            *sum = item.iter().fold(*sum, |sum, new| sum.wrapping_add(new.content().0));
             if many {
                 continue;
             }
@@ -131,10 +162,9 @@ impl<T: Listed> Edit<T> {
             }
         }
         if many {
-            sorted = by_id.values().cloned().collect();
+            *sorted = by_id.values().cloned().collect();
             sorted.sort_by(|a, b| a.age().cmp(&b.age()));
         }
-        *list = Arc::new(List { sorted, by_id });
         true
     }
 }

@@ -41,7 +41,7 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         listeners: Default::default(),
         binds: Vec::new(),
         clusters: Default::default(),
-        names: names.iter().map(entry).collect(),
+        names: Arc::new(names.iter().map(entry).collect()),
     }
 }
 

@@ -49,18 +49,26 @@ impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> f
 
 impl<N: Net> Engine<N::Stream> for Proxy<N> {
     fn activate(&self, snapshot: &Arc<Snapshot>) {
-        self.runtime.tls.follow(snapshot);
+        let previous = self.active.load_full();
+        let same_clusters = previous.as_ref().is_some_and(|p| p.has_clusters_of(snapshot));
+        self.runtime.tls.follow(snapshot, same_clusters);
         self.runtime.preserve_case(snapshot.proxy.preserve_case);
-        for plan in snapshot.clusters.values() {
+        let old = previous.as_ref().map(|p| Arc::clone(&p.snapshot));
+        let known = |plan: &Arc<ClusterPlan>| {
+            old.as_ref().and_then(|o| o.clusters.get(&plan.name)).is_some_and(|old| Arc::ptr_eq(old, plan))
+        };
+        let changed = || snapshot.clusters.values().filter(|_| !same_clusters).filter(|plan| !known(plan));
+        for plan in changed() {
             self.runtime.configure(plan);
         }
-        let previous = self.active.load_full();
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
         self.active.store(Some(Arc::new(next)));
-        for plan in snapshot.clusters.values() {
+        for plan in changed() {
             self.runtime.follow_names(plan);
         }
-        self.runtime.retain(|name| snapshot.clusters.contains_key(name));
+        if !same_clusters {
+            self.runtime.retain(|name| snapshot.clusters.contains_key(name));
+        }
     }
 
     fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_core::compile::{Compiled, compile};
 use mesh_core::endpoints::endpoints;
 use mesh_core::model::Health;
-use mesh_core::snapshot::{ClusterPlan, EndpointSource, Map, ProxyId};
+use mesh_core::snapshot::{ClusterPlan, EndpointSource, Map, ProxyId, Snapshot};
 use mesh_core::wire::{Ack, ConfigSource, Delta};
 use mesh_core::world::World;
 use tokio::sync::watch;
@@ -77,23 +77,18 @@ impl Control {
     }
 
     async fn apply(&mut self, delta: &Delta) -> Ack {
-        let (world, rejected) = self.world.with_delta(delta);
+        let instances = self.world.instances();
+        let (world, rejected) = std::mem::take(&mut self.world).after(delta);
+        let same_instances = instances.are_those_of(&world);
         let compiled = compile(&world, &self.id, self.compiled.as_ref());
         let snapshot = compiled.snapshot.clone();
-        // Endpoints first: a new cluster has them when the first request comes.
-        let before = self.compiled.as_ref().filter(|_| world.has_endpoints_of(&self.world)).map(|c| &c.snapshot);
-        let known = |name: &Arc<str>, cluster: &Arc<ClusterPlan>| {
-            before.is_some_and(|b| b.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, cluster)))
-        };
-        for (name, cluster) in &snapshot.clusters {
-            if matches!(cluster.source, EndpointSource::Service { .. }) && !known(name, cluster) {
-                self.shared.http.set_endpoints(name, endpoints(&world, cluster).into_iter().map(Arc::new).collect());
-            }
-        }
+        self.set_endpoints(&world, &snapshot, same_instances);
         if let Err(error) = self.log.configure(&snapshot.proxy) {
             tracing::error!(%error, "accessLogFormat; the format before stays in force");
         }
-        self.metrics.set_neighbours(neighbours(&world, &self.id));
+        if self.compiled.is_none() || !same_instances {
+            self.metrics.set_neighbours(neighbours(&world, &self.id));
+        }
         let before = self.shared.snapshot.load_full();
         if before.is_none_or(|b| b.hash != snapshot.hash) {
             self.shared.http.activate(&snapshot);
@@ -107,6 +102,23 @@ impl Control {
         self.facts.send_replace(Facts { configured: true, receives_traffic });
         self.state.set_configured();
         Ack { nonce: delta.nonce.clone(), config: snapshot.hash, rejected }
+    }
+
+    /// Endpoints come first: a new cluster has them when the first request comes. `same_instances`: services and
+    /// workloads are those that the compilation before had.
+    fn set_endpoints(&self, world: &World, snapshot: &Snapshot, same_instances: bool) {
+        let before = self.compiled.as_ref().filter(|_| same_instances).map(|c| &c.snapshot);
+        if before.is_some_and(|b| Arc::ptr_eq(&b.clusters, &snapshot.clusters)) {
+            return;
+        }
+        let known = |name: &Arc<str>, cluster: &Arc<ClusterPlan>| {
+            before.is_some_and(|b| b.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, cluster)))
+        };
+        for (name, cluster) in snapshot.clusters.iter() {
+            if matches!(cluster.source, EndpointSource::Service { .. }) && !known(name, cluster) {
+                self.shared.http.set_endpoints(name, endpoints(world, cluster).into_iter().map(Arc::new).collect());
+            }
+        }
     }
 
     async fn open_doors(&mut self) {

@@ -9,10 +9,11 @@ use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
 use mesh_core::layers::{BoxService, MirrorTarget, RetryLimit};
 use mesh_core::snapshot::{
-    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot, TlsThen,
+    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot,
+    TlsThen, VirtualHostPlan,
 };
 
-use super::router::{RouteId, RouteServices, RouteTarget, Router, Routes};
+use super::router::{RouteServices, RouteTarget, Router, Routes};
 use super::{Common, Inbound, Outbound, Place};
 use crate::cluster::Runtime;
 use crate::listener::server_id;
@@ -33,8 +34,7 @@ pub struct Active {
     /// The plan.
     pub snapshot: Arc<Snapshot>,
     http: Map<HttpKey, Arc<Built>>,
-    clusters: Map<ClusterId, BoxService>,
-    routes: Map<(RouteId, Place), (BoxService, Vec<BoxService>)>,
+    clusters: Arc<Map<ClusterId, BoxService>>,
 }
 
 /// A listener, and which of its TLS servers; 0 for its own HTTP.
@@ -64,15 +64,24 @@ struct Built {
     stack: Arc<HttpStack>,
 }
 
+/// The stacks of a virtual host's routes, and what they were built for.
+pub(super) struct Host {
+    plan: Arc<VirtualHostPlan>,
+    /// In the order of its routes.
+    pub(super) routes: Vec<RouteServices>,
+    /// Clusters by the names that the routes have; `None`: there is none of that name.
+    clusters: Vec<(Arc<str>, Option<ClusterId>)>,
+}
+
 impl Active {
     /// The HTTP stack of a listener, or of one of its TLS servers, if it has one.
     pub fn http(&self, listener: &ListenerKey, server: ContentHash) -> Option<&Arc<HttpStack>> {
         self.http.get(&(*listener, server)).map(|b| &b.stack)
     }
 
-    /// Stacks that this one shares with another: what a change did not touch.
-    pub fn shared_routes(&self, other: &Active) -> usize {
-        self.routes.iter().filter(|(k, (s, _))| other.routes.get(k).is_some_and(|(o, _)| o.same(s))).count()
+    /// Whether it has the very clusters of a snapshot.
+    pub(crate) fn has_clusters_of(&self, snapshot: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.snapshot.clusters, &snapshot.clusters)
     }
 }
 
@@ -85,8 +94,9 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
         node: node(&snapshot, runtime),
         shadow_suffix: runtime.shadow_suffix,
     };
+    let same_clusters = previous.is_some_and(|p| p.has_clusters_of(&snapshot));
     let mut building =
-        Building { runtime, common, snapshot: &snapshot, previous, clusters: Map::default(), routes: Map::default() };
+        Building { runtime, common, snapshot: &snapshot, previous, same_clusters, fresh: Map::default() };
     let mut http = Map::default();
     for (key, listener) in &snapshot.listeners {
         if let Some(plan) = &listener.http {
@@ -100,8 +110,8 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
             }
         }
     }
-    let Building { clusters, routes, .. } = building;
-    Active { snapshot, http, clusters, routes }
+    let clusters = building.clusters(&http);
+    Active { snapshot, http, clusters }
 }
 
 fn node<N: Net>(snapshot: &Snapshot, runtime: &Runtime<N>) -> Arc<NodeFacts> {
@@ -114,29 +124,40 @@ struct Building<'a, N: Net> {
     common: Common,
     snapshot: &'a Snapshot,
     previous: Option<&'a Active>,
-    clusters: Map<ClusterId, BoxService>,
-    routes: Map<(RouteId, Place), (BoxService, Vec<BoxService>)>,
+    /// No cluster is another one than in `previous`.
+    same_clusters: bool,
+    /// Stacks of clusters that `previous` does not have.
+    fresh: Map<ClusterId, BoxService>,
 }
 
 impl<N: Net> Building<'_, N> {
     fn listener(&mut self, at: HttpKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
         let (key, _) = at;
-        let mut services: Map<RouteId, RouteServices> = Map::default();
-        for host in plan.routes.virtual_hosts() {
-            for route in &host.routes {
-                let id = RouteId(Arc::clone(route));
-                services.entry(id).or_insert_with(|| self.route(route, key.direction));
-            }
-        }
         let old = self.previous.and_then(|p| p.http.get(&at));
+        if let Some(old) = old.filter(|old| self.same_clusters && Arc::ptr_eq(&old.plan, plan)) {
+            return Arc::clone(old);
+        }
+        let before = old.map_or(&[][..], |old| &old.router.routes().hosts);
+        let mut by_plan: Option<Map<*const VirtualHostPlan, &Arc<Host>>> = None;
+        let mut hosts = Vec::with_capacity(plan.routes.hosts.len());
+        for (place, host) in plan.routes.hosts.iter().enumerate() {
+            // While only routes change, each virtual host keeps its place.
+            let known = before.get(place).filter(|b| Arc::ptr_eq(&b.plan, host)).or_else(|| {
+                let all = || before.iter().map(|b| (Arc::as_ptr(&b.plan), b)).collect();
+                by_plan.get_or_insert_with(all).get(&Arc::as_ptr(host)).copied()
+            });
+            hosts.push(match known.filter(|known| self.is_current(known)) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(self.host(host, key.direction)),
+            });
+        }
         if let Some(old) = old
             && Arc::ptr_eq(&old.plan, plan)
-            && same_services(&old.router.routes().services, &services)
+            && before.iter().zip(&hosts).all(|(a, b)| Arc::ptr_eq(a, b))
         {
             return Arc::clone(old);
         }
-        let table = Arc::clone(&plan.routes);
-        let router = Router::new(Routes { plan: Arc::clone(plan), table, services, env: Arc::clone(&self.common.env) });
+        let router = Router::new(Routes { plan: Arc::clone(plan), hosts, env: Arc::clone(&self.common.env) });
         let stack = match key.direction {
             Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, router.clone())),
             direction @ (Direction::Outbound | Direction::Gateway) => {
@@ -146,16 +167,36 @@ impl<N: Net> Building<'_, N> {
         Arc::new(Built { plan: Arc::clone(plan), router, stack: Arc::new(stack) })
     }
 
-    fn route(&mut self, plan: &Arc<RoutePlan>, direction: Direction) -> RouteServices {
+    /// Whether the clusters of a virtual host are still the same.
+    fn is_current(&self, host: &Host) -> bool {
+        let same = |(name, id): &(Arc<str>, Option<ClusterId>)| match (self.snapshot.clusters.get(name), id) {
+            (Some(now), Some(ClusterId(then, _))) => Arc::ptr_eq(now, then),
+            (now, then) => now.is_none() && then.is_none(),
+        };
+        self.same_clusters || host.clusters.iter().all(same)
+    }
+
+    fn host(&mut self, plan: &Arc<VirtualHostPlan>, direction: Direction) -> Host {
+        let mut clusters = Vec::new();
+        let routes = plan.routes.iter().map(|r| self.route(r, direction, &mut clusters)).collect();
+        Host { plan: Arc::clone(plan), routes, clusters }
+    }
+
+    fn route(
+        &mut self,
+        plan: &Arc<RoutePlan>,
+        direction: Direction,
+        used: &mut Vec<(Arc<str>, Option<ClusterId>)>,
+    ) -> RouteServices {
         let per_try = plan.retry.as_ref().and_then(|r| r.per_try_timeout);
         let mirrors = &plan.filters.mirrors;
         let unknown = StatusCode::SERVICE_UNAVAILABLE;
-        let mirrors: Vec<_> = mirrors.iter().map(|m| self.cluster(&m.cluster, None, unknown)).collect();
+        let mirrors: Vec<_> = mirrors.iter().map(|m| self.cluster(&m.cluster, None, unknown, used)).collect();
         match &plan.action {
             Action::Forward(targets) => {
                 let all = targets.iter().enumerate();
                 all.map(|(destination, target)| {
-                    let cluster = self.cluster(&target.cluster, per_try, target.missing_status);
+                    let cluster = self.cluster(&target.cluster, per_try, target.missing_status, used);
                     let limit = self.retry_limit(&target.cluster);
                     let service = self.destination(plan, Place { direction, destination }, (cluster, limit), &mirrors);
                     RouteTarget { service, cluster: self.snapshot.clusters.get(&target.cluster).cloned() }
@@ -179,29 +220,14 @@ impl<N: Net> Building<'_, N> {
     }
 
     fn destination(
-        &mut self,
+        &self,
         plan: &Arc<RoutePlan>,
         place: Place,
-        (cluster, limit): (BoxService, Option<RetryLimit>),
+        below: (BoxService, Option<RetryLimit>),
         mirrors: &[BoxService],
     ) -> BoxService {
-        let key = (RouteId(Arc::clone(plan)), place);
-        if let Some((known, _)) = self.routes.get(&key) {
-            return known.clone();
-        }
-        let old = self.previous.and_then(|p| p.routes.get(&key));
-        let answers = !matches!(plan.action, Action::Forward(_));
-        let below: Vec<_> = std::iter::once(&cluster).chain(mirrors).cloned().collect();
-        let same = |old: &[BoxService]| old.len() == below.len() && old.iter().zip(&below).all(|(a, b)| a.same(b));
-        let service = match old {
-            Some((service, old)) if answers || same(old) => service.clone(),
-            _ => {
-                let beside = (self.limits(plan), self.targets(plan, place.direction, mirrors));
-                BoxService::new(super::route(&self.common, plan, place, (cluster, limit), beside))
-            }
-        };
-        self.routes.insert(key, (service.clone(), below));
-        service
+        let beside = (self.limits(plan), self.targets(plan, place.direction, mirrors));
+        BoxService::new(super::route(&self.common, plan, place, below, beside))
     }
 
     /// The limits of a route with their buckets, which go on where they are while nothing about them changes.
@@ -222,15 +248,22 @@ impl<N: Net> Building<'_, N> {
         plan.filters.mirrors.iter().zip(clusters).map(target).collect()
     }
 
-    fn cluster(&mut self, name: &Arc<str>, per_try: Option<Duration>, missing: StatusCode) -> BoxService {
+    /// The stack of a cluster, which is noted as used.
+    fn cluster(
+        &mut self,
+        name: &Arc<str>,
+        per_try: Option<Duration>,
+        missing: StatusCode,
+        used: &mut Vec<(Arc<str>, Option<ClusterId>)>,
+    ) -> BoxService {
         let Some(plan) = self.snapshot.clusters.get(name) else {
+            used.push((Arc::clone(name), None));
             return BoxService::new(super::no_cluster(missing));
         };
         let id = ClusterId(Arc::clone(plan), per_try);
-        if let Some(known) = self.clusters.get(&id).or_else(|| self.previous?.clusters.get(&id)) {
-            let known = known.clone();
-            self.clusters.insert(id, known.clone());
-            return known;
+        used.push((Arc::clone(name), Some(id.clone())));
+        if let Some(known) = self.fresh.get(&id).or_else(|| self.previous?.clusters.get(&id)) {
+            return known.clone();
         }
         let to = Destination {
             runtime: Arc::clone(self.runtime),
@@ -238,12 +271,25 @@ impl<N: Net> Building<'_, N> {
             plan: Arc::clone(plan),
         };
         let service = BoxService::new(super::cluster(to, per_try));
-        self.clusters.insert(id, service.clone());
+        self.fresh.insert(id, service.clone());
         service
     }
-}
 
-fn same_services(a: &Map<RouteId, RouteServices>, b: &Map<RouteId, RouteServices>) -> bool {
-    let same = |x: &RouteServices, y: &RouteServices| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.same(y));
-    a.len() == b.len() && a.iter().all(|(k, x)| b.get(k).is_some_and(|y| same(x, y)))
+    /// The stacks of all clusters that routes use now.
+    fn clusters(self, http: &Map<HttpKey, Arc<Built>>) -> Arc<Map<ClusterId, BoxService>> {
+        let Self { previous, same_clusters, mut fresh, .. } = self;
+        let old = previous.map(|p| &p.clusters);
+        if let Some(old) = old.filter(|_| same_clusters && fresh.is_empty()) {
+            return Arc::clone(old);
+        }
+        let hosts = http.values().flat_map(|b| &b.router.routes().hosts);
+        for id in hosts.flat_map(|h| &h.clusters).filter_map(|(_, id)| id.as_ref()) {
+            if !fresh.contains_key(id)
+                && let Some(known) = old.and_then(|old| old.get(id))
+            {
+                fresh.insert(id.clone(), known.clone());
+            }
+        }
+        Arc::new(fresh)
+    }
 }

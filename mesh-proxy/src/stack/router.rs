@@ -12,8 +12,10 @@ use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::modify::with_facts;
 use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{Action, ClusterPlan, HttpPlan, Map, RoutePlan, RouteTable};
+use mesh_core::snapshot::{Action, ClusterPlan, HttpPlan};
 use tower::Service;
+
+use super::activate::Host;
 
 /// Decides the route and the destination, then calls their stack. Only acts on what `mesh_core::decide` says.
 #[derive(Clone)]
@@ -21,27 +23,9 @@ pub struct Router(Arc<Routes>);
 
 pub(super) struct Routes {
     pub(super) plan: Arc<HttpPlan>,
-    pub(super) table: Arc<RouteTable>,
-    pub(super) services: Map<RouteId, RouteServices>,
+    /// In the order of the table's virtual hosts.
+    pub(super) hosts: Vec<Arc<Host>>,
     pub(super) env: Arc<dyn Env>,
-}
-
-/// Identity of a plan; it holds the plan, so that the address can't be used again.
-#[derive(Clone)]
-pub(super) struct RouteId(pub(super) Arc<RoutePlan>);
-
-impl PartialEq for RouteId {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for RouteId {}
-
-impl std::hash::Hash for RouteId {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
 }
 
 /// Each destination, in the plan's order; redirects and direct responses have one.
@@ -53,17 +37,6 @@ pub(super) struct RouteTarget {
     pub(super) service: BoxService,
     /// What the log names, also if the stack answers itself.
     pub(super) cluster: Option<Arc<ClusterPlan>>,
-}
-
-impl RouteTarget {
-    /// Whether both are the same, not equal.
-    pub(super) fn same(&self, other: &Self) -> bool {
-        let cluster = match (&self.cluster, &other.cluster) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        cluster && self.service.same(&other.service)
-    }
 }
 
 impl Router {
@@ -86,10 +59,13 @@ impl Router {
 
     fn find(&self, request: &Request) -> Option<BoxService> {
         let routes = &*self.0;
-        let plan = with_facts(request, |facts| decide_route(&routes.table, facts).route().cloned())?;
-        let id = RouteId(plan);
-        let services = routes.services.get(&id)?;
-        let index = match &id.0.action {
+        let decided = with_facts(request, |facts| {
+            let decision = decide_route(&routes.plan.routes, facts);
+            Some((decision.place?, decision.index?, Arc::clone(decision.route()?)))
+        });
+        let (place, index, plan) = decided?;
+        let services = routes.hosts.get(place)?.routes.get(index)?;
+        let index = match &plan.action {
             Action::Forward(clusters) if clusters.len() > 1 => {
                 let chosen = pick_weighted(clusters, routes.env.random())?;
                 clusters.iter().position(|c| std::ptr::eq(c, chosen))?
@@ -98,7 +74,7 @@ impl Router {
         };
         let target = services.get(index)?;
         if let Some(cx) = request.extensions().get::<Arc<Cx>>() {
-            let _ = cx.route.set(id.0);
+            let _ = cx.route.set(plan);
             if let Some(cluster) = &target.cluster {
                 let _ = cx.cluster.set(Arc::clone(cluster));
             }

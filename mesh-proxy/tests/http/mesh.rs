@@ -156,7 +156,7 @@ impl Mesh {
         sinks.push(Arc::new(Records(tell, tell_copy)));
         let runtime = Arc::new(Runtime::new(HostNet::new(), Arc::new(HostEnv), sinks, 1));
         let proxy = Arc::new(Proxy::new(Arc::clone(&runtime)));
-        for (name, cluster) in &compiled.snapshot.clusters {
+        for (name, cluster) in compiled.snapshot.clusters.iter() {
             let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
             Engine::<HostStream>::set_endpoints(&*proxy, name, endpoints);
         }

@@ -237,8 +237,8 @@ fn snapshot(setup: &Setup) -> Snapshot {
             .into_iter()
             .collect(),
         binds: Vec::new(),
-        clusters: [(cluster.name.clone(), cluster)].into_iter().collect(),
-        names: [("db".into(), name)].into_iter().collect(),
+        clusters: Arc::new([(cluster.name.clone(), cluster)].into_iter().collect()),
+        names: Arc::new([("db".into(), name)].into_iter().collect()),
     }
 }
 

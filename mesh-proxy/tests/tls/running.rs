@@ -47,7 +47,7 @@ fn configure(shared: &Process, yaml: &str) {
         domain: "cluster.local".into(),
     };
     let compiled = mesh_core::compile::compile(&world, &id, None);
-    for (name, cluster) in &compiled.snapshot.clusters {
+    for (name, cluster) in compiled.snapshot.clusters.iter() {
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
         Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
     }

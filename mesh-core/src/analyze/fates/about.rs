@@ -37,9 +37,14 @@ pub(super) fn narrowed(world: &World, keys: &BTreeSet<Key>) -> Option<World> {
     let inner: BTreeSet<_> = all().filter(|v| kept.contains(&v.key)).flat_map(|v| delegates(v)).collect();
     kept.extend(all().map(|v| &v.key).filter(|k| inner.contains(&(&*k.namespace, &*k.name))));
 
+    // What a rule leads to may be visible because another host has that rule.
+    let leads_here = |v: &Object<VirtualService>| destinations(&v.spec).any(|d| hosts.has(&d.host, v));
+    let for_services = |v: &VirtualService| v.gateways.is_empty() || v.gateways.iter().any(|g| g == "mesh");
     let mut reached = hosts.clone();
     for v in all().filter(|v| kept.contains(&v.key)) {
-        v.spec.hosts.iter().for_each(|h| reached.add(h, v));
+        if for_services(&v.spec) && leads_here(v) {
+            v.spec.hosts.iter().for_each(|h| reached.add(h, v));
+        }
         destinations(&v.spec).for_each(|d| reached.add(&d.host, v));
     }
     let mut away: Vec<Change> = Vec::new();

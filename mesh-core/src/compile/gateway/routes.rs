@@ -20,7 +20,7 @@ pub(super) fn bound<'r>(run: &'r Run<'_>, serving: &Serving<'_>) -> Vec<(HostPat
         r.gateways.contains(&serving.name) && exported_to(&r.export_to, default, &r.key.namespace, &run.id.namespace)
     };
     let mut out = Vec::new();
-    for route in run.routes.iter().filter(usable) {
+    for route in run.routes.iter().map(|(_, one)| &one.route).filter(usable) {
         for (namespace, host) in server_hosts(serving) {
             if namespace.is_some_and(|ns| *ns != *route.key.namespace) {
                 continue;
@@ -78,7 +78,7 @@ pub(super) fn http_plan(
     for (host, (routes, redirect, origin)) in by_host {
         hosts.extend(virtual_host(run, (&host, number), &routes, redirect, &client, origin));
     }
-    let table = run.table(name, &hosts);
+    let table = run.table(name, hosts.into_iter().map(Into::into).collect());
     let mesh = run.world.mesh();
     HttpDefaults {
         server: crate::compile::mesh::server_header(&run.config, "istio-envoy"),

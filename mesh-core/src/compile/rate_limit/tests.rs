@@ -28,7 +28,7 @@ fn what_comes_in_at_selected_workloads() {
         let listeners = snapshot.listeners.values().filter(|l| l.key.direction == crate::snapshot::Direction::Inbound);
         let tables: Vec<_> = listeners.filter_map(|l| l.http.clone()).collect();
         assert!(!tables.is_empty());
-        let all = tables.iter().map(|t| names(&t.routes.any.as_ref().unwrap().routes[0]).join(" "));
+        let all = tables.iter().map(|t| names(&t.routes.lookup("*").unwrap().routes[0]).join(" "));
         let all: std::collections::BTreeSet<String> = all.collect();
         assert_eq!(all.len(), 1, "all ports alike");
         all.into_iter().next().unwrap()

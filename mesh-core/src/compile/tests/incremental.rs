@@ -53,7 +53,7 @@ proptest! {
                 prop_assert_eq!(&next.snapshot, &fresh.snapshot);
                 prop_assert_eq!(next.account.merged().digest(), fresh.account.merged().digest());
                 // What is equal is the same.
-                for (name, cluster) in &next.snapshot.clusters {
+                for (name, cluster) in next.snapshot.clusters.iter() {
                     let old = before.snapshot.clusters.get(name);
                     prop_assert!(old.is_none_or(|o| Arc::ptr_eq(o, cluster) || **o != **cluster));
                 }

@@ -4,40 +4,20 @@ use proptest::prelude::*;
 
 use crate::api::ContentHash;
 use crate::matching::{HostPattern, host_without_port};
-use crate::snapshot::{Map, Provenance, RouteTable, VirtualHostPlan};
+use crate::snapshot::{Provenance, RouteTable, VirtualHostPlan};
 
 fn table(domains: &[String]) -> RouteTable {
-    let mut t = RouteTable {
-        name: "t".into(),
-        exact: Map::default(),
-        suffix: Vec::new(),
-        prefix: Vec::new(),
-        any: None,
-        hash: ContentHash::default(),
-    };
-    for d in domains {
-        let host = Arc::new(VirtualHostPlan {
+    let host = |d: &String| {
+        Arc::new(VirtualHostPlan {
             name: d.as_str().into(),
             domains: vec![d.as_str().into()],
             routes: Vec::new(),
             paths: None,
             origin: Provenance::default("test"),
             hash: ContentHash::default(),
-        });
-        if let Some(prefix) = d.strip_suffix('*').filter(|p| !p.is_empty()) {
-            t.prefix.push((prefix.into(), host));
-            continue;
-        }
-        match HostPattern::parse(d) {
-            HostPattern::Any => t.any = Some(host),
-            HostPattern::Suffix(s) => t.suffix.push((s, host)),
-            HostPattern::Exact(e) => {
-                t.exact.insert(e, host);
-            }
-        }
-    }
-    t.sort();
-    t
+        })
+    };
+    RouteTable::of("t", domains.iter().map(host).collect())
 }
 
 fn find(domains: &[&str], host: &str) -> String {
