@@ -85,7 +85,6 @@ pub(super) struct State {
 }
 
 /// Configuration as the proxies get it.
-#[derive(Default)]
 pub(super) struct Published {
     /// All of it.
     pub world: World,
@@ -101,6 +100,23 @@ pub(super) struct Published {
     pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
     /// Counts changes.
     pub revision: u64,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        let world = World::default();
+        // The mesh's settings are there before anybody wrote any.
+        let encoded = Encoded::of(&world, &Encoded::default());
+        Self {
+            world,
+            encoded,
+            objects: Sources::new(),
+            workloads: Sources::new(),
+            settings: ContentHash::default(),
+            namespaces: BTreeMap::new(),
+            revision: 0,
+        }
+    }
 }
 
 /// What sources put into the World, with the hash of what it was made from.

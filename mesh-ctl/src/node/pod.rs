@@ -30,9 +30,17 @@ const GRACE: u64 = 30;
 pub(super) fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
     let stop = watch::Sender::new(Stop::No);
     let key = plan.key.clone();
+    let pod = fresh(plan.clone(), ip, stop.clone());
+    mesh.state().pods.insert(key, pod);
+    mesh.note();
+    tokio::spawn(Life { mesh: mesh.clone(), plan, ip, stop }.run());
+}
+
+/// A pod that is about to start.
+pub(super) fn fresh(plan: Arc<PodPlan>, ip: Ipv4Addr, stop: watch::Sender<Stop>) -> Pod {
     let names = plan.containers.iter().map(|c| c.container.name.clone());
     let proxy = (plan.role != ProxyRole::None).then(|| PROXY_CONTAINER.to_owned());
-    let pod = Pod {
+    Pod {
         ip,
         phase: Phase::Starting,
         reason: String::new(),
@@ -52,12 +60,9 @@ pub(super) fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
             rejected: Vec::new(),
         }),
         env: std::collections::BTreeMap::new(),
-        stop: stop.clone(),
-        plan: plan.clone(),
-    };
-    mesh.state().pods.insert(key, pod);
-    mesh.note();
-    tokio::spawn(Life { mesh: mesh.clone(), plan, ip, stop }.run());
+        stop,
+        plan,
+    }
 }
 
 fn proxy_id(plan: &PodPlan, ip: Ipv4Addr) -> Option<ProxyId> {

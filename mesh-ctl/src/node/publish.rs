@@ -12,13 +12,16 @@ use mesh_core::world::Change;
 use super::mesh::{Mesh, Pod, Published, Sources, State};
 use crate::manifest::Document;
 
-/// Brings the World up to date and gives every proxy its part. Returns the revision that is now to be in force.
+/// Brings the World up to date and gives every proxy its part.
 ///
 /// It costs what changed: only objects that the store names are read again, and a proxy whose scope can't be another one
 /// keeps it, with new content.
-pub(super) fn publish(mesh: &Mesh) -> u64 {
-    let mut state = mesh.state();
-    let state = &mut *state;
+pub(super) fn publish(mesh: &Mesh) {
+    bring_up_to_date(&mut mesh.state());
+    mesh.note();
+}
+
+fn bring_up_to_date(state: &mut State) {
     let before = state.published.revision;
     let mut replaced = Some(Vec::new());
     // The mesh's settings are among the objects: what depends on them is made again when they change.
@@ -53,9 +56,6 @@ pub(super) fn publish(mesh: &Mesh) -> u64 {
         });
         proxy.scoped = Some(*revision);
     }
-    let revision = state.published.revision;
-    mesh.note();
-    revision
 }
 
 /// Proxies with an open stream that have not acknowledged everything: `NAME.NAMESPACE`.
@@ -180,3 +180,6 @@ fn undo(change: &Change) -> Option<Change> {
         Change::Remove(_) | Change::RemoveService(..) | Change::RemoveWorkload(_) => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

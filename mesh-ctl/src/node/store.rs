@@ -117,6 +117,15 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// The same objects, of which nobody has heard.
+    pub(super) fn untold(&self) -> Self {
+        let Self { objects, version, .. } = self;
+        Self { objects: objects.clone(), version: *version, touched: objects.keys().cloned().collect() }
+    }
+}
+
 fn metadata(value: &mut Value) -> Option<&mut Map<String, Value>> {
     value.as_object_mut()?.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
 }

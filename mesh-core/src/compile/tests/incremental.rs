@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::api::{Key, Resource};
+use crate::api::{ContentHash, Key, Resource};
 use crate::compile::compile;
 use crate::compile::sim::{BASE, Sim};
 use crate::convert::{Addresses, Options, changes};
+use crate::fixtures::workload;
 use crate::snapshot::ProxyId;
 use crate::world::{Change, World};
 
@@ -32,8 +33,36 @@ fn remove(world: &World, key: &Key) -> Vec<Change> {
     out
 }
 
+/// Sets or removes a pod, in two forms.
+fn pod(index: usize, add: bool) -> Change {
+    let labels: &[(&str, &str)] = if index % 4 < 2 { &[("app", "b"), ("version", "v2")] } else { &[("app", "x")] };
+    let pod = workload("ns", "d-1", [10, 7, 7, u8::try_from(index % 3).unwrap()], labels);
+    if add { Change::Workload(pod) } else { Change::RemoveWorkload(pod.uid.clone()) }
+}
+
+/// What makes the World anew.
+fn all(world: &World) -> Vec<Change> {
+    let mut all: Vec<Change> = vec![Change::Mesh(Some(world.mesh().clone()))];
+    all.extend(world.virtual_services().iter().cloned().map(Change::VirtualService));
+    all.extend(world.destination_rules().iter().cloned().map(Change::DestinationRule));
+    all.extend(world.gateways().iter().cloned().map(Change::Gateway));
+    all.extend(world.sidecars().iter().cloned().map(Change::Sidecar));
+    all.extend(world.services().iter().cloned().map(Change::Service));
+    all.extend(world.workloads().iter().cloned().map(Change::Workload));
+    all
+}
+
+fn lists(world: &World) -> [ContentHash; 4] {
+    [
+        world.virtual_services().hash(),
+        world.destination_rules().hash(),
+        world.services().hash(),
+        world.workloads().hash(),
+    ]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn any_changes_equal_a_fresh_build(steps in prop::collection::vec((0..64_usize, any::<bool>()), 1..14)) {
@@ -44,12 +73,17 @@ proptest! {
         let mut addresses = Addresses::default();
         let mut previous: Vec<_> = ids.iter().map(|id| compile(&world, id, None)).collect();
         for (index, add) in steps {
-            let resource = &pool[index % pool.len()];
-            let change = if add { set(resource, &mut addresses) } else { remove(&world, resource.key()) };
+            let change = match pool.get(index % (pool.len() + 4)) {
+                Some(resource) if add => set(resource, &mut addresses),
+                Some(resource) => remove(&world, resource.key()),
+                None => vec![pod(index, add)],
+            };
             world = world.with(change);
+            let anew = World::of(all(&world));
+            prop_assert_eq!(lists(&world), lists(&anew), "hashes follow from contents");
             for (id, before) in ids.iter().zip(&mut previous) {
                 let next = compile(&world, id, Some(before));
-                let fresh = compile(&world, id, None);
+                let fresh = compile(&anew, id, None);
                 prop_assert_eq!(&next.snapshot, &fresh.snapshot);
                 prop_assert_eq!(next.account.merged().digest(), fresh.account.merged().digest());
                 // What is equal is the same.
