@@ -227,10 +227,7 @@ impl<'a> Run<'a> {
     }
 
     /// The same, with the services that become visible.
-    fn find_destinations(
-        &self,
-        routes: &[&Arc<Route>],
-    ) -> (BTreeMap<Arc<str>, Destination>, Vec<(Arc<str>, Arc<Service>)>) {
+    fn find_destinations(&self, routes: &[&Arc<Route>]) -> (BTreeMap<Arc<str>, Destination>, used::Named) {
         let (mut out, mut services) = (BTreeMap::new(), Vec::new());
         for backend in routes.iter().flat_map(|r| backends(r)) {
             if !out.contains_key(&backend.host) {

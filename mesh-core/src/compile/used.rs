@@ -12,6 +12,9 @@ use crate::api::{ContentHash, Key};
 use crate::model::{AppProtocol, Service};
 use crate::snapshot::{ClusterPlan, Map, ProxyKind};
 
+/// Services with the hosts that they are meant by.
+pub(super) type Named = Vec<(Arc<str>, Arc<Service>)>;
+
 /// Services by host; each gets its clusters.
 #[derive(Default)]
 pub(super) struct Used {

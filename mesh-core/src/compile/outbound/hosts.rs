@@ -10,6 +10,7 @@ use crate::compile::imported::{Imported, Visible};
 use crate::compile::memo::Notes;
 use crate::compile::routes::One;
 use crate::compile::table::{Row, overridden};
+use crate::compile::used::Named;
 use crate::compile::virtual_host::{Fallback, VirtualHostInput, Written, plan_virtual_host};
 use crate::model::Service;
 use crate::snapshot::VirtualHostPlan;
@@ -39,8 +40,11 @@ struct Hosted {
     /// Which of the service's routes it has.
     route: Option<usize>,
     /// Services that its routes name.
-    services: Vec<(Arc<str>, Arc<Service>)>,
+    services: Named,
 }
+
+/// What a virtual host may be made from, and the services that this names.
+type Input<'a> = (VirtualHostInput<'a>, Named);
 
 /// What the virtual hosts of a port have in common.
 struct Common {
@@ -141,7 +145,7 @@ impl<'v> Hosts<'v> {
             origin: Written::Field(&service.key, &service.origin, "spec"),
         };
         // By the first of the routes that has a rule for this client and port, else everything to the service.
-        let mut inputs: Vec<(VirtualHostInput<'_>, Vec<(Arc<str>, Arc<Service>)>)> = Vec::new();
+        let mut inputs: Vec<Input<'_>> = Vec::new();
         for route in routes.iter().map(|one| &one.route) {
             let (destinations, services) = run.find_destinations(&[route]);
             let input = VirtualHostInput {
@@ -176,12 +180,7 @@ impl<'v> Hosts<'v> {
     }
 }
 
-fn plan(
-    inputs: &[(VirtualHostInput<'_>, Vec<(Arc<str>, Arc<Service>)>)],
-    narrow: ContentHash,
-    routes: &[&Arc<One>],
-    service: &Service,
-) -> Hosted {
+fn plan(inputs: &[Input<'_>], narrow: ContentHash, routes: &[&Arc<One>], service: &Service) -> Hosted {
     let mut notes = Vec::new();
     let mut planned = inputs.iter().map(|(input, _)| plan_virtual_host(input)).enumerate();
     let (i, plan) = loop {
