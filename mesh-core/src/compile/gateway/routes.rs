@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Serving;
+use crate::api::ContentHash;
 use crate::compile::Run;
 use crate::compile::table::HttpDefaults;
 use crate::compile::virtual_host::{Client, Fallback, VirtualHostInput, Written};
@@ -19,19 +20,21 @@ pub(super) fn bound<'r>(run: &'r Run<'_>, serving: &Serving<'_>) -> Vec<(HostPat
     let usable = |r: &&Arc<Route>| {
         r.gateways.contains(&serving.name) && exported_to(&r.export_to, default, &r.key.namespace, &run.id.namespace)
     };
-    let mut out = Vec::new();
+    let hosts: Vec<_> = server_hosts(serving).collect();
+    let mut out: Vec<(HostPattern, &Arc<Route>)> = Vec::new();
     for route in run.routes.iter().map(|(_, one)| &one.route).filter(usable) {
-        for (namespace, host) in server_hosts(serving) {
+        let own = out.len();
+        for (namespace, host) in &hosts {
             if namespace.is_some_and(|ns| *ns != *route.key.namespace) {
                 continue;
             }
-            for own in &route.hosts {
-                let domain = match (own.subset_of(&host), host.subset_of(own)) {
-                    (true, _) => own.clone(),
+            for name in &route.hosts {
+                let domain = match (name.subset_of(host), host.subset_of(name)) {
+                    (true, _) => name.clone(),
                     (false, true) => host.clone(),
                     (false, false) => continue,
                 };
-                if !out.iter().any(|(d, r): &(HostPattern, &Arc<Route>)| *d == domain && Arc::ptr_eq(r, route)) {
+                if !out[own..].iter().any(|(d, _)| *d == domain) {
                     out.push((domain, route));
                 }
             }
@@ -75,8 +78,9 @@ pub(super) fn http_plan(
         }
     }
     let mut hosts = Vec::new();
+    let client_hash = client.hash();
     for (host, (routes, redirect, origin)) in by_host {
-        hosts.extend(virtual_host(run, (&host, number), &routes, redirect, &client, origin));
+        hosts.extend(virtual_host(run, (&host, number), &routes, redirect, (&client, client_hash), origin));
     }
     let table = run.table(name, hosts.into_iter().map(Into::into).collect());
     let mesh = run.world.mesh();
@@ -96,7 +100,7 @@ fn virtual_host(
     (host, port): (&HostPattern, u16),
     routes: &[Arc<Route>],
     redirect: bool,
-    client: &Client,
+    (client, client_hash): (&Client, ContentHash),
     origin: Provenance,
 ) -> Option<Arc<VirtualHostPlan>> {
     let routes: Vec<&Arc<Route>> = routes.iter().collect();
@@ -108,7 +112,7 @@ fn virtual_host(
         domains: vec![host.to_string().into()],
         port,
         client,
-        client_hash: client.hash(),
+        client_hash,
         routes,
         catch_all_last: true,
         destinations,
