@@ -293,3 +293,6 @@ impl<N: Net> Building<'_, N> {
         Arc::new(fresh)
     }
 }
+
+#[cfg(test)]
+mod tests;
