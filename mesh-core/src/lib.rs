@@ -21,6 +21,7 @@ pub mod error;
 pub mod explain;
 #[cfg(test)]
 mod fixtures;
+pub mod identity;
 pub mod keepalive;
 #[cfg(feature = "layers")]
 pub mod layers;

@@ -19,12 +19,11 @@ mod material;
 mod mtls;
 mod peer;
 mod pem;
+mod principal;
 mod secrets;
-mod spiffe;
 mod stream;
 mod suites;
 mod token;
-mod trust;
 mod verify;
 mod workload;
 mod xfcc;
@@ -42,16 +41,16 @@ pub use error::TlsError;
 pub use key::{KeyKind, PrivateKey};
 pub use kubernetes::SecretData;
 pub use material::{Identity, Material, Roots};
+pub use mesh_core::identity::{SpiffeId, SpiffeIdError, TrustDomains};
 pub use mesh_core::snapshot::SecretRef;
 pub use mtls::{
     Arrival, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsMode, MtlsUpstream, PortProtocol, decide_arrival,
     is_mesh_protocol, mesh_parameters,
 };
+pub use principal::PeerIdentity;
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
-pub use spiffe::{SpiffeId, SpiffeIdError};
 pub use stream::TlsStream;
 pub use token::{Token, Tokens};
-pub use trust::{PeerIdentity, TrustDomains};
 pub use workload::{CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver};
 pub use xfcc::{XfccDetails, XfccElement, xfcc_element, xfcc_read};
 
