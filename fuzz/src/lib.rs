@@ -6,16 +6,20 @@
 #![forbid(unsafe_code)]
 
 mod deltas;
+mod jwt;
 mod matching;
 pub mod mutate;
 mod patterns;
+mod policy;
 mod sniff;
 mod wire;
 mod yaml;
 
 pub use deltas::deltas;
+pub use jwt::jwt;
 pub use matching::matching;
 pub use patterns::patterns;
+pub use policy::policy;
 pub use sniff::sniff;
 pub use wire::wire;
 pub use yaml::yaml;
@@ -24,10 +28,12 @@ pub use yaml::yaml;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     ("deltas", deltas),
+    ("jwt", jwt),
     ("matching", matching),
     ("patterns", patterns),
+    ("policy", policy),
     ("sniff", sniff),
     ("wire", wire),
     ("yaml", yaml),

@@ -57,6 +57,11 @@ fn deltas() {
 }
 
 #[test]
+fn jwt() {
+    run(named("jwt"));
+}
+
+#[test]
 fn matching() {
     run(named("matching"));
 }
@@ -64,6 +69,11 @@ fn matching() {
 #[test]
 fn patterns() {
     run(named("patterns"));
+}
+
+#[test]
+fn policy() {
+    run(named("policy"));
 }
 
 #[test]
