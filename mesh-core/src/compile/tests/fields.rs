@@ -37,6 +37,10 @@ enum Shown {
 
 type Fields = BTreeMap<String, Shown>;
 
+/// What was planned for an object: the plan as text, the outcome of each leaf, and why the object as a whole is not in
+/// force for some proxy.
+type Planned = (String, Vec<(String, Outcome)>, BTreeSet<Arc<str>>);
+
 fn say(fields: &mut Fields, field: &str, shown: Shown) {
     if let Some(old) = fields.get_mut(field).filter(|old| shown < **old) {
         *old = shown;
@@ -153,7 +157,7 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
     }
 
     /// What two proxies have in force with this object; the account of its fields besides.
-    fn plan(&self, sim: &Sim, spec: &Value) -> Option<(String, Vec<(String, Outcome)>, BTreeSet<Arc<str>>)> {
+    fn plan(&self, sim: &Sim, spec: &Value) -> Option<Planned> {
         let o = self.object(spec)?;
         let world = sim.world.with((self.make)(o.clone()));
         let (mut plan, mut fates, mut whole) = (String::new(), Vec::new(), BTreeSet::new());
