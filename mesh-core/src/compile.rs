@@ -23,7 +23,7 @@ mod table;
 mod used;
 mod virtual_host;
 mod virtual_service;
-mod visible;
+pub(crate) mod visible;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

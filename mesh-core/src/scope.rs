@@ -3,16 +3,15 @@
 //! The rule for what belongs in it: compiling the scoped World gives the same snapshot for the proxy as compiling the
 //! whole one. A test holds the two against each other.
 
-mod imports;
 mod replaced;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use imports::{Imports, exported, selected_sidecar};
 pub use replaced::{replace, replaced};
 
 use crate::api::{Destination, Gateway, HttpRoute, LocalRateLimit, Object, ServerTlsMode, VirtualService};
+use crate::compile::visible::{Egress, egress, exported_to, service_exported, sidecar_for};
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
 use crate::snapshot::{ProxyId, ProxyKind};
@@ -41,16 +40,18 @@ struct Seen<'a> {
     gateways: Vec<&'a Object<Gateway>>,
 }
 
+/// By the same rules as compile, listener by listener: what one of them imports is sent.
 fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
     let own = own_workload(world, id);
-    let sidecar = selected_sidecar(world, &id.namespace, own);
-    let imports = Imports::of(sidecar.map(|s| &s.spec), &id.namespace);
+    let sidecar = sidecar_for(world, &id.namespace, own.map(|w| &**w));
+    let listeners: Vec<Egress> = egress(sidecar.map(|s| &s.spec), &id.namespace);
     let mut seen = Seen::default();
     for v in visible_virtual_services(world, id) {
         let spec = &v.spec;
         let mesh = spec.gateways.is_empty() || names_gateway(spec, "mesh");
         let host = |h: &String| HostPattern::parse(&full_host(h, &v.key.namespace, &id.domain));
-        if mesh && spec.hosts.iter().any(|h| imports.overlaps(&v.key.namespace, &host(h))) {
+        let hosts: Vec<HostPattern> = spec.hosts.iter().map(host).collect();
+        if mesh && listeners.iter().any(|l| l.imports_some(&v.key.namespace, &hosts)) {
             seen.virtual_services.push(v);
         }
     }
@@ -66,9 +67,9 @@ fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         .iter()
         .filter(|s| {
             let host = HostPattern::parse(&s.hostname);
-            let reached = imports.covers(&s.namespace, &host) || is_referenced(&referenced, s);
+            let reached = is_referenced(&referenced, s) || listeners.iter().any(|l| l.imports(&s.namespace, &host));
             // Inbound does not ask who may see the service.
-            own.is_some_and(|w| s.selects(w)) || (reached && exported_service(s, &id.namespace))
+            own.is_some_and(|w| s.selects(w)) || (reached && service_exported(s, &id.namespace))
         })
         .map(|s| &**s)
         .collect();
@@ -103,7 +104,7 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         .iter()
         .filter(|s| {
             let reached = everything || is_referenced(&referenced, s);
-            own.is_some_and(|w| s.selects(w)) || (reached && exported_service(s, &id.namespace))
+            own.is_some_and(|w| s.selects(w)) || (reached && service_exported(s, &id.namespace))
         })
         .map(|s| &**s)
         .collect();
@@ -113,7 +114,7 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
 /// A destination that is an ExternalName service leads to what that stands for.
 fn add_targets(world: &World, id: &ProxyId, referenced: &mut BTreeSet<Arc<str>>) {
     let aliases = world.services().iter().filter(|s| s.external_name.is_some());
-    let named = aliases.filter(|s| is_referenced(referenced, s) && exported_service(s, &id.namespace));
+    let named = aliases.filter(|s| is_referenced(referenced, s) && service_exported(s, &id.namespace));
     let targets: Vec<Arc<str>> = named.filter_map(|s| s.external_name.clone()).collect();
     referenced.extend(targets);
 }
@@ -134,11 +135,7 @@ fn own_workload<'a>(world: &'a World, id: &ProxyId) -> Option<&'a Arc<Workload>>
 fn visible_virtual_services<'a>(world: &'a World, id: &'a ProxyId) -> impl Iterator<Item = &'a Object<VirtualService>> {
     let default = &world.mesh().spec.default_virtual_service_export_to;
     let all = world.virtual_services().iter().map(|v| &**v);
-    all.filter(move |v| exported(&v.spec.export_to, default, &v.key.namespace, &id.namespace))
-}
-
-fn exported_service(s: &Service, namespace: &str) -> bool {
-    s.export_to.iter().any(|e| **e == *"*" || **e == *namespace)
+    all.filter(move |v| exported_to(&v.spec.export_to, default, &v.key.namespace, &id.namespace))
 }
 
 fn names_gateway(v: &VirtualService, name: &str) -> bool {
@@ -235,7 +232,7 @@ impl<'a> Seen<'a> {
             };
             // In its own namespace a rule counts whoever it is exported to.
             let own = *r.key.namespace == *id.namespace;
-            if applies && (own || exported(&r.spec.export_to, default, &r.key.namespace, &id.namespace)) {
+            if applies && (own || exported_to(&r.spec.export_to, default, &r.key.namespace, &id.namespace)) {
                 names.insert(object_name(kind::DESTINATION_RULE, &r.key));
             }
         }

@@ -237,20 +237,21 @@ pub(super) fn plan_route(
 }
 
 pub(super) fn plan_tcp(route_name: &str, clusters: Vec<WeightedCluster>, origin: Provenance) -> Arc<TcpPlan> {
-    let hash = clusters.iter().fold(hash_debug(&route_name), |h, c| h.with(hash_weighted(c)));
+    let hash = hash_debug(&route_name).with(origin.hash());
+    let hash = clusters.iter().fold(hash, |h, c| h.with(hash_weighted(c)));
     Arc::new(TcpPlan { route_name: route_name.into(), clusters, origin, hash })
 }
 
-/// Hash over all of a listener but where it was written.
+/// Hash over all of a listener, and of which object and field each part is. It names the configuration to everybody, so no pointer takes
+/// part: two proxies of one configuration say the same.
 pub(super) fn with_hash(mut plan: ListenerPlan) -> ListenerPlan {
-    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin: _, hash: _ } = &plan;
-    let mut hash = hash_debug(&(name, key, detect));
+    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin, hash: _ } = &plan;
+    let mut hash = hash_debug(&(name, key, detect)).with(origin.hash());
     hash = hash.with(http.as_ref().map_or(ContentHash(0), |h| h.hash));
-    for TlsServer { name, sni, tls, then, origin: _ } in tls {
-        hash = hash.with(hash_debug(&(name, sni))).with(tls.hash);
+    for TlsServer { name, sni, tls, then, origin } in tls {
+        hash = hash.with(hash_debug(&(name, sni))).with(tls.hash).with(origin.hash());
         hash = hash.with(match then {
-            // The table is part of the plan by pointer.
-            TlsThen::Http(http) => http.hash.with(ContentHash(Arc::as_ptr(&http.routes) as usize as u64)),
+            TlsThen::Http(http) => http.hash,
             TlsThen::Tcp(tcp) => tcp.hash,
         });
     }

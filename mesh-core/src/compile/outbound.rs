@@ -27,11 +27,7 @@ pub(super) use hosts::PortHosts;
 
 pub(super) fn compile(run: &mut Run<'_>, previous: Option<&Snapshot>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
-    let sidecar_egress = sidecar.map_or(&[][..], |s| &s.spec.egress);
-    let egress: Vec<Egress> = match sidecar_egress {
-        [] => vec![Egress::everything()],
-        list => list.iter().map(|e| Egress::of(e, &run.id.namespace)).collect(),
-    };
+    let egress = visible::egress(sidecar.map(|s| &s.spec), &run.id.namespace);
     let unknown = unknown_traffic(run);
     let claimed: HashSet<u16> = egress.iter().filter_map(|e| e.port.as_ref().map(|(p, _)| *p)).collect();
     let mut all: Vec<Arc<Imported>> = Vec::new();
@@ -467,7 +463,14 @@ impl Run<'_> {
 
     /// Puts a listener in, or the one of the compilation before if it is the same.
     pub(super) fn add_listener(&mut self, plan: ListenerPlan) {
-        let (input, key) = (plan.hash, plan.key);
+        let key = plan.key;
+        // A remembered plan holds its route tables, which are reused by pointer: the same ones, or it is another plan.
+        let tables = plan.http.iter().chain(plan.tls.iter().filter_map(|t| match &t.then {
+            crate::snapshot::TlsThen::Http(http) => Some(http),
+            crate::snapshot::TlsThen::Tcp(_) => None,
+        }));
+        let pointer = |http: &Arc<HttpPlan>| crate::api::ContentHash(Arc::as_ptr(&http.routes) as usize as u64);
+        let input = tables.map(pointer).fold(plan.hash, crate::api::ContentHash::with);
         let plan = self.listener_memo.get(input, || super::memo::Planned::new(Arc::new(plan), super::Notes::default()));
         self.listeners.insert(key, plan.plan);
     }

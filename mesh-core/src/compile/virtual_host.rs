@@ -559,7 +559,7 @@ fn hash_filters(filters: &RouteFilters) -> ContentHash {
 }
 
 pub(super) fn hash_weighted(cluster: &WeightedCluster) -> ContentHash {
-    let WeightedCluster { cluster, missing_status, weight, request_headers, response_headers, authority, origin: _ } =
+    let WeightedCluster { cluster, missing_status, weight, request_headers, response_headers, authority, origin } =
         cluster;
-    hash_debug(&(cluster, missing_status, weight, request_headers, response_headers, authority))
+    hash_debug(&(cluster, missing_status, weight, request_headers, response_headers, authority)).with(origin.hash())
 }

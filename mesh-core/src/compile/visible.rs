@@ -121,13 +121,26 @@ impl Egress {
 
     /// Whether some host of a route is imported: one of them overlaps.
     pub(crate) fn imports_route(&self, route: &Route) -> bool {
-        self.any(&route.key.namespace, |i| route.hosts.iter().any(|h| h.overlaps(i)))
+        self.imports_some(&route.key.namespace, &route.hosts)
+    }
+
+    /// The same for the hosts of a route in a namespace.
+    pub(crate) fn imports_some(&self, namespace: &str, hosts: &[HostPattern]) -> bool {
+        self.any(namespace, |i| hosts.iter().any(|h| h.overlaps(i)))
     }
 
     fn any(&self, namespace: &str, hit: impl Fn(&HostPattern) -> bool) -> bool {
         let here = |i: &&Import| i.namespace.as_deref().is_none_or(|n| n == namespace);
         let mut matching = self.imports.iter().filter(here).filter(|i| hit(&i.host)).peekable();
         matching.peek().is_some() && matching.all(|i| !i.exclude)
+    }
+}
+
+/// The egress listeners of a Sidecar; without one, or without any of them, one that imports everything.
+pub(crate) fn egress(sidecar: Option<&Sidecar>, namespace: &str) -> Vec<Egress> {
+    match sidecar.map_or(&[][..], |s| &s.egress) {
+        [] => vec![Egress::everything()],
+        list => list.iter().map(|e| Egress::of(e, namespace)).collect(),
     }
 }
 

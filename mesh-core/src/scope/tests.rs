@@ -97,21 +97,20 @@ fn a_sidecar_resource_narrows_and_destinations_widen() {
 }
 
 #[test]
-fn imports_by_namespace_host_and_exclusion() {
-    let of = |hosts: &[&str]| {
-        let spec = serde_json::from_value(json!({"egress": [{"hosts": hosts}]})).unwrap();
-        Imports::of(Some(&spec), "own")
+fn what_one_listener_excludes_another_may_import() {
+    let of = |egress: serde_json::Value| {
+        let spec = json!({"egress": egress});
+        let world = mesh().with([Change::Sidecar(istio("Sidecar", "a", "default", spec))]);
+        let names = of(&world, ProxyKind::Sidecar, "a", "one-1");
+        let service = |n: &String| Some(n.strip_prefix("Service ")?.split('.').next()?.to_owned());
+        names.iter().filter_map(service).collect::<Vec<_>>().join(" ")
     };
-    let host = |h: &str| HostPattern::parse(h);
-    let all = Imports::of(None, "own");
-    assert!(all.covers("x", &host("a.b")));
-    let some = of(&["./*", "x/*.x.svc.cluster.local", "~x/bad.x.svc.cluster.local"]);
-    assert!(some.covers("own", &host("a.own.svc.cluster.local")));
-    assert!(some.covers("x", &host("a.x.svc.cluster.local")));
-    assert!(!some.covers("x", &host("bad.x.svc.cluster.local")));
-    assert!(!some.covers("y", &host("a.x.svc.cluster.local")));
-    assert!(some.overlaps("x", &host("*.svc.cluster.local")), "a VirtualService's wildcard is enough");
-    assert!(!of(&["~/*"]).covers("own", &host("a.own.svc.cluster.local")));
+    let port = json!({"number": 80, "name": "http", "protocol": "HTTP"});
+    let but_two = json!(["*/*", "~b/two.b.svc.cluster.local"]);
+    assert_eq!(of(json!([{"hosts": ["*/*"]}])), "a/one b/three b/two");
+    assert_eq!(of(json!([{"hosts": but_two}])), "a/one b/three");
+    assert_eq!(of(json!([{"port": port, "hosts": but_two}, {"hosts": ["b/*"]}])), "a/one b/three b/two");
+    assert_eq!(of(json!([{"hosts": ["~/*"]}])), "a/one", "its own, for inbound");
 }
 
 #[test]

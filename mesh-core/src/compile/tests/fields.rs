@@ -314,7 +314,11 @@ fn gateway() -> Fields {
     let subject = Subject { kind: "Gateway", namespace: "ns", beside: &route, make: |o| vec![Change::Gateway(o)] };
     kind(&subject, |full| {
         let full = with(full, "/selector", json!({"istio": "ingressgateway"}));
-        ["HTTP", "TCP", "HTTPS", "TLS"].map(|p| with(&full, "/servers/0/port/protocol", json!(p))).into()
+        let of = |p: &str| with(&full, "/servers/0/port/protocol", json!(p));
+        // A lower limit counts only where the upper one leaves room above it.
+        let simple = with(&of("HTTPS"), "/servers/0/tls/mode", json!("SIMPLE"));
+        let simple = with(&simple, "/servers/0/tls/maxProtocolVersion", json!("TLSV1_3"));
+        ["HTTP", "TCP", "HTTPS", "TLS"].map(of).into_iter().chain([simple]).collect()
     })
 }
 

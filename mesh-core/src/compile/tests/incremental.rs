@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use crate::api::{ContentHash, Key, Resource};
 use crate::compile::compile;
 use crate::compile::sim::{BASE, Sim};
-use crate::convert::{Addresses, Options, changes};
+use crate::convert::{Addresses, Options, changes, mesh_config};
 use crate::fixtures::workload;
+use crate::scope::scope;
 use crate::snapshot::ProxyId;
 use crate::world::{Change, World};
 
@@ -22,6 +23,10 @@ fn pool() -> Vec<Resource> {
 }
 
 fn set(resource: &Resource, addresses: &mut Addresses) -> Vec<Change> {
+    if let Resource::ConfigMap(map) = resource {
+        let (mesh, _) = mesh_config(map).expect("settings that are good");
+        return vec![Change::Mesh(Some(Arc::new(mesh)))];
+    }
     changes(resource, &Options::default(), addresses)
 }
 
@@ -29,7 +34,10 @@ fn remove(world: &World, key: &Key) -> Vec<Change> {
     let services = world.services().iter().filter(|s| s.key == *key);
     let mut out: Vec<Change> =
         services.map(|s| Change::RemoveService(s.namespace.clone(), s.hostname.clone())).collect();
-    out.push(Change::Remove(key.clone()));
+    out.push(match &*key.kind.kind {
+        "ConfigMap" => Change::Mesh(None),
+        _ => Change::Remove(key.clone()),
+    });
     out
 }
 
@@ -85,6 +93,10 @@ proptest! {
                 let next = compile(&world, id, Some(before));
                 let fresh = compile(&anew, id, None);
                 prop_assert_eq!(&next.snapshot, &fresh.snapshot);
+                // What the proxy makes of the part that it is sent, in another process, has the same name.
+                let (sent, rejected) = World::from_wire(&scope(&world, id));
+                prop_assert!(rejected.is_empty());
+                prop_assert_eq!(&compile(&sent, id, None).snapshot, &fresh.snapshot);
                 prop_assert_eq!(next.account.merged().digest(), fresh.account.merged().digest());
                 // What is equal is the same.
                 for (name, cluster) in next.snapshot.clusters.iter() {

@@ -29,11 +29,13 @@ pub(super) fn filters(
     if let Some(f) = fault {
         out.fault = self::fault(ledger, &format!("{at}.fault"), f)?.map(Arc::new);
     }
-    if let Some(c) = cors_policy {
+    if let Some(c) = cors_policy.as_ref().filter(|_| forwards) {
         out.cors = Some(Arc::new(cors(ledger, &format!("{at}.corsPolicy"), c)?));
     }
     if !forwards {
         let why = "nothing is forwarded by this rule";
+        // Envoy's filter does not look at such routes.
+        ledger.without_effect(at, "corsPolicy", cors_policy, why);
         ledger.without_effect(at, "mirror", mirror, why);
         ledger.without_effect(at, "mirrors", mirrors, why);
         ledger.without_effect(at, "mirrorPercent", mirror_percent, why);
