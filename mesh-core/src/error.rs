@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 /// What went wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -165,6 +165,9 @@ pub fn grpc_status_of_http(status: StatusCode) -> u8 {
     }
 }
 
+/// What is done to the headers of a reply of this status.
+type ReplyChange = Arc<dyn Fn(StatusCode, &mut HeaderMap) + Send + Sync>;
+
 /// A failed request: what, what is known, and why in words. Only the `respond` Layer turns it into a reply.
 #[derive(Clone)]
 pub struct Error {
@@ -172,6 +175,7 @@ pub struct Error {
     sent: Sent,
     reused: bool,
     status: Option<StatusCode>,
+    change: Option<ReplyChange>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -200,7 +204,7 @@ impl Error {
             | ErrorKind::StreamDuration
             | ErrorKind::DownstreamGone => Sent::Unknown,
         };
-        Self { kind, sent, reused: false, status: None, source: None }
+        Self { kind, sent, reused: false, status: None, change: None, source: None }
     }
 
     /// The same with its cause.
@@ -229,6 +233,27 @@ impl Error {
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
         self
+    }
+
+    /// The same, whose reply has its headers changed, after what was to be changed before: a route's response headers
+    /// are for replies, too.
+    #[must_use]
+    pub fn changing_reply(mut self, change: impl Fn(StatusCode, &mut HeaderMap) + Send + Sync + 'static) -> Self {
+        self.change = Some(match self.change.take() {
+            Some(before) => Arc::new(move |status, headers| {
+                before(status, headers);
+                change(status, headers);
+            }),
+            None => Arc::new(change),
+        });
+        self
+    }
+
+    /// Makes the changes of [`Error::changing_reply`].
+    pub fn change_reply(&self, status: StatusCode, headers: &mut HeaderMap) {
+        if let Some(change) = &self.change {
+            change(status, headers);
+        }
     }
 
     /// Status of the local reply.

@@ -83,7 +83,9 @@ pub enum Flag {
 }
 
 impl Flag {
+    // Envoy prints them in the order in which they were set, and a delay comes before anything is sent.
     const ALL: [(Flag, &'static str); 21] = [
+        (Flag::Di, "DI"),
         (Flag::Urx, "URX"),
         (Flag::Uh, "UH"),
         (Flag::Uf, "UF"),
@@ -101,7 +103,6 @@ impl Flag {
         (Flag::Df, "DF"),
         (Flag::Si, "SI"),
         (Flag::Dt, "DT"),
-        (Flag::Di, "DI"),
         (Flag::Fi, "FI"),
         (Flag::Rl, "RL"),
         (Flag::Uaex, "UAEX"),

@@ -24,7 +24,7 @@ use mesh_core::layers::{
     Upstream,
 };
 use mesh_core::record::Sink;
-use mesh_core::snapshot::{Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
+use mesh_core::snapshot::{Action, Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
 use tower::ServiceBuilder;
 
 pub use activate::{Active, HttpStack, activate};
@@ -151,19 +151,23 @@ pub fn route(
     (limits, mirrors): (Vec<Limit>, Vec<MirrorTarget>),
 ) -> impl Upstream + use<> {
     let RouteFilters { rate_limits: _, fault, cors, mirrors: _, stats: _ } = &plan.filters;
+    // Envoy's filter does not look at routes without a destination.
+    let cors = cors.as_ref().filter(|_| matches!(plan.action, Action::Forward(_)));
+    let modify = ModifyLayer::new(ModifyConfig {
+        route: Arc::clone(plan),
+        destination: at.destination,
+        node: Arc::clone(&common.node),
+    });
+    let fault = fault.as_ref().map(|f| FaultConfig::of(f, Arc::clone(&common.env)).headers(modify.reply_headers()));
     let limits = (!limits.is_empty()).then(|| RateLimitLayer::new(RateLimitConfig { limits }));
     let retry = plan.retry.clone();
     let per_try = retry.as_ref().and_then(|r| r.per_try_timeout);
     let outwards = at.direction != Direction::Inbound;
     ServiceBuilder::new()
         .option_layer(limits) // cheapest refusal first
-        .option_layer(fault.as_ref().map(|f| FaultLayer::new(FaultConfig::of(f, Arc::clone(&common.env)))))
-        .option_layer(cors.as_ref().map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
-        .layer(ModifyLayer::new(ModifyConfig {
-            route: Arc::clone(plan),
-            destination: at.destination,
-            node: Arc::clone(&common.node),
-        }))
+        .option_layer(fault.map(FaultLayer::new))
+        .option_layer(cors.map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
+        .layer(modify) // headers, path, host; answers redirects and direct responses
         .option_layer(common.mirror(mirrors)) // a copy sees the changed request, once, not once a try
         .layer(TimeoutLayer::new(TimeoutConfig {
             timeout: plan.timeout,

@@ -118,18 +118,44 @@ fn merge_slashes(path: &str) -> String {
     out
 }
 
-/// The rewritten path, with the query as it was. The text of a rewrite is taken literally, also a `?` in it.
+/// The rewritten path, with the query as it was. The text of a rewrite is taken literally, also a `?` in it; but a path
+/// begins with a slash, and octets that none can have (RFC 3986, 3.3) are percent-encoded.
 pub fn rewrite_path(rewrite: &RewritePath, path: &str, query: Option<&str>) -> String {
     let mut out = match rewrite {
         RewritePath::Prefix(length, with) => format!("{with}{}", path.get(*length..).unwrap_or_default()),
         RewritePath::Full(with) => with.to_string(),
         RewritePath::Regex(regex, with) => regex.replace_all(path, &**with).into_owned(),
     };
+    if !out.starts_with('/') {
+        out.insert(0, '/');
+    }
+    if !out.bytes().all(belongs_in_a_target) {
+        out = encoded(&out);
+    }
     if let Some(query) = query {
         out.push('?');
         out.push_str(query);
     }
     out
+}
+
+fn belongs_in_a_target(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x24..=0x3B | 0x3D | 0x3F..=0x5F | 0x61..=0x7A | 0x7C | 0x7E)
+}
+
+fn encoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len() + 8);
+    for byte in path.bytes() {
+        match belongs_in_a_target(byte) {
+            true => out.push(char::from(byte)),
+            false => out.extend(['%', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+    out
+}
+
+fn hex(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).expect("invariant: four bits").to_ascii_uppercase()
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use super::policies::line;
 use super::{Outcome, Policy};
-use crate::snapshot::{AbortStatus, CorsPlan, FaultPlan, Provenance, RateLimitPlan, RouteFilters, RoutePlan, Share};
+use crate::decide::{CorsDecision, decide_cors};
+use crate::snapshot::{
+    AbortStatus, Action, CorsPlan, FaultPlan, Provenance, RateLimitPlan, RouteFilters, RoutePlan, Share,
+};
 
 /// A line for each filter that a route has.
 pub(super) fn lines(filters: &RouteFilters, route: &Provenance) -> Vec<Policy> {
@@ -20,10 +23,40 @@ pub(super) fn lines(filters: &RouteFilters, route: &Provenance) -> Vec<Policy> {
     limits.chain(fault).chain(cors).chain(mirrors).chain(stats).collect()
 }
 
-/// The answer to a request that is aborted in any case.
-pub(super) fn reply(route: &RoutePlan) -> Option<Outcome> {
-    let abort = route.filters.fault.as_ref()?.abort?;
-    (abort.share == Share::ALL).then(|| aborted(abort.status))
+/// The answer to a request that is aborted in any case, or that is a preflight.
+pub(super) fn reply(route: &RoutePlan, cors: Option<&CorsDecision>) -> Option<Outcome> {
+    let abort = route.filters.fault.as_ref().and_then(|f| f.abort).filter(|a| a.share == Share::ALL);
+    match (abort, cors) {
+        (Some(abort), _) => Some(aborted(abort.status)),
+        (None, Some(CorsDecision::Answer(_))) => Some(Outcome {
+            status: Some(200),
+            flag: String::new(),
+            body: String::new(),
+            text: "preflight: answered by corsPolicy, the destination is not called".to_owned(),
+        }),
+        (None, _) => None,
+    }
+}
+
+/// What CORS makes of a request.
+pub(super) fn decided(route: &RoutePlan, method: &http::Method, headers: &http::HeaderMap) -> Option<CorsDecision> {
+    // Only of what has a destination.
+    let plan = route.filters.cors.as_ref().filter(|_| matches!(route.action, Action::Forward(_)));
+    plan.map(|plan| decide_cors(plan, method, headers))
+}
+
+/// The response headers of that, as changes; an injected abort comes before it.
+pub(super) fn changes(cors: Option<&CorsDecision>, reply: Option<&Outcome>) -> Vec<String> {
+    let headers = match cors {
+        Some(CorsDecision::Allow(headers)) if reply.is_none() => headers,
+        Some(CorsDecision::Answer(headers)) if reply.is_none_or(|r| r.flag.is_empty()) => headers,
+        _ => return Vec::new(),
+    };
+    let words = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).replace('%', "%%");
+        format!("response header {name} is set to {value}")
+    };
+    headers.iter().map(words).collect()
 }
 
 fn words(plan: &FaultPlan) -> String {

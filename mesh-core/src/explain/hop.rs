@@ -164,9 +164,17 @@ impl Proxy<'_> {
         if target != url.target {
             hop.changes.push(format!("path is normalized to {target}"));
         }
-        hop.changes.extend(changes(route, path, query));
+        let cors = filters::decided(route, &request.method, &headers);
         hop.policies = policies::of_route(route);
-        hop.reply = filters::reply(route);
+        hop.reply = filters::reply(route, cors.as_ref());
+        // A preflight is answered before the rule changes anything; an injected abort has the rule's response headers.
+        let changes = changes(route, path, query).into_iter();
+        match &hop.reply {
+            None => hop.changes.extend(changes),
+            Some(reply) if reply.flag.is_empty() => {}
+            Some(_) => hop.changes.extend(changes.filter(|c| c.contains("response header "))),
+        }
+        hop.changes.extend(filters::changes(cors.as_ref(), hop.reply.as_ref()));
         match &route.action {
             Action::Forward(clusters) => {
                 hop.timeout = Some(timeout(route));
@@ -185,6 +193,7 @@ impl Proxy<'_> {
                 };
                 (hop, next.into_iter().map(going_on).collect())
             }
+            Action::Redirect(_) | Action::Direct(_) if hop.reply.is_some() => (hop, Vec::new()),
             Action::Redirect(plan) => {
                 let text = format!("redirect to {}", apply_redirect(plan, &facts));
                 hop.reply =

@@ -132,3 +132,36 @@ fn a_sidecar_believes_the_scheme_and_the_path_is_normalized() {
     assert_eq!(e.hops[0].changes, changes);
     assert_eq!(of(&world, "http://one/", &[]).hops[0].route.as_ref().unwrap().value, "plain");
 }
+
+#[test]
+fn a_preflight_is_answered_by_the_policy() {
+    let world = world("ALLOW_ANY").with([Change::VirtualService(istio(
+        "VirtualService",
+        "a",
+        "one",
+        json!({"hosts": ["one"], "http": [{
+            "headers": {"response": {"set": {"x-u": "v"}}},
+            "corsPolicy": {"allowOrigins": [{"exact": "http://here"}], "allowMethods": ["GET"]},
+            "route": [{"destination": {"host": "one"}}],
+        }]}),
+    ))]);
+    let ask = |method: http::Method, origin: &'static str, preflight: bool| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("origin", http::HeaderValue::from_static(origin));
+        if preflight {
+            headers.insert("access-control-request-method", http::HeaderValue::from_static("GET"));
+        }
+        let from = From::Workload("one-1.a".into());
+        let request = ExplainRequest { from, method, url: "http://one/".into(), headers, claims: None };
+        explain(&world, &request).unwrap().hops.remove(0)
+    };
+    let preflight = ask(http::Method::OPTIONS, "http://here", true);
+    assert_eq!(preflight.reply.as_ref().and_then(|r| r.status), Some(200));
+    let set = |name: &str, value: &str| format!("response header {name} is set to {value}");
+    let allowed = set("access-control-allow-origin", "http://here");
+    assert_eq!(preflight.changes, [allowed.clone(), set("access-control-allow-methods", "GET")]);
+    let simple = ask(http::Method::GET, "http://here", false);
+    assert_eq!((simple.reply.is_none(), simple.changes), (true, vec![set("x-u", "v"), allowed]));
+    let foreign = ask(http::Method::OPTIONS, "http://there", true);
+    assert_eq!((foreign.reply.is_none(), foreign.changes), (true, vec![set("x-u", "v")]), "it is forwarded");
+}

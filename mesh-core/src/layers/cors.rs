@@ -185,11 +185,18 @@ impl<F: Future<Output = Result<Response, Error>>> Future for CorsFuture<F> {
         Poll::Ready(match self.project().state.project() {
             StateProj::Answered { response } => Ok(response.take().expect("invariant: polled once to the end")),
             StateProj::Forwarded { future, headers } => {
-                let mut response = ready!(future.poll(cx))?;
-                if let Some(headers) = headers.take() {
-                    set(response.headers_mut(), *headers);
+                let result = ready!(future.poll(cx));
+                let Some(headers) = headers.take() else { return Poll::Ready(result) };
+                match result {
+                    Ok(mut response) => {
+                        set(response.headers_mut(), *headers);
+                        Ok(response)
+                    }
+                    // A page is to see that its request failed, not that it was not allowed.
+                    Err(error) => {
+                        Err(error.changing_reply(move |_, of_reply| set(of_reply, HeaderMap::clone(&headers))))
+                    }
                 }
-                Ok(response)
             }
         })
     }

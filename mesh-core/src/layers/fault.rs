@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
+use super::modify::ReplyHeaders;
 use super::{LocalReply, Request, Response, Upstream};
 use crate::decide::{FaultDecision, decide_fault};
 use crate::env::Env;
@@ -28,6 +29,8 @@ pub struct FaultConfig {
     pub delay: Option<DelayPlan>,
     /// Answer instead of forwarding: after the delay, if a request gets both.
     pub abort: Option<AbortPlan>,
+    /// Response headers of the route, which its answers have, too.
+    pub headers: Option<ReplyHeaders>,
     /// Source of the choice.
     pub env: Arc<dyn Env>,
 }
@@ -35,13 +38,13 @@ pub struct FaultConfig {
 impl FaultConfig {
     /// Without any fault.
     pub fn new(env: Arc<dyn Env>) -> Self {
-        Self { delay: None, abort: None, env }
+        Self { delay: None, abort: None, headers: None, env }
     }
 
     /// From a route's plan.
     pub fn of(plan: &FaultPlan, env: Arc<dyn Env>) -> Self {
         let FaultPlan { delay, abort, origin: _ } = plan;
-        Self { delay: *delay, abort: *abort, env }
+        Self { delay: *delay, abort: *abort, headers: None, env }
     }
 
     /// The same, delaying a share of the requests (flag `DI`).
@@ -55,6 +58,13 @@ impl FaultConfig {
     #[must_use]
     pub fn abort(mut self, status: AbortStatus, share: Share) -> Self {
         self.abort = Some(AbortPlan { status, share });
+        self
+    }
+
+    /// The same, whose answers have these headers.
+    #[must_use]
+    pub fn headers(mut self, headers: Option<ReplyHeaders>) -> Self {
+        self.headers = headers;
         self
     }
 
@@ -118,12 +128,13 @@ impl<S: Upstream> Service<Request> for Fault<S> {
         let state = match self.config.decide() {
             FaultDecision { delay: None, abort: None } => State::Forwarded { future: self.inner.call(request) },
             FaultDecision { delay: None, abort: Some(status) } => {
-                State::Aborted { response: Some(reply(status, context(&request))) }
+                State::Aborted { response: Some(self.config.reply(status, &request)) }
             }
             FaultDecision { delay: Some(delay), abort } => {
                 if let Some(cx) = context(&request) {
                     cx.flag(Flag::Di);
                 }
+                let abort = abort.map(|status| (status, Arc::clone(&self.config)));
                 let held = Held { inner: self.inner.clone(), request, abort };
                 State::Delayed { sleep: Box::pin(tokio::time::sleep(delay)), held: Some(Box::new(held)) }
             }
@@ -136,20 +147,26 @@ impl<S: Upstream> Service<Request> for Fault<S> {
 struct Held<S> {
     inner: S,
     request: Request,
-    abort: Option<AbortStatus>,
+    abort: Option<(AbortStatus, Arc<FaultConfig>)>,
 }
 
 fn context(request: &Request) -> Option<&Cx> {
     request.extensions().get::<Arc<Cx>>().map(|cx| &**cx)
 }
 
-fn reply(status: AbortStatus, cx: Option<&Cx>) -> Response {
-    let of = |status| LocalReply::new(status, "fault filter abort", "fault_filter_abort").flagged(Flag::Fi);
-    let reply = match status {
-        AbortStatus::Http(status) => of(status),
-        AbortStatus::Grpc(status) => of(StatusCode::OK).with_grpc(status),
-    };
-    reply.into_response(cx)
+impl FaultConfig {
+    fn reply(&self, status: AbortStatus, request: &Request) -> Response {
+        let of = |status| LocalReply::new(status, "fault filter abort", "fault_filter_abort").flagged(Flag::Fi);
+        let reply = match status {
+            AbortStatus::Http(status) => of(status),
+            AbortStatus::Grpc(status) => of(StatusCode::OK).with_grpc(status),
+        };
+        let mut response = reply.into_response(context(request));
+        if let Some(headers) = &self.headers {
+            headers.change(request, &mut response);
+        }
+        response
+    }
 }
 
 pin_project! {
@@ -184,7 +201,7 @@ impl<S: Upstream> Future for FaultFuture<S> {
                     ready!(sleep.as_mut().poll(cx));
                     let Held { mut inner, request, abort } = *held.take().expect("invariant: taken as the state ends");
                     match abort {
-                        Some(status) => State::Aborted { response: Some(reply(status, context(&request))) },
+                        Some((status, config)) => State::Aborted { response: Some(config.reply(status, &request)) },
                         None => State::Forwarded { future: inner.call(request) },
                     }
                 }

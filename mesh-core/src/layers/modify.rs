@@ -118,6 +118,27 @@ impl ModifyLayer {
         }
         Self(Arc::new(Compiled { config, keep_request, plain_response }))
     }
+
+    /// The route's response headers for other answers; none if it changes none.
+    pub fn reply_headers(&self) -> Option<ReplyHeaders> {
+        (!self.0.plain_response).then(|| ReplyHeaders(Arc::clone(&self.0)))
+    }
+}
+
+/// The response headers of a route for an answer that is made above its [`ModifyLayer`].
+#[derive(Clone, Debug)]
+pub struct ReplyHeaders(Arc<Compiled>);
+
+impl ReplyHeaders {
+    /// Changes the answer to a request.
+    pub fn change(&self, request: &Request, response: &mut Response) {
+        let kept = self.0.keep_request.then(|| Kept::of(request));
+        let cx = request.extensions().get::<Arc<Cx>>().map(|cx| &**cx);
+        for ops in self.0.config.response_ops() {
+            let status = response.status();
+            template::apply_to_headers(ops, (status, response.headers_mut()), kept.as_ref(), cx);
+        }
+    }
 }
 
 impl ModifyConfig {
@@ -175,7 +196,11 @@ impl ModifyConfig {
         }
         let rewrite = self.route.rewrite.as_ref();
         let authority = self.destination().and_then(|d| d.authority.as_ref());
-        if let Some(template) = authority.or(rewrite.and_then(|r| r.authority.as_ref())) {
+        if let Some(template) = authority {
+            // Of one destination among several Envoy does not say what the host was.
+            let quiet = RouteHeaders { debug: false, forwarded_host: false, ..self.route.headers };
+            rewrite_host(template, request, cx, quiet);
+        } else if let Some(template) = rewrite.and_then(|r| r.authority.as_ref()) {
             rewrite_host(template, request, cx, self.route.headers);
         }
         if let Some(rewrite) = rewrite.and_then(|r| r.path.as_ref()) {
@@ -219,7 +244,7 @@ fn rewrite_host(template: &HeaderValueTemplate, request: &mut Request, cx: Optio
 
 fn set_path(request: &mut Request, path: &str, cx: Option<&Cx>, make: RouteHeaders) {
     let original = request.uri().path_and_query().map_or("/", |p| p.as_str());
-    // A configured path that is no URI is left out; validation refuses it long before.
+    // A rewritten path is one: what can't be in a path was encoded. Only its length may be too much for a URI.
     let Ok(uri) = path.parse::<Uri>() else { return };
     if let Ok(value) = HeaderValue::from_str(original) {
         if let Some(cx) = cx {
@@ -300,7 +325,19 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
         let mut response = match this.state.project() {
             StateProj::Answered { response } => response.take().expect("invariant: polled once to the end"),
             StateProj::Forwarded { future, began } => {
-                let mut response = ready!(future.poll(cx))?;
+                let mut response = match ready!(future.poll(cx)) {
+                    Ok(response) => response,
+                    Err(error) if this.compiled.plain_response => return Poll::Ready(Err(error)),
+                    Err(error) => {
+                        let (compiled, cx) = (Arc::clone(this.compiled), this.cx.clone());
+                        let kept = this.kept.take();
+                        return Poll::Ready(Err(error.changing_reply(move |status, headers| {
+                            for ops in compiled.config.response_ops() {
+                                template::apply_to_headers(ops, (status, headers), kept.as_deref(), cx.as_deref());
+                            }
+                        })));
+                    }
+                };
                 let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 if let Some(cx) = this.cx {
                     cx.service_time.store(millis, Ordering::Relaxed);
@@ -313,7 +350,9 @@ impl<F: Future<Output = Result<Response, Error>>> Future for ModifyFuture<F> {
         };
         if !this.compiled.plain_response {
             for ops in this.compiled.config.response_ops() {
-                template::apply_to_response(ops, &mut response, this.kept.as_deref(), this.cx.as_deref());
+                let status = response.status();
+                let changed = (status, response.headers_mut());
+                template::apply_to_headers(ops, changed, this.kept.as_deref(), this.cx.as_deref());
             }
         }
         Poll::Ready(Ok(response))

@@ -10,9 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, SERVER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION, SERVER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -262,6 +260,8 @@ impl Asked {
             response.headers_mut().extend(others);
         }
         response.extensions_mut().remove::<IsLocal>();
+        let status = response.status();
+        error.change_reply(status, response.headers_mut());
         // The kind's own, where the status is.
         let own = error.status() == row.status;
         self.finish(response, own.then(|| error.kind().grpc_status()))
@@ -313,12 +313,10 @@ fn note(cx: &Cx, error: &Error, reason: &str) {
 fn into_grpc(response: Response, status: Option<u8>) -> Response {
     let (parts, body) = response.into_parts();
     let mut out = http::Response::new(Body::Empty);
+    // What a rule has added, and where a redirect leads, stays.
     let headers = out.headers_mut();
-    for name in [OVERLOADED, CONNECTION, WWW_AUTHENTICATE] {
-        if let Some(value) = parts.headers.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
+    *headers = parts.headers;
+    headers.remove(CONTENT_LENGTH);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     let status = status.unwrap_or_else(|| grpc_status_of_http(parts.status));
     headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status)));

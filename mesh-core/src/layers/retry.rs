@@ -21,10 +21,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use super::limits::{Permit, Usage};
+use super::timeout;
 use super::{Body, Request, Response, Upstream, value};
 use crate::balance::Tried;
 use crate::env::Env;
@@ -205,6 +206,8 @@ struct Again {
     tries: u32,
     retries: u32,
     replayed: bool,
+    /// When, where the upstream is told what is left of the time.
+    began: Option<Instant>,
     tried: Vec<SocketAddr>,
     permit: Option<Permit>,
 }
@@ -217,8 +220,10 @@ enum Verdict {
 
 impl Again {
     fn new(config: Arc<RetryConfig>, policy: Arc<RetryPlan>, copy: Copy, cx: Option<Arc<Cx>>) -> Self {
-        let (tries, retries, replayed) = (1, 0, false);
-        Self { config, policy, copy, cx, tries, retries, replayed, tried: Vec::new(), permit: None }
+        // A try's own limit begins anew; of the whole request's less is left.
+        let tells = policy.per_try_timeout.is_none() && timeout::is_told(&copy.headers);
+        let (tries, retries, replayed, began) = (1, 0, false, tells.then(Instant::now));
+        Self { config, policy, copy, cx, tries, retries, replayed, began, tried: Vec::new(), permit: None }
     }
 
     fn judge(&mut self, result: &Result<Response, Error>) -> Verdict {
@@ -284,6 +289,9 @@ impl Again {
         self.tries += 1;
         if self.config.attempt_count {
             request.headers_mut().insert(ATTEMPT_COUNT, value::number(self.tries.into()));
+        }
+        if let Some(began) = self.began {
+            timeout::shorten(request.headers_mut(), began.elapsed());
         }
         if let Some(cx) = &self.cx {
             cx.attempts.store(self.tries, Ordering::Relaxed);

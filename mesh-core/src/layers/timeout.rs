@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
@@ -26,6 +26,22 @@ use crate::record::{Cx, Flag};
 use deadline::Deadline;
 
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// Whether the upstream is told how long we wait.
+pub(super) fn is_told(headers: &HeaderMap) -> bool {
+    headers.contains_key(EXPECTED) || grpc::is_told(headers)
+}
+
+/// What a later try tells the upstream, whose whole request has taken so long by then.
+pub(super) fn shorten(headers: &mut HeaderMap, elapsed: Duration) {
+    let told = headers.get(EXPECTED).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_millis);
+    if let Some(told) = told {
+        headers.insert(EXPECTED, HeaderValue::from(grpc::left(told, elapsed).as_millis() as u64));
+    }
+    if is_grpc(headers) {
+        grpc::shorten(headers, elapsed);
+    }
+}
 
 /// Config of [`TimeoutLayer`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +88,16 @@ pub struct Timeout<S> {
     inner: S,
 }
 
+impl<S> Timeout<S> {
+    /// How long a try may take that has all of the request's time before it.
+    fn of_a_try(&self, whole: Option<Duration>) -> Option<Duration> {
+        match (self.config.per_try, whole) {
+            (Some(each), Some(whole)) => Some(each.min(whole)),
+            (each, whole) => each.or(whole),
+        }
+    }
+}
+
 impl<S: Upstream> Service<Request> for Timeout<S> {
     type Response = Response;
     type Error = Error;
@@ -84,9 +110,12 @@ impl<S: Upstream> Service<Request> for Timeout<S> {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let mut timeout = self.config.timeout;
         if is_grpc(request.headers()) {
-            timeout = grpc::apply(request.headers_mut(), timeout);
+            timeout = grpc::timeout(request.headers(), timeout);
+            if let Some(limit) = self.of_a_try(timeout) {
+                grpc::announce(request.headers_mut(), limit);
+            }
         }
-        let announced = self.config.per_try.or(timeout).filter(|_| self.config.announce);
+        let announced = self.of_a_try(timeout).filter(|_| self.config.announce);
         if let Some(limit) = announced {
             request.headers_mut().insert(EXPECTED, HeaderValue::from(limit.as_millis() as u64));
         }

@@ -110,14 +110,18 @@ pub(super) async fn send<N: Net>(
     }
 }
 
+/// Methods whose requests say that they have no body where they have none (RFC 9110, 8.6), the ones that Envoy knows.
+pub(super) fn is_meant_to_have_a_body(method: &Method) -> bool {
+    ![Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT].contains(method)
+}
+
 /// Gives the request the form that the codec expects, and says how its body is doing.
 fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
     *request.version_mut() = Version::HTTP_11;
     let has_length = request.headers().contains_key(CONTENT_LENGTH);
     match request.body() {
         Body::Empty => {
-            let method = request.method();
-            if !has_length && method != Method::GET && method != Method::HEAD {
+            if !has_length && is_meant_to_have_a_body(request.method()) {
                 request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             None

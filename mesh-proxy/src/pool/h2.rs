@@ -3,13 +3,17 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http_body::{Body as HttpBody, Frame};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -158,6 +162,10 @@ fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
         request.extensions_mut().insert(Protocol::from_static("websocket"));
     }
     *request.version_mut() = Version::HTTP_2;
+    if matches!(request.body(), Body::Empty) && super::h1::is_meant_to_have_a_body(request.method()) {
+        // Of a body that is known to be empty the codec would say so.
+        *request.body_mut() = Body::Stream(Box::pin(Nothing));
+    }
     let broken = |_| Error::new(ErrorKind::DownstreamProtocol);
     let host = request.headers_mut().remove(HOST);
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -170,6 +178,22 @@ fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
     });
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Error::new(ErrorKind::DownstreamProtocol))?;
     Ok(())
+}
+
+/// No body, and no length.
+struct Nothing;
+
+impl HttpBody for Nothing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
 }
 
 /// A stream: of a connection that has room, else of a new one.

@@ -56,3 +56,13 @@ async fn a_responses_own_origin_is_replaced() {
     let response = call(&layer(), inner, get("/", &[("origin", "http://b.example")])).await.unwrap();
     assert!(!response.headers().contains_key("access-control-allow-origin"));
 }
+
+#[tokio::test]
+async fn a_reply_for_a_failed_request_may_be_read_by_the_page() {
+    let allow = CorsLayer::new(CorsConfig::allow_origins([StringMatcher::Exact("http://here".into())]));
+    let (_, inner) = scripted(vec![Err(Error::new(crate::error::ErrorKind::NoHealthyUpstream))]);
+    let error = call(&allow, inner, get("/", &[("origin", "http://here")])).await.unwrap_err();
+    let mut headers = HeaderMap::new();
+    error.change_reply(error.status(), &mut headers);
+    assert_eq!(headers["access-control-allow-origin"], "http://here");
+}

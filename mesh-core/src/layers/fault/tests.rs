@@ -60,3 +60,17 @@ async fn a_client_that_leaves_during_the_delay_reaches_nobody() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!((seen.count(), Flag::names(cx.flags.load(Ordering::Relaxed)).as_str()), (0, "DI"));
 }
+
+#[tokio::test]
+async fn an_abort_has_the_routes_response_headers() {
+    let mut plan = crate::layers::testing::route();
+    let value = crate::matching::HeaderValueTemplate::parse("%RESPONSE_CODE%").unwrap();
+    plan.response_headers.set.push(("x-code".parse().unwrap(), value));
+    let node = Arc::default();
+    let modify =
+        crate::layers::ModifyLayer::new(crate::layers::ModifyConfig { route: Arc::new(plan), destination: 0, node });
+    let config = config().abort(ABORT, Share::ALL).headers(modify.reply_headers());
+    let (_, inner) = scripted(vec![Ok(status(200))]);
+    let response = call(&FaultLayer::new(config), inner, get("/", &[])).await.unwrap();
+    assert_eq!(response.headers()["x-code"], "418");
+}

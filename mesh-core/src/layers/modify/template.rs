@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
-use crate::layers::{Request, Response};
+use crate::layers::Request;
 use crate::matching::HeaderValueTemplate;
 use crate::record::{Cx, Flag};
 use crate::snapshot::HeaderOps;
@@ -188,16 +188,20 @@ fn time(at: SystemTime, format: &str) -> Option<String> {
     jiff::fmt::strtime::format(&format, &at).ok()
 }
 
+/// Removals go first, so that an added one survives.
+fn remove(ops: &HeaderOps, headers: &mut HeaderMap) {
+    for name in &ops.remove {
+        headers.remove(name);
+    }
+}
+
+/// Values are made from the headers as they were after the removals.
 fn apply(ops: &HeaderOps, headers: &mut HeaderMap, mut value: impl FnMut(&HeaderValueTemplate) -> Option<HeaderValue>) {
-    let HeaderOps { remove, set, add } = ops;
-    // Values are made from the headers as they came; removals go first, so an added one survives.
+    let HeaderOps { remove: _, set, add } = ops;
     let mut render = |list: &[(HeaderName, HeaderValueTemplate)]| -> Vec<(HeaderName, HeaderValue)> {
         list.iter().filter_map(|(n, v)| Some((n.clone(), value(v)?))).collect()
     };
     let (set, add) = (render(set), render(add));
-    for name in remove {
-        headers.remove(name);
-    }
     for (name, value) in set {
         headers.insert(name, value);
     }
@@ -207,14 +211,20 @@ fn apply(ops: &HeaderOps, headers: &mut HeaderMap, mut value: impl FnMut(&Header
 }
 
 pub(super) fn apply_to_request(ops: &HeaderOps, request: &mut Request, cx: Option<&Cx>) {
+    remove(ops, request.headers_mut());
     let before = has_operators(ops).then(|| Kept::of(request));
     let scope = Scope { cx, request: before.as_ref(), response: None, status: 0 };
     apply(ops, request.headers_mut(), |t| t.render(|name, argument| scope.resolve(name, argument)));
 }
 
-pub(super) fn apply_to_response(ops: &HeaderOps, response: &mut Response, request: Option<&Kept>, cx: Option<&Cx>) {
-    let status = response.status().as_u16();
-    let headers = response.headers_mut();
+pub(super) fn apply_to_headers(
+    ops: &HeaderOps,
+    (status, headers): (StatusCode, &mut HeaderMap),
+    request: Option<&Kept>,
+    cx: Option<&Cx>,
+) {
+    let status = status.as_u16();
+    remove(ops, headers);
     let before = if has_operators(ops) { headers.clone() } else { HeaderMap::new() };
     let scope = Scope { cx, request, response: Some(&before), status };
     apply(ops, headers, |t| t.render(|name, argument| scope.resolve(name, argument)));

@@ -197,3 +197,36 @@ async fn operators() {
         assert_eq!(response.headers().get("x-v").map(|v| v.to_str().unwrap()), wanted, "{value}");
     }
 }
+
+#[tokio::test]
+async fn a_reply_for_a_failed_request_has_the_routes_headers() {
+    let mut plan = route();
+    plan.response_headers = ops(&["content-type"], &[("x-code", "%RESPONSE_CODE%"), ("x-q", "%REQ(x-q)%")], &[]);
+    to_destination(&mut plan, |d| d.response_headers = ops(&[], &[], &[("x-d", "v")]));
+    let (_, inner) = scripted(vec![Err(Error::new(crate::error::ErrorKind::NoHealthyUpstream))]);
+    let respond = crate::layers::RespondLayer::new("envoy".parse().unwrap());
+    let stack = respond.layer(layer(plan).layer(inner));
+    let response = tower::ServiceExt::oneshot(stack, with(get("/", &[("x-q", "asked")]), &context())).await.unwrap();
+    let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap());
+    assert_eq!(response.status(), 503);
+    assert_eq!((header("x-code"), header("x-q"), header("x-d")), (Some("503"), Some("asked"), Some("v")));
+    assert_eq!(header("content-type"), None);
+}
+
+#[tokio::test]
+async fn the_host_of_one_destination_of_several_is_changed_without_a_word() {
+    let mut plan = route();
+    to_destination(&mut plan, |d| d.authority = Some(HeaderValueTemplate::parse("d.example").unwrap()));
+    let (seen, _) = sent(plan, get("/", &[])).await;
+    assert_eq!((seen.lines("host"), seen.header(0, "x-envoy-original-host")), (vec!["d.example".to_owned()], None));
+}
+
+#[tokio::test]
+async fn values_are_made_after_the_removals_of_their_level() {
+    let mut plan = route();
+    plan.request_headers = ops(&["x-a"], &[("x-s", "<%REQ(x-a)%>"), ("x-b", "new")], &[("x-t", "%REQ(x-b)%")]);
+    plan.response_headers = ops(&["x-r"], &[("x-s", "<%RESP(x-r)%>")], &[]);
+    let (seen, response) = sent(plan, get("/", &[("x-a", "1"), ("x-b", "old")])).await;
+    assert_eq!((seen.lines("x-s"), seen.lines("x-t")), (vec!["<>".to_owned()], vec!["old".to_owned()]));
+    assert_eq!(response.headers()["x-s"], "<>");
+}

@@ -176,3 +176,15 @@ async fn a_reply_that_can_have_no_body_has_none() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_redirect_of_a_grpc_request_says_where() {
+    let script = crate::layers::testing::service(move |_| {
+        let reply = LocalReply::new(StatusCode::FOUND, "", "direct_response");
+        async move { Ok(reply.located(HeaderValue::from_static("http://b/")).into_response(None)) }
+    });
+    let request = get("/", &[("content-type", "application/grpc")]);
+    let response = call(&layer(), script, with(request, &context())).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &HeaderValue::from_static("2")));
+    assert_eq!(response.headers()["location"], "http://b/");
+}

@@ -259,3 +259,22 @@ async fn timeouts_of_a_try_and_of_the_whole() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(cx.flags.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_later_try_says_what_is_left_of_the_time() {
+    let (seen, inner) = scripted(vec![Err(Error::new(ErrorKind::ConnectFailure))]);
+    let slow = crate::layers::testing::service(move |request: Request| {
+        let mut inner = inner.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            inner.call(request).await
+        }
+    });
+    let plan = RetryPlan { backoff: Duration::ZERO, ..policy(1, istio()) };
+    let told =
+        [("content-type", "application/grpc"), ("grpc-timeout", "900m"), ("x-envoy-expected-rq-timeout-ms", "900")];
+    let _ = call(&layer(plan, DEFAULT_CAP), slow, with(get("/", &told), &context())).await;
+    for (name, first, second) in [("grpc-timeout", "900m", "600m"), ("x-envoy-expected-rq-timeout-ms", "900", "600")] {
+        assert_eq!((seen.header(0, name).as_deref(), seen.header(1, name).as_deref()), (Some(first), Some(second)));
+    }
+}

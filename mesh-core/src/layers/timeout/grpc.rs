@@ -6,21 +6,39 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The timeout of a gRPC request: the client's, at most the route's. The header goes on in milliseconds; one that can't be
-/// read is left as it is, and the route's timeout counts.
-pub(super) fn apply(headers: &mut HeaderMap, route: Option<Duration>) -> Option<Duration> {
+/// The timeout of a gRPC request: the client's, at most the route's. Where the client's can't be read the route's counts.
+pub(super) fn timeout(headers: &HeaderMap, route: Option<Duration>) -> Option<Duration> {
     let Some(asked) = headers.get(GRPC_TIMEOUT).and_then(|v| parse(v.as_bytes())) else { return route };
     // Zero is no limit of the client's.
-    let timeout = match route {
-        None if asked.is_zero() => return None,
-        Some(cap) if asked.is_zero() => cap,
-        Some(cap) => asked.min(cap),
-        None => asked,
-    };
-    let text = format!("{}m", timeout.as_millis());
+    match route {
+        None if asked.is_zero() => None,
+        Some(cap) if asked.is_zero() => Some(cap),
+        Some(cap) => Some(asked.min(cap)),
+        None => Some(asked),
+    }
+}
+
+/// Tells the upstream how long we wait, whether the client said anything or not; in milliseconds, as Envoy does.
+pub(super) fn announce(headers: &mut HeaderMap, limit: Duration) {
+    let text = format!("{}m", limit.as_millis());
     let value = HeaderValue::try_from(text).expect("invariant: digits and a letter");
     headers.insert(GRPC_TIMEOUT, value);
-    Some(timeout)
+}
+
+pub(super) fn is_told(headers: &HeaderMap) -> bool {
+    headers.contains_key(GRPC_TIMEOUT)
+}
+
+/// Takes what has passed from what the upstream is told.
+pub(super) fn shorten(headers: &mut HeaderMap, elapsed: Duration) {
+    if let Some(told) = headers.get(GRPC_TIMEOUT).and_then(|v| parse(v.as_bytes())).filter(|t| !t.is_zero()) {
+        announce(headers, left(told, elapsed));
+    }
+}
+
+/// At least a millisecond: 0 would be no limit.
+pub(super) fn left(told: Duration, elapsed: Duration) -> Duration {
+    told.saturating_sub(elapsed).max(Duration::from_millis(1))
 }
 
 /// At most eight digits and a unit; rounded up to milliseconds.

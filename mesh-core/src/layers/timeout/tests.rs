@@ -78,6 +78,10 @@ async fn grpc_timeout_counts_and_goes_on_in_milliseconds() {
         call(&whole(route.map(|n| n * MS)), inner, request).await.unwrap();
         assert_eq!(seen.header(0, "grpc-timeout").unwrap(), sent, "{asked}");
     }
+    // Said by the route alone.
+    let (seen, inner) = scripted(vec![Ok(status(200))]);
+    call(&whole(Some(300 * MS)), inner, get("/", &[("content-type", "application/grpc")])).await.unwrap();
+    assert_eq!(seen.header(0, "grpc-timeout").as_deref(), Some("300m"));
     let request = get("/", &[("content-type", "application/grpc"), ("grpc-timeout", "100m")]);
     let error = call(&whole(None), service(|_| std::future::pending()), request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
