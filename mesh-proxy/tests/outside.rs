@@ -6,8 +6,12 @@
 mod client;
 #[path = "outside/compare.rs"]
 mod compare;
+#[path = "outside/coverage.rs"]
+mod coverage;
 #[path = "outside/echo.rs"]
 mod echo;
+#[path = "outside/envoy.rs"]
+mod envoy;
 #[path = "outside/expect.rs"]
 mod expect;
 #[path = "outside/explained.rs"]

@@ -17,6 +17,8 @@ pub(crate) struct Observed {
     pub(crate) reply: Result<Reply, std::io::ErrorKind>,
     /// Tries that reached an upstream.
     pub(crate) seen: Vec<Seen>,
+    /// Copies for a mirror.
+    pub(crate) copies: Vec<Seen>,
     /// Access log line of the first proxy.
     pub(crate) log: Option<Value>,
     /// Access log line of the proxy before the application.
@@ -33,7 +35,19 @@ pub(crate) enum Depth {
 }
 
 const REQUEST_HEADERS: [&str; 5] = ["x-a", "x-b", "x-c", "x-new", "x-mixed"];
-const RESPONSE_HEADERS: [&str; 5] = ["x-u1", "x-u2", "x-u3", "x-more", "x-mixed"];
+const RESPONSE_HEADERS: [&str; 11] = [
+    "x-u1",
+    "x-u2",
+    "x-u3",
+    "x-more",
+    "x-mixed",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-max-age",
+    "access-control-expose-headers",
+];
 
 /// Collects differences.
 #[derive(Default)]
@@ -131,20 +145,27 @@ type Seeing<'a> = (&'a Reply, &'a Observed, &'a Value);
 /// The proxy answers itself.
 fn local(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, said: &Outcome, (reply, observed, log): Seeing<'_>) {
     d.check("nothing reaches an upstream", 0, observed.seen.len());
-    answer(d, ask, said, reply, log);
+    let delayed = expected.is_delayed() && (said.flag == "FI" || said.text.starts_with("preflight"));
+    answer(d, ask, said, (reply, log), delayed);
     d.check(
         "location",
         said.text.strip_prefix("redirect to "),
         reply.one("location").filter(|_| said.text.starts_with("redirect to ")),
     );
     if expected.hop.route.is_some() {
-        response_headers(d, ask, expected, ("", reply, Vec::new()));
+        // The destination that would have been called is chosen already.
+        response_headers(d, ask, expected, (log["cluster"].as_str().unwrap_or_default(), reply, Vec::new()));
     }
 }
 
-fn answer(d: &mut Differences, ask: &Ask, said: &Outcome, reply: &Reply, log: &Value) {
+fn answer(d: &mut Differences, ask: &Ask, said: &Outcome, (reply, log): (&Reply, &Value), delayed: bool) {
     d.check("status", said.status, Some(reply.status));
-    d.check("flags in the log", Some(&*said.flag).filter(|f| !f.is_empty()), flags(log));
+    let flag = match (delayed, &*said.flag) {
+        (true, "") => "DI".to_owned(),
+        (true, flag) => format!("DI,{flag}"),
+        (false, flag) => flag.to_owned(),
+    };
+    d.check("flags in the log", Some(&*flag).filter(|f| !f.is_empty()), flags(log));
     if ask.method != "HEAD" && reply.status != 204 && reply.status != 304 {
         d.check("body", &*said.body, &*reply.body);
     }
@@ -190,7 +211,11 @@ fn forwarded(
     d.check("share", true, target.share > 0.0);
     if let Some(said) = &target.reply {
         d.check("nothing reaches an upstream", 0, observed.seen.len());
-        answer(d, ask, said, reply, log);
+        answer(d, ask, said, (reply, log), expected.is_delayed());
+        // Which of several that are not there was meant the log does not say.
+        if cluster.is_some() || expected.hop.clusters.len() == 1 {
+            response_headers(d, ask, expected, (&target.cluster.value, reply, Vec::new()));
+        }
         return;
     }
     let cluster = &*target.cluster.value;
@@ -202,16 +227,30 @@ fn forwarded(
     if !refused {
         let again = if expected.retries.concern(does) { expected.retries.attempts } else { 0 };
         match does {
-            // A pool may have to find out first that a connection was closed.
             _ if ask.value("x-do") == Some("close") => {
-                d.check("at least as many tries", true, observed.seen.len() > again)
+                let most = 1 + again + quiet(ask, http2, inbound.is_some().then_some(1 + again));
+                d.check("tries", true, (1 + again..=most).contains(&observed.seen.len()))
             }
             // The time limit may be over before all tries were made.
             Does::Hangs => d.check("tries", true, (1..=1 + again).contains(&observed.seen.len())),
             _ => d.check("tries", 1 + again, observed.seen.len()),
         };
         let Some(seen) = observed.seen.last() else { return };
-        upstream(d, ask, expected, (cluster, seen, inbound.is_some()));
+        if inbound.is_none() && does != Does::Hangs {
+            let count = observed.seen.len().to_string();
+            let said = seen.one("x-envoy-attempt-count");
+            d.check("number of the last try", said.map(|_| &*count), said);
+        }
+        let protocol = target.policies.iter().find(|p| p.what == "protocol").map(|p| &*p.decided.value);
+        // Our clients speak HTTP/1.1, which is what a cluster that follows them speaks, too.
+        d.check("HTTP/2", protocol == Some("Http2"), if inbound.is_none() { http2 } else { protocol == Some("Http2") });
+        if inbound.is_none() {
+            // A later try is told what is left.
+            let wait = expected.retries.per_try.or(expected.timeout).map(|t| t.as_millis().to_string());
+            let told = observed.seen[0].one("x-envoy-expected-rq-timeout-ms");
+            d.check("time limit that the upstream is told", wait.as_deref(), told);
+        }
+        upstream(d, ask, expected, (cluster, seen));
         let host = log["host"].as_str().unwrap_or_default().to_owned();
         d.check("endpoint in the log", true, endpoint(&target.endpoints, ask).contains(&host));
         match inbound {
@@ -219,16 +258,43 @@ fn forwarded(
             None => drop(d.check("endpoint", &*host, &*seen.at.to_string())),
         }
     }
-    outcome(d, ask, expected, does, (reply, log));
-    let answered = matches!(does, Does::Answers | Does::Status(_) | Does::Grpc(_));
-    if answered && ask.value("x-do") != Some("close") {
-        let answer = ANSWER.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        response_headers(d, ask, expected, (cluster, reply, answer));
+    copies(d, expected, observed);
+    outcome(d, ask, expected, does, (reply, log, observed.seen.len()));
+    // The proxy before an application that closes answers itself, without those headers.
+    let answered =
+        matches!(does, Does::Answers | Does::Status(_) | Does::Grpc(_)) && ask.value("x-do") != Some("close");
+    let answer = ANSWER.iter().filter(|_| answered).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    response_headers(d, ask, expected, (cluster, reply, answer));
+}
+
+/// Tries that no retry policy makes: a connection that had served before and closes without a byte of a response is
+/// taken for one that was idle too long, and a request whose method may be repeated is sent once more, at most once for
+/// each request that a proxy gets. What the pool had kept is not seen from outside; so there may be one more or not, and
+/// then as many as were seen say what the body is. `inbound`: requests that the proxy before the application gets.
+fn quiet(ask: &Ask, http2: bool, inbound: Option<usize>) -> usize {
+    match (ask.method == "POST" || http2, inbound) {
+        (true, _) => 0,
+        (false, None) => 1,
+        (false, Some(tries)) => tries,
+    }
+}
+
+/// What goes on is copied, once whatever number of tries it takes; a mirror of none gets none.
+fn copies(d: &mut Differences, expected: &Expected<'_>, observed: &Observed) {
+    if observed.seen.is_empty() {
+        return;
+    }
+    d.check("copies", usize::from(expected.is_copied()), observed.copies.len());
+    let Some(copy) = observed.copies.first() else { return };
+    let last = observed.seen.last().map(|s| (&*s.method, &*s.target, &*s.host));
+    d.check("copy", last, Some((&*copy.method, &*copy.target, &*copy.host)));
+    for name in REQUEST_HEADERS {
+        d.check(name, observed.seen.last().map(|s| s.all(name)), Some(copy.all(name)));
     }
 }
 
 /// The request as it was changed.
-fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, seen, behind): (&str, &Seen, bool)) {
+fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, seen): (&str, &Seen)) {
     d.check("method", ask.method, &*seen.method);
     d.check("path", expected.target_path(&ask.target), &*seen.target);
     let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
@@ -247,10 +313,6 @@ fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, s
         let lines: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| &**v).collect();
         d.check(name, lines, seen.all(name));
     }
-    if !behind {
-        let wait = expected.retries.per_try.or(expected.timeout).map(|t| t.as_millis().to_string());
-        d.check("time limit that the upstream is told", wait.as_deref(), seen.one("x-envoy-expected-rq-timeout-ms"));
-    }
 }
 
 fn behind(d: &mut Differences, hop: &Hop, log: Option<&Value>, depth: Depth) {
@@ -266,7 +328,13 @@ fn behind(d: &mut Differences, hop: &Hop, log: Option<&Value>, depth: Depth) {
 }
 
 /// Status, flags and body after the last try.
-fn outcome(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, does: Does, (reply, log): (&Reply, &Value)) {
+fn outcome(
+    d: &mut Differences,
+    ask: &Ask,
+    expected: &Expected<'_>,
+    does: Does,
+    (reply, log, tries): (&Reply, &Value, usize),
+) {
     let again = expected.retries.concern(does);
     let (status, flag, reason) = match does {
         Does::Answers | Does::Grpc(_) => (200, "", ""),
@@ -282,20 +350,14 @@ fn outcome(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, does: Does, 
         d.check("flags in the log", true, flags(log).is_some_and(|f| f.ends_with("UT")));
         return;
     }
-    let flag = match (again, flag) {
-        (true, "") => "URX".to_owned(),
-        (true, flag) => format!("URX,{flag}"),
-        (false, flag) => flag.to_owned(),
-    };
+    let flag = [(expected.is_delayed(), "DI"), (again, "URX"), (!flag.is_empty(), flag)];
+    let flag = flag.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect::<Vec<_>>().join(",");
     d.check("flags in the log", Some(&*flag).filter(|f| !f.is_empty()), flags(log));
     if !reason.is_empty() && ask.method != "HEAD" {
-        let retried = if again { "retried and the latest " } else { "" };
+        let retried = if again || tries > 1 { "retried and the latest " } else { "" };
         let text =
             format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
-        // A connection that the pool had kept is tried once more where it closes; whether it had one, nobody outside knows.
-        let quietly = matches!(does, Does::Closes { .. }) && !again;
-        let seen = if quietly { reply.body.replacen("retried and the latest ", "", 1) } else { reply.body.clone() };
-        d.check("body", &*text, &*seen);
+        d.check("body", &*text, &*reply.body);
     }
 }
 

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 /// A request as an upstream got it.
 #[derive(Clone, Debug)]
@@ -36,7 +39,17 @@ pub(crate) const ANSWER: [(&str, &str); 4] = [("x-u1", "one"), ("x-u2", "two"), 
 
 /// Running upstreams. Requests are kept by their `user-agent`.
 #[derive(Clone, Default)]
-pub(crate) struct Echo(Arc<Mutex<HashMap<String, Vec<Seen>>>>);
+pub(crate) struct Echo(Arc<(Mutex<HashMap<String, Vec<Seen>>>, Notify)>, Held);
+
+/// Answers that wait are let go while this says so.
+#[derive(Clone)]
+struct Held(watch::Sender<bool>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
 
 impl Echo {
     /// Listens at an address.
@@ -52,15 +65,41 @@ impl Echo {
         });
     }
 
+    /// Lets the answers go that wait, until what waits for them is done.
+    pub(crate) async fn let_go<T>(&self, done: impl Future<Output = T>) -> T {
+        self.1.0.send_replace(true);
+        let out = done.await;
+        self.1.0.send_replace(false);
+        out
+    }
+
     /// What came for a client, in order.
     pub(crate) fn take(&self, agent: &str) -> Vec<Seen> {
-        self.0.lock().unwrap().remove(agent).unwrap_or_default()
+        self.0.0.lock().unwrap().remove(agent).unwrap_or_default()
+    }
+
+    /// The same, once there is something; nothing if nothing comes.
+    pub(crate) async fn next(&self, agent: &str) -> Vec<Seen> {
+        let wait = async {
+            loop {
+                let next = self.0.1.notified();
+                let mut next = std::pin::pin!(next);
+                next.as_mut().enable();
+                let seen = self.take(agent);
+                if !seen.is_empty() {
+                    return seen;
+                }
+                next.await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("{agent}: no copy comes"))
     }
 
     fn note(&self, seen: Seen) -> Do {
         let todo = Do::of(seen.one("x-do").unwrap_or_default());
         let agent = seen.one("user-agent").unwrap_or_default().to_owned();
-        self.0.lock().unwrap().entry(agent).or_default().push(seen);
+        self.0.0.lock().unwrap().entry(agent).or_default().push(seen);
+        self.0.1.notify_waiters();
         todo
     }
 
@@ -105,6 +144,10 @@ impl Echo {
                     stream.read_buf(&mut got).await?;
                     return Ok(());
                 }
+                Do::Hold => {
+                    drop(self.1.0.subscribe().wait_for(|go| *go).await);
+                    (200, Vec::new(), String::new())
+                }
                 Do::Answer(status, headers, body) => (status, headers, body),
             };
             let mut text = format!("HTTP/1.1 {status} Whatever\r\n");
@@ -136,14 +179,14 @@ impl Echo {
                 headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
                 http2: true,
             };
-            let echo = self.clone();
+            let (echo, to_head) = (self.clone(), head.method == http::Method::HEAD);
             tokio::spawn(async move {
                 while let Some(Ok(data)) = body.data().await {
                     let _ = body.flow_control().release_capacity(data.len());
                 }
                 match echo.note(seen) {
                     Do::Close => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-                    Do::Hang => {
+                    Do::Hang | Do::Hold => {
                         let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
                     }
                     Do::Answer(status, headers, body) => {
@@ -152,6 +195,7 @@ impl Echo {
                             response = response.header(name, value);
                         }
                         let response = response.body(()).unwrap();
+                        let body = if to_head { String::new() } else { body };
                         if let Ok(mut stream) = respond.send_response(response, body.is_empty()) {
                             let _ = stream.send_data(Bytes::from(body), true);
                         }
@@ -178,6 +222,8 @@ enum Do {
     Answer(u16, Vec<(&'static str, String)>, String),
     Close,
     Hang,
+    /// Answers when it is let go.
+    Hold,
 }
 
 impl Do {
@@ -186,6 +232,7 @@ impl Do {
         match text.split_once('=') {
             None if text == "close" => Self::Close,
             None if text == "hang" => Self::Hang,
+            None if text == "hold" => Self::Hold,
             Some(("status", code)) => Self::Answer(code.parse().unwrap(), headers, "as you wish".into()),
             Some(("grpc", code)) => {
                 headers.push(("grpc-status", code.to_owned()));

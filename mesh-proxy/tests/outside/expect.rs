@@ -101,6 +101,20 @@ impl<'e> Expected<'e> {
         self.hop.route.as_ref().is_some_and(|r| r.value == "bytes")
     }
 
+    fn policy(&self, what: &str) -> impl Iterator<Item = &str> {
+        self.hop.policies.iter().filter(move |p| p.what == what).map(|p| &*p.decided.value)
+    }
+
+    /// Every request is delayed on purpose.
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.policy("fault").any(|f| f.starts_with("100% delayed"))
+    }
+
+    /// Every request that goes on is copied.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.policy("mirror").any(|m| m.starts_with("100% to "))
+    }
+
     /// A request that is not answered ends soon.
     pub(crate) fn ends_soon(&self) -> bool {
         let soon = |t: Option<Duration>| t.is_some_and(|t| t < Duration::from_secs(1));
@@ -159,16 +173,17 @@ impl Operation {
 
 type Lines = Vec<(String, String)>;
 
-/// Applies operations level by level. `value` resolves an operator (`REQ(x-a)`) on the headers before a level.
+/// Applies operations level by level. `value` resolves an operator (`REQ(x-a)`) on the headers after
+/// the removals of a level.
 pub(crate) fn apply(levels: [Vec<Operation>; 2], mut headers: Lines, value: impl Fn(&str, &Lines) -> String) -> Lines {
     for operations in levels {
-        let before = headers.clone();
-        let render = |template: &str| render(template, |operator| value(operator, &before));
         for operation in &operations {
             if let Operation::Remove(name) = operation {
                 headers.retain(|(n, _)| n != name);
             }
         }
+        let before = headers.clone();
+        let render = |template: &str| render(template, |operator| value(operator, &before));
         for operation in operations {
             match operation {
                 Operation::Remove(_) => {}

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::compare::{Depth, Observed, differences};
-use super::echo::Echo;
+use super::coverage;
+use super::echo::{Echo, Seen};
 use super::expect::Expected;
 use super::generate::{self, Config};
 use super::lab::{Lab, Who, build};
@@ -55,7 +56,7 @@ impl Weights {
     }
 }
 
-fn number(name: &str, default: usize) -> usize {
+pub(crate) fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().map_or(default, |v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))
 }
 
@@ -89,7 +90,10 @@ async fn explain_says_what_the_proxies_do() {
                 continue;
             }
             let hash = &explanation.hops[0].explain_config_hash;
-            assert_eq!(*hash, in_force[&ask.who].to_string(), "seed {seed}, configuration {index}: {:?}", ask.who);
+            if *hash != in_force[&ask.who].to_string() {
+                let why = lab.blame(&world, ask.who);
+                panic!("seed {seed}, configuration {index}: {:?} has another configuration: {why}", ask.who);
+            }
             asks.push(ask);
             explanations.push(explanation);
         }
@@ -112,17 +116,24 @@ async fn explain_says_what_the_proxies_do() {
     let z = weights.deviations();
     assert!(z < 6.0, "seed {seed}: {} weighted choices are {z:.1} standard deviations off", weights.count);
     assert!(quarantined * 10 < objects, "{quarantined} of {objects} objects are not valid");
+    let (unset, in_force) = coverage::unset(&recorded);
+    println!(
+        "seed {seed}: {pairs} pairs, {CONFIGS} configurations; of {in_force} fields in force {} are never set:",
+        unset.len()
+    );
+    println!("  {}", unset.join("\n  "));
     let missed = mutants::missed(&recorded, &lab.pods);
     assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
 }
 
 /// Makes sense of a request; false: there is nothing to compare.
-fn possible(ask: &mut Ask, explanation: &Explanation) -> bool {
+pub(crate) fn possible(ask: &mut Ask, explanation: &Explanation) -> bool {
     let expected = Expected::of(explanation);
     if ask.value("x-do") == Some("hang") && (expected.is_tcp() || !expected.ends_soon()) {
         ask.headers.retain(|(n, _)| *n != "x-do");
     }
     ask.bytes = expected.is_tcp();
+    ask.copied = expected.is_copied() && expected.hop.reply.is_none();
     // A client of an explicit proxy speaks HTTP to it, whatever the port's protocol is; and what is no name of the mesh
     // would be asked of a resolver.
     let unknown = expected.hop.name.as_ref().is_some_and(|n| n.contains("is no name of the mesh"));
@@ -181,13 +192,19 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
         let own = client.last.filter(|_| ask.bytes).map(|a| a.to_string());
         log = lab.log(ask.who, own.as_deref().unwrap_or(ask.agent())).await;
     }
-    let seen = echo.take(ask.agent());
+    let is_copy = |s: &Seen| s.at.ip() == lab.block.ip(topology::COPIES);
+    let mut seen = echo.take(ask.agent());
+    // A copy is on its way when the answer is here.
+    while ask.copied && seen.iter().any(|s| !is_copy(s)) && !seen.iter().any(is_copy) {
+        seen.extend(echo.next(ask.agent()).await);
+    }
+    let (copies, seen): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_copy);
     let side = lab.block.ip(topology::SIDE_APP);
     let mut inbound = None;
     if seen.last().is_some_and(|s| s.at.ip() == side) {
         inbound = lab.log(Who::Side, ask.agent()).await;
     }
-    Observed { reply, seen, log, inbound }
+    Observed { reply, seen, copies, log, inbound }
 }
 
 /// The smallest configuration that still differs, found by leaving out one thing after another.

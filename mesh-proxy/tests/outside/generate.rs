@@ -1,17 +1,17 @@
 //! Configurations, over every field that decides HTTP routing.
 
 #[path = "generate/rules.rs"]
-mod rules;
+pub(crate) mod rules;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::lab::{Block, GATEWAY_PORTS};
 use super::rng::Rng;
 use super::topology;
 
 /// Text of the access log's lines.
-const LOG: &str = r#"{"agent": "%REQ(USER-AGENT)%", "remote": "%DOWNSTREAM_REMOTE_ADDRESS%", "route": "%ROUTE_NAME%",
- "config": "%MESH_CONFIG%", "origin": "%MESH_ROUTE_ORIGIN%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%",
+pub(crate) const LOG: &str = r#"{"agent": "%REQ(USER-AGENT)%", "remote": "%DOWNSTREAM_REMOTE_ADDRESS%", "route": "%ROUTE_NAME%",
+ "config": "%MESH_CONFIG%", "origin": "%MESH_ROUTE_ORIGIN%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%",
  "cluster": "%UPSTREAM_CLUSTER_RAW%", "host": "%UPSTREAM_HOST%"}"#;
 
 /// Hosts of VirtualServices; the last ones are no services.
@@ -60,6 +60,12 @@ pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
     made.extend(delegates(rng));
     made.extend(destination_rules(rng));
     if rng.percent(20) {
+        made.push(bytes(rng));
+    }
+    if rng.percent(25) {
+        made.extend(service_entry(rng, block));
+    }
+    if rng.percent(20) {
         made.push(sidecar(rng));
     }
     let mut fixed = topology::documents(block);
@@ -69,7 +75,7 @@ pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
     Config { fixed, made }
 }
 
-pub(super) fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": kind,
@@ -86,7 +92,7 @@ fn aged(rng: &mut Rng, mut object: Value) -> Value {
 }
 
 /// Sets a field in some of a hundred cases.
-pub(super) fn maybe(rng: &mut Rng, percent: usize, of: &mut Value, field: &str, make: impl FnOnce(&mut Rng) -> Value) {
+pub(crate) fn maybe(rng: &mut Rng, percent: usize, of: &mut Value, field: &str, make: impl FnOnce(&mut Rng) -> Value) {
     if rng.percent(percent) {
         of[field] = make(rng);
     }
@@ -117,7 +123,14 @@ fn settings(rng: &mut Rng) -> Value {
     maybe(rng, 8, &mut mesh, "defaultVirtualServiceExportTo", visible);
     maybe(rng, 5, &mut mesh, "defaultDestinationRuleExportTo", visible);
     maybe(rng, 5, &mut mesh, "defaultServiceExportTo", visible);
-    maybe(rng, 10, &mut mesh, "defaultConfig", |_| json!({"gatewayTopology": {"numTrustedProxies": 1}}));
+    maybe(rng, 15, &mut mesh, "defaultConfig", |r| match r.below(3) {
+        0 => json!({"proxyHeaders": {"attemptCount": {"disabled": true}}}),
+        1 => json!({"proxyHeaders": {"server": {"value": "mesh"}, "requestId": {"disabled": true}}}),
+        _ => json!({"gatewayTopology": {"numTrustedProxies": 1}}),
+    });
+    maybe(rng, 8, &mut mesh, "h2UpgradePolicy", |r| json!(r.pick(&["UPGRADE", "DO_NOT_UPGRADE"])));
+    maybe(rng, 8, &mut mesh, "connectTimeout", |_| json!("12s"));
+    maybe(rng, 10, &mut mesh, "defaultTrafficPolicy", |r| json!({"connectionPool": pool(r)}));
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -192,6 +205,51 @@ fn virtual_service(rng: &mut Rng, index: usize) -> Value {
     aged(rng, object)
 }
 
+/// Rules for a port that carries bytes.
+fn bytes(rng: &mut Rng) -> Value {
+    let to = rng.pick(&[("back.back.svc.cluster.local", 80), ("srv.shop.svc.cluster.local", 8081), ("dead.shop", 80)]);
+    let host = if to.0 == "dead.shop" { "dead.shop.svc.cluster.local" } else { to.0 };
+    let mut rule = json!({"route": [{"destination": {"host": host, "port": {"number": to.1}}}]});
+    maybe(rng, 60, &mut rule, "match", |r| match r.below(4) {
+        0 => json!([{"port": 9001}]),
+        1 => json!([{"port": r.pick(&[9001, 9002]), "sourceLabels": {"app": r.pick(&["front", "cron"])}}]),
+        2 => json!([{"sourceNamespace": r.pick(&["shop", "other"])}]),
+        _ => json!([{"gateways": [r.pick(&["mesh", "shop/gw1"])]}]),
+    });
+    let object = object("VirtualService", "back", "bytes", json!({"hosts": ["raw"], "tcp": [rule]}));
+    aged(rng, object)
+}
+
+/// A host outside, with addresses of its own, those of workloads, or the ones that clients dial.
+fn service_entry(rng: &mut Rng, block: &Block) -> Vec<Value> {
+    let host = rng.pick(&["a.example.com", "nobody.example.org", "*.example.org", "b.example.com"]);
+    let namespace = rng.pick(&["shop", "other"]);
+    let protocol = rng.pick(&["HTTP", "HTTP", "HTTP2"]);
+    let mut spec = json!({
+        "hosts": [host],
+        "ports": [{"number": rng.pick(&[80, 80, 8081]), "name": "web", "protocol": protocol, "targetPort": 8080}],
+        "location": rng.pick(&["MESH_EXTERNAL", "MESH_INTERNAL"]),
+    });
+    maybe(rng, 25, &mut spec, "exportTo", export_to);
+    let mut out = Vec::new();
+    let address = |last: u8| json!(block.ip(last).to_string());
+    match rng.below(3) {
+        0 => spec["resolution"] = json!("NONE"),
+        1 => {
+            spec["resolution"] = json!("STATIC");
+            spec["endpoints"] = json!([{"address": address(51), "weight": rng.pick(&[1, 3])}]);
+        }
+        _ => {
+            spec["resolution"] = json!("STATIC");
+            spec["workloadSelector"] = json!({"labels": {"app": "outside"}});
+            let entry = json!({"address": address(52), "labels": {"app": rng.pick(&["outside", "outside", "other"])}});
+            out.push(object("WorkloadEntry", namespace, "vm", entry));
+        }
+    }
+    out.push(object("ServiceEntry", namespace, "more", spec));
+    out
+}
+
 fn delegates(rng: &mut Rng) -> Vec<Value> {
     let mut out = Vec::new();
     for (namespace, name) in [("shop", "del-1"), ("back", "del-2")] {
@@ -219,16 +277,53 @@ fn subsets(rng: &mut Rng) -> Value {
 }
 
 fn policy(rng: &mut Rng) -> Value {
-    let mut out = Map::new();
-    let simple = rng.pick(&["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "UNSPECIFIED"]);
-    out.insert("loadBalancer".into(), json!({"simple": simple}));
-    if rng.percent(30) {
-        out.insert("connectionPool".into(), json!({"tcp": {"connectTimeout": "20s"}}));
+    let mut out = json!({});
+    out["loadBalancer"] = match rng.below(10) {
+        0 => json!({"consistentHash": {"httpHeaderName": "x-a"}}),
+        1 => json!({"consistentHash": {"httpQueryParameterName": "k", "maglev": {"tableSize": 1009}}}),
+        2 => json!({"consistentHash": {"useSourceIp": true, "ringHash": {"minimumRingSize": 64}}}),
+        3 => json!({"simple": "ROUND_ROBIN", "warmup": {"duration": "1s"}, "localityLbSetting": {"enabled": false}}),
+        _ => json!({"simple": rng.pick(&["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "UNSPECIFIED"])}),
+    };
+    maybe(rng, 40, &mut out, "connectionPool", pool);
+    // With fewer than ten endpoints nothing is ever ejected.
+    maybe(
+        rng,
+        15,
+        &mut out,
+        "outlierDetection",
+        |r| json!({"consecutive5xxErrors": r.pick(&[0, 1, 5]), "interval": "60s", "baseEjectionTime": "60s"}),
+    );
+    out
+}
+
+/// Limits that are never reached, so that each request has one outcome; and what shows in the protocol.
+fn pool(rng: &mut Rng) -> Value {
+    let mut out = json!({});
+    maybe(rng, 60, &mut out, "tcp", |r| {
+        let mut tcp = json!({"connectTimeout": r.pick(&["15s", "20s"])});
+        maybe(r, 30, &mut tcp, "maxConnections", |r| json!(r.pick(&[500, 1000])));
+        maybe(r, 30, &mut tcp, "idleTimeout", |_| json!("600s"));
+        maybe(r, 20, &mut tcp, "maxConnectionDuration", |_| json!("3600s"));
+        maybe(r, 20, &mut tcp, "tcpKeepalive", |_| json!({"time": "60s", "interval": "10s", "probes": 3}));
+        tcp
+    });
+    if rng.percent(60) || out == json!({}) {
+        let mut http = json!({"idleTimeout": "300s"});
+        match rng.below(3) {
+            0 => http["h2UpgradePolicy"] = json!(rng.pick(&["UPGRADE", "DO_NOT_UPGRADE", "DEFAULT"])),
+            1 => http["useClientProtocol"] = json!(true),
+            _ => {}
+        }
+        maybe(rng, 30, &mut http, "maxRequestsPerConnection", |r| json!(r.pick(&[0, 1, 2])));
+        maybe(rng, 30, &mut http, "http1MaxPendingRequests", |_| json!(1000));
+        maybe(rng, 30, &mut http, "http2MaxRequests", |_| json!(1000));
+        maybe(rng, 30, &mut http, "maxRetries", |_| json!(100));
+        maybe(rng, 30, &mut http, "maxConcurrentStreams", |_| json!(100));
+        maybe(rng, 20, &mut http, "http2KeepAlive", |_| json!({"interval": "60s", "timeout": "10s"}));
+        out["http"] = http;
     }
-    if rng.percent(15) {
-        out.insert("connectionPool".into(), json!({"http": {"h2UpgradePolicy": "UPGRADE"}}));
-    }
-    Value::Object(out)
+    out
 }
 
 fn destination_rules(rng: &mut Rng) -> Vec<Value> {
@@ -278,7 +373,15 @@ fn sidecar(rng: &mut Rng) -> Value {
     egress.push(json!({"hosts": rng.pick(&lists)}));
     let mut spec = json!({"egress": egress});
     maybe(rng, 40, &mut spec, "workloadSelector", |r| json!({"labels": {"app": r.pick(&["front", "cron", "none"])}}));
-    maybe(rng, 30, &mut spec, "outboundTrafficPolicy", |r| json!({"mode": r.pick(&["REGISTRY_ONLY", "ALLOW_ANY"])}));
+    maybe(rng, 20, &mut spec, "inboundConnectionPool", pool);
+    maybe(rng, 40, &mut spec, "outboundTrafficPolicy", |r| match r.below(3) {
+        0 => json!({"mode": "REGISTRY_ONLY"}),
+        1 => json!({"mode": "ALLOW_ANY"}),
+        _ => {
+            let to = json!({"host": "back.back.svc.cluster.local", "port": {"number": 80}});
+            json!({"mode": "ALLOW_ANY", "egressProxy": to})
+        }
+    });
     let namespace = rng.pick(&["shop", "shop", "other", "istio-system"]);
     object("Sidecar", namespace, "limits", spec)
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mesh_core::api::{ContentHash, Key, Kind};
+use mesh_core::compile::{Compiled, compile};
 use mesh_core::convert::{Addresses, Options, Placement, builtin_gateway, inputs, quarantined};
 use mesh_core::model::Health;
 use mesh_core::scope::scope;
@@ -98,7 +99,7 @@ pub(crate) fn placed(namespace: &str, name: &str, ip: IpAddr) -> (Key, Placement
 
 /// Access log lines by proxy and `user-agent`.
 #[derive(Clone, Default)]
-struct Logs(Arc<(Mutex<Lines>, Notify)>);
+pub(crate) struct Logs(Arc<(Mutex<Lines>, Notify)>);
 
 struct Running {
     who: Who,
@@ -106,14 +107,16 @@ struct Running {
     id: ProxyId,
     stream: ProxyStream,
     held: ResourceSet,
+    /// What a proxy makes of what it was sent, made here for the same deltas.
+    twin: (World, Option<Compiled>),
 }
 
 /// Ends the proxies if the test's process ends before it does so itself, killed for example: a shell that collects their
 /// process ids until nobody is left who could send more.
-struct Guard(Child);
+pub(crate) struct Guard(Child);
 
 impl Guard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "while read -r pid; do all=\"$all $pid\"; done; kill -9 $all"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -121,7 +124,7 @@ impl Guard {
         Self(command.process_group(0).spawn().unwrap())
     }
 
-    fn watch(&mut self, child: &Child) {
+    pub(crate) fn watch(&mut self, child: &Child) {
         writeln!(self.0.stdin.as_mut().unwrap(), "{}", child.id()).unwrap();
     }
 }
@@ -170,7 +173,7 @@ impl Lab {
             self.guard.watch(&child);
             let stream = timeout(LONG, streams.recv()).await.expect("the proxy subscribes").unwrap();
             assert_eq!(stream.id, id);
-            self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new() });
+            self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new(), twin: (World::new(), None) });
         }
     }
 
@@ -220,6 +223,8 @@ impl Lab {
             self.nonce += 1;
             let delta = Delta { nonce: self.nonce.to_string(), ..Delta::between(&proxy.held, &set) };
             proxy.held = set;
+            proxy.twin.0 = proxy.twin.0.with_delta(&delta).0;
+            proxy.twin.1 = Some(compile(&proxy.twin.0, &proxy.id, proxy.twin.1.as_ref()));
             proxy.stream.deltas.send(delta).await.expect("the proxy runs");
         }
         for proxy in &mut self.proxies {
@@ -230,22 +235,46 @@ impl Lab {
         in_force
     }
 
+    /// Why the configuration of a proxy is not the one that a World compiles to: where the plans differ that are made of
+    /// the whole World, of what is sent of it, and of the deltas so far.
+    pub(crate) fn blame(&self, world: &World, who: Who) -> String {
+        let proxy = self.proxies.iter().find(|p| p.who == who).expect("a proxy of the laboratory");
+        let whole = compile(world, &proxy.id, None).snapshot;
+        let sent = compile(&World::from_wire(&proxy.held).0, &proxy.id, None).snapshot;
+        let followed = &proxy.twin.1.as_ref().expect("it has a configuration").snapshot;
+        let mut said = format!("the whole is {}, scoped {}, followed {}", whole.hash, sent.hash, followed.hash);
+        for (name, other) in [("scoped", &sent), ("followed", followed)] {
+            let mut found = Vec::new();
+            places_that_differ(&whole.to_json(), &other.to_json(), String::new(), &mut found);
+            said += &format!("\n{name}:\n{}", found.join("\n"));
+        }
+        said
+    }
+
     /// The access log line of a request, by its `user-agent`.
     pub(crate) async fn log(&self, who: Who, agent: &str) -> Option<Value> {
-        let key = (who, agent.to_owned());
-        let (lines, changed) = &*self.logs.0;
-        let wait = async {
-            loop {
-                let next = changed.notified();
-                let mut next = std::pin::pin!(next);
-                next.as_mut().enable();
-                if let Some(line) = lines.lock().unwrap().remove(&key) {
-                    return line;
-                }
-                next.await;
+        self.logs.line(who, agent).await
+    }
+}
+
+fn places_that_differ(a: &Value, b: &Value, at: String, out: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            for key in x.keys().chain(y.keys().filter(|k| !x.contains_key(*k))) {
+                places_that_differ(&a[key], &b[key], format!("{at}.{key}"), out);
             }
-        };
-        timeout(Duration::from_secs(20), wait).await.ok()
+        }
+        (Value::Array(x), Value::Array(y)) if x.iter().chain(y).all(|i| i["name"].is_string()) => {
+            let by_name = |list: &[Value]| -> Value {
+                list.iter().map(|i| (i["name"].as_str().unwrap_or_default().to_owned(), i.clone())).collect()
+            };
+            places_that_differ(&by_name(x), &by_name(y), at, out);
+        }
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
+            x.iter().zip(y).enumerate().for_each(|(i, (x, y))| places_that_differ(x, y, format!("{at}[{i}]"), out));
+        }
+        _ if a != b => out.push(format!("{at}: {} and {}", short(a), short(b))),
+        _ => {}
     }
 }
 
@@ -259,7 +288,26 @@ impl Drop for Lab {
 }
 
 impl Logs {
-    fn read(&self, who: Who, lines: impl Iterator<Item = std::io::Result<String>>) {
+    /// The line of a request, by its `user-agent`.
+    pub(crate) async fn line(&self, who: Who, agent: &str) -> Option<Value> {
+        let key = (who, agent.to_owned());
+        let (lines, changed) = &*self.0;
+        let wait = async {
+            loop {
+                let next = changed.notified();
+                let mut next = std::pin::pin!(next);
+                next.as_mut().enable();
+                if let Some(line) = lines.lock().unwrap().remove(&key) {
+                    return line;
+                }
+                next.await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.ok()
+    }
+
+    /// Reads lines to the end.
+    pub(crate) fn read(&self, who: Who, lines: impl Iterator<Item = std::io::Result<String>>) {
         for line in lines.map_while(Result::ok) {
             let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
             // A TCP stream has no user agent; its line has the address of the client's socket.
@@ -291,3 +339,7 @@ pub(crate) fn identity(world: &World, who: Who) -> ProxyId {
 
 /// Access-log lines by proxy and request.
 type Lines = HashMap<(Who, String), Value>;
+
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(300).collect()
+}

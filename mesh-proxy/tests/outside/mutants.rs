@@ -14,7 +14,7 @@ use super::lab::build;
 /// A name, and what it does to a document.
 type Mutant = (&'static str, fn(&mut Value));
 
-const MUTANTS: [Mutant; 30] = [
+const MUTANTS: [Mutant; 43] = [
     ("the last rule first", |d| rules(d, |list| list.reverse())),
     ("the youngest object first", older),
     ("prefix shorter by a character", |d| texts(d, "prefix", |t| t.truncate(t.len().max(1) - 1))),
@@ -46,6 +46,22 @@ const MUTANTS: [Mutant; 30] = [
     ("everything is exported", |d| leave_out(&mut d["spec"], "exportTo")),
     ("subsets by another label", subsets),
     ("paths are not normalized", |d| settings(d, "pathNormalization", json!({"normalization": "NONE"}))),
+    ("no faults", |d| every(d, &|o| leave_out(o, "fault"))),
+    ("no delays", |d| every(d, &|o| leave_out(o, "delay"))),
+    ("aborts with another status", |d| every(d, &|o| number(o, "httpStatus", |n| if n == 418 { 404 } else { 418 }))),
+    ("faults of none are of all", |d| every(d, &|o| leave_none(o, "percentage"))),
+    ("no mirrors", |d| {
+        every(d, &|o| leave_out(o, "mirror"));
+        every(d, &|o| leave_out(o, "mirrors"));
+    }),
+    ("no CORS", |d| every(d, &|o| leave_out(o, "corsPolicy"))),
+    ("CORS for every origin", |d| every(d, &|o| set(o, "allowOrigins", json!([{"exact": "*"}])))),
+    ("preflights of others are forwarded", |d| every(d, &|o| leave_out(o, "unmatchedPreflights"))),
+    ("no credentials", |d| every(d, &|o| leave_out(o, "allowCredentials"))),
+    ("HTTP/2 is not spoken", |d| every(d, &|o| leave_out(o, "h2UpgradePolicy"))),
+    ("no rules for bytes", |d| leave_out(&mut d["spec"], "tcp")),
+    ("Sidecars narrow nothing", |d| leave_out(&mut d["spec"], "egress")),
+    ("an egress proxy is not asked", |d| every(d, &|o| leave_out(o, "egressProxy"))),
     ("unknown hosts are let through", |d| settings(d, "outboundTrafficPolicy", json!({"mode": "ALLOW_ANY"}))),
 ];
 
@@ -136,6 +152,19 @@ fn rename(object: &mut Value, from: &str, to: &str) {
 fn leave_out(object: &mut Value, name: &str) {
     if let Some(map) = object.as_object_mut() {
         map.remove(name);
+    }
+}
+
+fn set(object: &mut Value, name: &str, value: Value) {
+    if object.get(name).is_some() {
+        object[name] = value;
+    }
+}
+
+/// A share of nothing becomes one of everything.
+fn leave_none(object: &mut Value, name: &str) {
+    if object.get(name).is_some_and(|p| p["value"] == 0) {
+        object[name] = json!({"value": 100});
     }
 }
 

@@ -25,9 +25,11 @@ pub(crate) struct Ask {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The port carries bytes: the log has a line for the connection, when it ends.
     pub(crate) bytes: bool,
+    /// Its rule mirrors every request.
+    pub(crate) copied: bool,
 }
 
-const PATHS: [&str; 20] = [
+pub(crate) const PATHS: [&str; 20] = [
     "/",
     "/a",
     "/a/",
@@ -84,7 +86,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     if rng.percent(35) {
         target += rng.pick(&["?k=a", "?k=ab&k=b", "?kk=b", "?k", "?K=a&k=", "?", "?k=%61", "?x=1&kk=ab"]);
     }
-    let method = rng.pick(&["GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]);
+    let mut method = rng.pick(&["GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]);
     let (to, place, host) = if who == Who::Gateway {
         let port = rng.pick(&[80, 80, GATEWAY_PORTS[1], GATEWAY_PORTS[2]]);
         let host = host_of(rng, "srv.shop.svc.cluster.local");
@@ -103,6 +105,16 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     }
     if rng.percent(8) {
         headers.push(("x-forwarded-proto", rng.pick(&["http", "https"]).to_owned()));
+    }
+    if rng.percent(18) {
+        headers.push(("origin", rng.pick(&["http://a.example", "http://b.example", "null"]).to_owned()));
+        if method == "OPTIONS" || rng.percent(40) {
+            method = "OPTIONS";
+            headers.push(("access-control-request-method", rng.pick(&["GET", "PUT"]).to_owned()));
+            if rng.percent(40) {
+                headers.push(("access-control-request-headers", "x-a,x-z".to_owned()));
+            }
+        }
     }
     let todo = rng.pick(&[
         "",
@@ -126,7 +138,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     if method == "POST" || method == "PUT" {
         headers.push(("content-length", "4".to_owned()));
     }
-    Ask { who, to, method, place, host, target, headers, bytes: false }
+    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false }
 }
 
 /// The host, in one of its spellings, or a foreign one.

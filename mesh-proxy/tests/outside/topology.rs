@@ -13,6 +13,9 @@ use super::lab::{Block, placed};
 /// Last byte of the address on which the application of `side.shop` listens, behind its sidecar.
 pub(crate) const SIDE_APP: u8 = 32;
 
+/// Last byte of the address where mirrors lead.
+pub(crate) const COPIES: u8 = 53;
+
 /// Pods: namespace, name, labels, last byte of the address, ports that are open.
 type Pod = (&'static str, &'static str, &'static str, u8, &'static [u16]);
 
@@ -61,7 +64,7 @@ pub(crate) async fn listen(block: &Block) -> Echo {
     let echo = Echo::default();
     let pods = PODS.iter().flat_map(|(.., last, ports)| ports.iter().map(|p| (*last, *p)));
     // A virtual address that a client was let through to, and the endpoints of `ext.example.com`.
-    for (last, port) in pods.chain([(SIDE_APP, 8080), (101, 8081), (51, 8080), (52, 8080)]) {
+    for (last, port) in pods.chain([(SIDE_APP, 8080), (101, 8081), (51, 8080), (52, 8080), (COPIES, 8080)]) {
         echo.listen(SocketAddr::new(block.ip(last), port)).await;
     }
     echo
@@ -90,10 +93,14 @@ pub(crate) fn documents(block: &Block) -> Vec<Value> {
          externalName: back.back.svc.cluster.local}}\n---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
          metadata: {{name: ext, namespace: shop}}\nspec:\n  hosts: [ext.example.com]\n  addresses: [{}]\n  ports: \
          [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]\n  resolution: STATIC\n  endpoints:\n  \
-         - {{address: {}, labels: {{version: v1}}}}\n  - {{address: {}, labels: {{version: v2}}}}\n",
+         - {{address: {}, labels: {{version: v1}}}}\n  - {{address: {}, labels: {{version: v2}}}}\n---\n\
+         apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: copies, namespace: shop}}\nspec:\n  \
+         hosts: [copies.example.com]\n  exportTo: ['*']\n  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]\n  \
+         resolution: STATIC\n  endpoints: [{{address: {}}}]\n",
         block.ip(110),
         block.ip(51),
-        block.ip(52)
+        block.ip(52),
+        block.ip(COPIES)
     );
     mesh_core::yaml::documents(&text).0.into_iter().map(|d| d.value).collect()
 }

@@ -5,6 +5,11 @@ use serde_json::{Map, Value, json};
 use super::maybe;
 use crate::rng::Rng;
 
+#[path = "filters.rs"]
+mod filters;
+
+pub(crate) use filters::{cors, fault, mirror};
+
 const PATHS: [&str; 10] = ["/", "/a", "/a/", "/a/b", "/api", "/api/v1", "/A", "/x.y", "/item/42", "/a/b/c"];
 const REGEXES: [&str; 8] = ["/a.*", "/api/v[12]", "/item/[0-9]+", ".*", "(?i)/a/b", "/a|/b", "/a/[^/]*", "/.{3}"];
 pub(crate) const VALUES: [&str; 5] = ["a", "b", "ab", "", "A"];
@@ -42,14 +47,27 @@ pub(super) fn http(rng: &mut Rng, root: bool) -> Value {
     if rng.percent(6) {
         rules.push(hanging(rng));
     }
+    if rng.percent(15) {
+        rules.push(page(rng));
+    }
     for i in 0..1 + rng.below(4) {
         rules.push(rule(rng, root, i));
     }
     Value::Array(rules)
 }
 
+/// A rule for requests of a page: few others have an origin.
+fn page(rng: &mut Rng) -> Value {
+    json!({
+        "name": "page",
+        "match": [{"headers": {"origin": {}}}],
+        "corsPolicy": cors(rng),
+        "route": [{"destination": {"host": "srv.shop.svc.cluster.local", "port": {"number": 80}}}],
+    })
+}
+
 /// A rule for requests that are never answered: time limits that are over soon.
-fn hanging(rng: &mut Rng) -> Value {
+pub(crate) fn hanging(rng: &mut Rng) -> Value {
     let mut rule = json!({
         "name": "hang",
         "match": [{"headers": {"x-hang": {"exact": "1"}}}],
@@ -85,8 +103,13 @@ fn rule(rng: &mut Rng, root: bool, index: usize) -> Value {
             maybe(rng, 22, &mut rule, "rewrite", rewrite);
             maybe(rng, 25, &mut rule, "timeout", |r| json!(r.pick(&["0s", "61s", "75.5s", "90s", "1h"])));
             maybe(rng, 30, &mut rule, "retries", retries);
+            maybe(rng, 12, &mut rule, "fault", fault);
+            if rng.percent(9) {
+                mirror(rng, &mut rule);
+            }
         }
     }
+    maybe(rng, 8, &mut rule, "corsPolicy", cors);
     if rng.percent(35) && rule.get("delegate").is_none() {
         let authority = rule["rewrite"].get("authority").is_some();
         rule["headers"] = headers(rng, !authority);
@@ -131,7 +154,7 @@ fn values(rng: &mut Rng, names: &[&str]) -> Value {
     Value::Object(names.into_iter().map(|n| (n.to_owned(), value(rng))).collect::<Map<_, _>>())
 }
 
-fn condition(rng: &mut Rng) -> Value {
+pub(crate) fn condition(rng: &mut Rng) -> Value {
     let mut m = json!({});
     maybe(rng, 65, &mut m, "uri", |r| match r.below(12) {
         0 => json!({"prefix": ""}),
@@ -168,6 +191,7 @@ fn condition(rng: &mut Rng) -> Value {
     });
     maybe(rng, 7, &mut m, "sourceNamespace", |r| json!(r.pick(&["shop", "other", "istio-system"])));
     maybe(rng, 7, &mut m, "gateways", |r| json!([r.pick(&["mesh", "shop/gw1", "istio-system/gw2"])]));
+    maybe(rng, 4, &mut m, "statPrefix", |_| json!("counted"));
     maybe(rng, 20, &mut m, "name", |r| json!(r.pick(&["m", "other"])));
     m
 }
@@ -190,9 +214,11 @@ fn route(rng: &mut Rng) -> Value {
         return json!([destination(rng, to)]);
     }
     // One cluster twice would leave open whose header operations a request got.
-    let mut chosen: Vec<(&str, &str, u16)> = Vec::new();
+    let mut chosen: Vec<(&'static str, &'static str, u16)> = Vec::new();
     for (host, subset, port) in rng.some(&DESTINATIONS, 3) {
-        let same = |c: &&(&str, &str, u16)| c.0.split('.').next() == host.split('.').next() && c.1 == subset;
+        // `alias` stands for `back`.
+        let service = |host: &'static str| host.split('.').next().map(|s| if s == "alias" { "back" } else { s });
+        let same = |c: &&(&'static str, &str, u16)| service(c.0) == service(host) && c.1 == subset;
         if chosen.iter().find(same).is_none() {
             chosen.push((host, subset, port));
         }
@@ -211,7 +237,7 @@ fn route(rng: &mut Rng) -> Value {
     Value::Array(out)
 }
 
-fn rewrite(rng: &mut Rng) -> Value {
+pub(crate) fn rewrite(rng: &mut Rng) -> Value {
     let mut out = json!({});
     match rng.below(5) {
         0 | 1 => out["uri"] = json!(rng.pick(&["/", "/new", "/new/", "/q?z=1"])),
@@ -232,7 +258,7 @@ fn rewrite(rng: &mut Rng) -> Value {
     out
 }
 
-fn retries(rng: &mut Rng) -> Value {
+pub(crate) fn retries(rng: &mut Rng) -> Value {
     let attempts = rng.below(4);
     if attempts == 0 {
         return json!({"attempts": 0});
@@ -253,6 +279,8 @@ fn retries(rng: &mut Rng) -> Value {
         ]))
     });
     maybe(rng, 30, &mut out, "perTryTimeout", |r| json!(r.pick(&["62s", "63.5s"])));
+    maybe(rng, 15, &mut out, "retryIgnorePreviousHosts", |r| json!(r.percent(50)));
+    maybe(rng, 10, &mut out, "retryRemoteLocalities", |r| json!(r.percent(50)));
     out
 }
 
@@ -268,7 +296,7 @@ fn operations(rng: &mut Rng, names: &[&str], values: &[&str]) -> Value {
     out
 }
 
-fn headers(rng: &mut Rng, may_set_host: bool) -> Value {
+pub(crate) fn headers(rng: &mut Rng, may_set_host: bool) -> Value {
     let mut out = json!({});
     let request = ["v", "w", "%REQ(x-a)%", "<%REQ(x-b)%>", "100%%", "%REQ(x-a):1%", "%REQ(no-such)%"];
     let response = ["v", "w", "%RESP(x-u1)%", "<%REQ(x-a)%>", "%RESPONSE_CODE%", "100%%"];
@@ -281,7 +309,7 @@ fn headers(rng: &mut Rng, may_set_host: bool) -> Value {
     out
 }
 
-fn redirect(rng: &mut Rng, rule: &Value) -> Value {
+pub(crate) fn redirect(rng: &mut Rng, rule: &Value) -> Value {
     let mut out = json!({});
     let prefixes = rule["match"].as_array().is_some_and(|all| all.iter().all(|m| m["uri"].get("prefix").is_some()));
     if prefixes && rng.percent(40) {
@@ -303,7 +331,7 @@ fn redirect(rng: &mut Rng, rule: &Value) -> Value {
     out
 }
 
-fn direct(rng: &mut Rng) -> Value {
+pub(crate) fn direct(rng: &mut Rng) -> Value {
     let mut out = json!({"status": rng.pick(&[200, 201, 204, 302, 304, 404, 429, 500, 503])});
     maybe(rng, 60, &mut out, "body", |r| {
         if r.percent(70) { json!({"string": "direct body"}) } else { json!({"bytes": "Ynl0ZXM="}) }
