@@ -125,7 +125,7 @@ fn settings(rng: &mut Rng) -> Value {
     maybe(rng, 5, &mut mesh, "defaultServiceExportTo", visible);
     maybe(rng, 15, &mut mesh, "defaultConfig", |r| match r.below(3) {
         0 => json!({"proxyHeaders": {"attemptCount": {"disabled": true}}}),
-        1 => json!({"proxyHeaders": {"server": {"value": "mesh"}, "requestId": {"disabled": true}}}),
+        1 => json!({"proxyHeaders": {"server": {"value": "mesh"}}}),
         _ => json!({"gatewayTopology": {"numTrustedProxies": 1}}),
     });
     maybe(rng, 8, &mut mesh, "h2UpgradePolicy", |r| json!(r.pick(&["UPGRADE", "DO_NOT_UPGRADE"])));
