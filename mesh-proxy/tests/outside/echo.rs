@@ -39,7 +39,9 @@ pub(crate) const ANSWER: [(&str, &str); 4] = [("x-u1", "one"), ("x-u2", "two"), 
 
 /// Running upstreams. Requests are kept by their `user-agent`.
 #[derive(Clone, Default)]
-pub(crate) struct Echo(Arc<(Mutex<HashMap<String, Vec<Seen>>>, Notify)>, Held);
+pub(crate) struct Echo(Arc<(Kept, Notify)>, Held);
+
+type Kept = Mutex<HashMap<String, Vec<Seen>>>;
 
 /// Answers that wait are let go while this says so.
 #[derive(Clone)]

@@ -40,9 +40,11 @@ impl Side {
     }
 }
 
-/// Services and what is behind them: host, ports, the only one if there is one, subset, last byte of the endpoint's
-/// address (0: none), and the version of HTTP.
-const SERVICES: [(&str, &[(u16, u16)], &[(&str, u8)]); 7] = [
+/// A service: its host, its ports with those of the endpoints, its subsets with the last byte of the endpoint's address
+/// (0: there is none).
+type Service = (&'static str, &'static [(u16, u16)], &'static [(&'static str, u8)]);
+
+const SERVICES: [Service; 7] = [
     ("srv.shop.svc.cluster.local", &[(80, 8080), (8081, 8081)], &[("v1", 11), ("again", 11), ("v2", 12), ("v3", 13)]),
     ("back.back.svc.cluster.local", &[(80, 8080)], &[("v1", 21), ("v2", 22)]),
     ("dead.shop.svc.cluster.local", &[(80, 8080)], &[("", 41)]),
