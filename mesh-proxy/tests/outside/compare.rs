@@ -152,9 +152,12 @@ fn local(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, said: &Outcome
         said.text.strip_prefix("redirect to "),
         reply.one("location").filter(|_| said.text.starts_with("redirect to ")),
     );
-    if expected.hop.route.is_some() {
-        // The destination that would have been called is chosen already.
-        response_headers(d, ask, expected, (log["cluster"].as_str().unwrap_or_default(), reply, Vec::new()));
+    // The destination that would have been called is chosen already; which of several that are not there, the log does
+    // not say.
+    let (cluster, clusters) = (log["cluster"].as_str(), &expected.hop.clusters);
+    if expected.hop.route.is_some() && (cluster.is_some() || clusters.len() < 2) {
+        let only = clusters.first().map(|t| &*t.cluster.value);
+        response_headers(d, ask, expected, (cluster.or(only).unwrap_or_default(), reply, Vec::new()));
     }
 }
 

@@ -200,7 +200,7 @@ pub(crate) fn apply(levels: [Vec<Operation>; 2], mut headers: Lines, value: impl
     headers
 }
 
-/// A value with its operators resolved; none if it comes out empty.
+/// A value with its operators resolved; none if it comes out empty. Only CORS says of a header that it is empty.
 pub(crate) fn render(template: &str, value: impl Fn(&str) -> String) -> Option<String> {
     let mut out = String::new();
     let mut rest = template;
@@ -221,7 +221,7 @@ pub(crate) fn render(template: &str, value: impl Fn(&str) -> String) -> Option<S
         }
     }
     out += rest;
-    (!out.is_empty()).then_some(out)
+    (template.is_empty() || !out.is_empty()).then_some(out)
 }
 
 /// The first line of a header.

@@ -128,7 +128,7 @@ fn settings(rng: &mut Rng) -> Value {
         1 => json!({"proxyHeaders": {"server": {"value": "mesh"}}}),
         _ => json!({"gatewayTopology": {"numTrustedProxies": 1}}),
     });
-    maybe(rng, 8, &mut mesh, "h2UpgradePolicy", |r| json!(r.pick(&["UPGRADE", "DO_NOT_UPGRADE"])));
+    maybe(rng, 25, &mut mesh, "h2UpgradePolicy", |r| json!(r.pick(&["UPGRADE", "DO_NOT_UPGRADE"])));
     maybe(rng, 8, &mut mesh, "connectTimeout", |_| json!("12s"));
     maybe(rng, 10, &mut mesh, "defaultTrafficPolicy", |r| json!({"connectionPool": pool(r)}));
     json!({
@@ -310,8 +310,8 @@ fn pool(rng: &mut Rng) -> Value {
     });
     if rng.percent(60) || out == json!({}) {
         let mut http = json!({"idleTimeout": "300s"});
-        match rng.below(3) {
-            0 => http["h2UpgradePolicy"] = json!(rng.pick(&["UPGRADE", "DO_NOT_UPGRADE", "DEFAULT"])),
+        match rng.below(4) {
+            0 | 2 => http["h2UpgradePolicy"] = json!(rng.pick(&["UPGRADE", "DO_NOT_UPGRADE", "DEFAULT"])),
             1 => http["useClientProtocol"] = json!(true),
             _ => {}
         }
@@ -374,7 +374,7 @@ fn sidecar(rng: &mut Rng) -> Value {
     let mut spec = json!({"egress": egress});
     maybe(rng, 40, &mut spec, "workloadSelector", |r| json!({"labels": {"app": r.pick(&["front", "cron", "none"])}}));
     maybe(rng, 20, &mut spec, "inboundConnectionPool", pool);
-    maybe(rng, 40, &mut spec, "outboundTrafficPolicy", |r| match r.below(3) {
+    maybe(rng, 60, &mut spec, "outboundTrafficPolicy", |r| match r.below(4) {
         0 => json!({"mode": "REGISTRY_ONLY"}),
         1 => json!({"mode": "ALLOW_ANY"}),
         _ => {
