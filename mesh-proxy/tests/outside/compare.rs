@@ -249,7 +249,8 @@ fn forwarded(
         d.check("HTTP/2", protocol == Some("Http2"), if inbound.is_none() { http2 } else { protocol == Some("Http2") });
         if inbound.is_none() {
             // A later try is told what is left.
-            let wait = expected.retries.per_try.or(expected.timeout).map(|t| t.as_millis().to_string());
+            let limits = [expected.retries.per_try, expected.timeout];
+            let wait = limits.into_iter().flatten().min().map(|t| t.as_millis().to_string());
             let told = observed.seen[0].one("x-envoy-expected-rq-timeout-ms");
             d.check("time limit that the upstream is told", wait.as_deref(), told);
         }
