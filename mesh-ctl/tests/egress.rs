@@ -37,7 +37,8 @@ fn programs() {
         name => name,
     };
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--profile", profile, "-p", "mesh-proxy", "-p", "bookinfo"]);
+    // The features of `cargo test --workspace`, so that there is nothing to do.
+    build.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--examples", "--profile", profile]);
     build.arg("--target-dir").arg(folder.parent().unwrap());
     assert!(build.current_dir(root()).status().unwrap().success());
 }
