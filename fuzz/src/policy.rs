@@ -33,7 +33,7 @@ pub fn policy(data: &[u8]) {
         Policies::compile(&AuthzInput {
             policies: &policies,
             protocol,
-            trust_domains: &TrustDomains::new("td", &["old".to_owned()]),
+            trust_domains: &TrustDomains::new("td", ["old"]),
             providers: &BTreeMap::new(),
         })
     };

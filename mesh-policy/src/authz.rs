@@ -21,8 +21,8 @@ use std::sync::Arc;
 use mesh_core::api::{AuthorizationAction, AuthorizationPolicy, DRY_RUN, Object, go_bool};
 
 pub use explain::{Asked, Explanation, Missed, NearestRule, Tried};
+pub use mesh_core::identity::TrustDomains;
 pub use rule::Protocol;
-pub use trust::TrustDomains;
 
 use crate::PolicyInput;
 use rule::{Rule, Scope};
@@ -295,13 +295,7 @@ fn ways(
             return None;
         }
         let values = explain::written(rule, c.place);
-        let trust = scope.trust;
-        let values: Vec<String> = match c.attribute {
-            values::Attribute::Principal => values.iter().flat_map(|v| trust.principals(v)).collect(),
-            values::Attribute::TrustDomain => values.iter().flat_map(|v| trust.domains(v)).collect(),
-            _ => values.to_vec(),
-        };
-        filing::filing(&c.attribute, &values, namespace)
+        filing::filing(&c.attribute, &trust::expanded(scope.trust, &c.attribute, values), namespace)
     };
     // Of alternatives each has to be filed.
     let side = |alternatives: &[rule::All]| -> Option<set::Way> {

@@ -9,7 +9,6 @@
 //! are nobody's; headers that get claims are removed from CORS preflights, too. ES512 has no keys here, so that such
 //! tokens are refused.
 
-mod base64;
 mod cache;
 mod error;
 mod extract;

@@ -7,9 +7,9 @@ use mesh_core::api::{
 };
 use mesh_core::matching::PolicyAttribute;
 
-use super::TrustDomains;
 use super::condition::{Condition, Place, Test};
 use super::values::Attribute;
+use super::{TrustDomains, trust};
 use crate::PolicyInput;
 
 /// What the port speaks; a port that is sniffed has policies compiled for both.
@@ -144,20 +144,8 @@ impl<F: Fn(&'static str) -> Place> Fields<'_, F> {
         if http && self.scope.protocol == Protocol::Tcp {
             return self.unusable(&format!("{field} is HTTP's, and this port's connections have no HTTP"));
         }
-        let trust = self.scope.trust;
-        let expanded: Vec<String>;
-        let values = match attribute {
-            Attribute::Principal => {
-                expanded = values.iter().flat_map(|v| trust.principals(v)).collect();
-                &expanded
-            }
-            Attribute::TrustDomain => {
-                expanded = values.iter().flat_map(|v| trust.domains(v)).collect();
-                &expanded
-            }
-            _ => values,
-        };
-        match Test::new(attribute, values, self.scope.namespace) {
+        let values = trust::expanded(self.scope.trust, attribute, values);
+        match Test::new(attribute, &values, self.scope.namespace) {
             Ok(test) => {
                 let attribute = attribute.clone();
                 self.out.push(Condition { attribute, test, negated, place: (self.place)(field) });

@@ -1,12 +1,13 @@
 //! What becomes of a request whose token is good.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Uri};
 use mesh_core::matching::Claims;
 use serde_json::Value;
 
 use super::Rule;
-use super::base64::encode_standard;
 use super::cache::Entry;
 use super::extract::{Location, decoded, pairs};
 
@@ -100,6 +101,6 @@ fn text(claim: &Value) -> Option<String> {
         Value::Bool(b) => Some(b.to_string()),
         Value::Number(n) => Some(n.to_string()),
         Value::String(text) => Some(text.clone()),
-        Value::Array(_) | Value::Object(_) => Some(encode_standard(claim.to_string().as_bytes())),
+        Value::Array(_) | Value::Object(_) => Some(STANDARD.encode(claim.to_string())),
     }
 }

@@ -5,6 +5,8 @@ mod rows;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Request;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -12,11 +14,15 @@ use mesh_core::api::Resource;
 use mesh_core::yaml;
 use rcgen::{KeyPair, RsaKeySize};
 
-use super::base64::encode_url;
 use super::*;
 
 /// The time of the tests, in seconds since 1970.
 pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// base64url without padding.
+fn encode_url(text: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
 
 pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
@@ -64,7 +70,7 @@ impl Signer {
 
     /// A token with this header and payload, as they are.
     pub(crate) fn token(&self, header: &str, payload: &str) -> String {
-        let message = format!("{}.{}", encode_url(header.as_bytes()), encode_url(payload.as_bytes()));
+        let message = format!("{}.{}", encode_url(header), encode_url(payload));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
         format!("{message}.{signature}")
     }

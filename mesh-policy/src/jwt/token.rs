@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::base64::{decode_url, is_url};
 use super::error::JwtError;
 
 /// Algorithms that are known, whether or not a key can be for them.
@@ -41,7 +42,8 @@ impl Token {
         if header.is_empty() || payload.is_empty() || signature.is_empty() || text.len() > MAX_TOKEN {
             return Err(JwtError::BadFormat);
         }
-        let head = object(&decode_url(header).ok_or(JwtError::HeaderBase64)?).ok_or(JwtError::HeaderJson)?;
+        let head =
+            object(&URL_SAFE_NO_PAD.decode(header).map_err(|_| JwtError::HeaderBase64)?).ok_or(JwtError::HeaderJson)?;
         let Some(Value::String(alg)) = head.get("alg") else { return Err(JwtError::HeaderAlg) };
         if !ALGORITHMS.contains(&alg.as_str()) {
             return Err(JwtError::AlgorithmUnknown);
@@ -51,7 +53,8 @@ impl Token {
         if head.contains_key("crit") {
             return Err(JwtError::AlgorithmUnknown);
         }
-        let body = object(&decode_url(payload).ok_or(JwtError::PayloadBase64)?).ok_or(JwtError::PayloadJson)?;
+        let body = object(&URL_SAFE_NO_PAD.decode(payload).map_err(|_| JwtError::PayloadBase64)?)
+            .ok_or(JwtError::PayloadJson)?;
         optional(&body, "iss").map_err(|()| JwtError::Iss)?;
         optional(&body, "sub").map_err(|()| JwtError::Sub)?;
         seconds(&body, "iat", JwtError::IatInteger, JwtError::IatPositive)?;
@@ -59,7 +62,7 @@ impl Token {
         let exp = seconds(&body, "exp", JwtError::ExpInteger, JwtError::ExpPositive)?;
         optional(&body, "jti").map_err(|()| JwtError::Jti)?;
         let audiences = audiences(&body)?;
-        if !is_url(signature) {
+        if URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Err(JwtError::SignatureBase64);
         }
         let (alg, kid) = (alg.clone(), kid.to_owned());

@@ -110,7 +110,7 @@ fn check(level: &str, protocol: Protocol) -> usize {
         };
         let trust = TrustDomains::new(
             settings["trust_domain"].as_str().unwrap_or("cluster.local"),
-            &strings(&settings["trust_domain_aliases"]),
+            strings(&settings["trust_domain_aliases"]).iter().map(String::as_str),
         );
         let labels = settings["workload"]["labels"].as_object().unwrap().iter();
         let labels = labels.map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect();

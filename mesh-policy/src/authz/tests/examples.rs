@@ -319,22 +319,22 @@ fn trust_domains_52_53() {
         let policies = compiled_in(&text, Protocol::Http, td, &[]);
         decision(&policies, &from(peer)) == "allow"
     };
-    let td = TrustDomains::new("td2", &["td1".to_owned()]);
+    let td = TrustDomains::new("td2", ["td1"]);
     assert!(allows(&td, "td1/ns/foo/sa/a", "td2/ns/foo/sa/a"));
     assert!(allows(&td, "td1/ns/foo/sa/a", "td1/ns/foo/sa/a"));
     assert!(!allows(&td, "td1/ns/foo/sa/a", "td3/ns/foo/sa/a"));
     assert!(!allows(&td, "td3/ns/foo/sa/a", "td2/ns/foo/sa/a"));
     assert!(allows(&td, "td3/ns/foo/sa/a", "td3/ns/foo/sa/a"));
-    let td = TrustDomains::new("td2", &[]);
+    let td = TrustDomains::new("td2", []);
     assert!(allows(&td, "cluster.local/ns/foo/sa/a", "td2/ns/foo/sa/a"));
     assert!(!allows(&td, "cluster.local/ns/foo/sa/a", "cluster.local/ns/foo/sa/a"));
     // A star keeps what it says for the domains that it fits.
-    let td = TrustDomains::new("some-td", &["other".to_owned()]);
+    let td = TrustDomains::new("some-td", ["other"]);
     for peer in ["some-td/ns/foo/sa/a", "new-td/ns/foo/sa/a", "other/ns/foo/sa/a"] {
         assert!(allows(&td, "*-td/ns/foo/sa/a", peer), "{peer}");
     }
     assert!(!allows(&td, "*-td/ns/foo/sa/a", "another/ns/foo/sa/a"));
-    let td = TrustDomains::new("td2", &["td1".to_owned()]);
+    let td = TrustDomains::new("td2", ["td1"]);
     let policies = compiled_in(&policy("p", &source("trustDomains: [td1]")), Protocol::Http, &td, &[]);
     check("domains", &policies, &[(from("td2/ns/x/sa/y"), true), (from("td3/ns/x/sa/y"), false)]);
 }

@@ -325,7 +325,7 @@ proptest! {
         let compiled = Policies::compile(&AuthzInput {
             policies: &objects,
             protocol: Protocol::Http,
-            trust_domains: &TrustDomains::new("cluster.local", &[]),
+            trust_domains: &TrustDomains::default(),
             providers: &BTreeMap::new(),
         });
         for facts in requests {

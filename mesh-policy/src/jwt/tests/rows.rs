@@ -32,7 +32,7 @@ fn claims_that_somebody_left_behind_are_nobodys() {
 
 #[test]
 fn h3_to_h9_malformed() {
-    let b64 = |text: &str| encode_url(text.as_bytes());
+    let b64 = |text: &str| encode_url(text);
     let (header, payload) = (b64(r#"{"alg":"RS256"}"#), b64(ISS));
     let good = KEY.sign(ISS);
     let cut = good.rsplit_once('.').unwrap().0;
@@ -249,7 +249,7 @@ fn h25_h26_outputs() {
         ("x-k", "v"),
         ("x-l", "WyJhIiwiYiJd"),
         ("x-o", "eyJrIjoidiJ9"),
-        ("x-payload", &encode_url(body.as_bytes())),
+        ("x-payload", &encode_url(body)),
     ] {
         assert_eq!(has(name).as_deref(), Some(value), "{name}");
     }
@@ -366,9 +366,7 @@ proptest! {
     #[test]
     fn whatever_comes_is_refused_without_a_panic(token in "[A-Za-z0-9_.-]{0,80}|.{0,60}", json in ".{0,80}") {
         prop_assert!(Token::parse(&token).is_err());
-        let encoded = encode_url(json.as_bytes());
-        let back = super::base64::decode_url(&encoded);
-        prop_assert_eq!(back.as_deref(), (!json.is_empty() || encoded.is_empty()).then_some(json.as_bytes()));
+        let encoded = encode_url(&json);
         let _ = Token::parse(&format!("{encoded}.{encoded}.{encoded}"));
         let _ = KeySet::parse(json.as_bytes());
         let _ = KeySet::parse(format!(r#"{{"keys":[{{"kty":"RSA","n":"{encoded}","e":"{encoded}"}},{json}]}}"#).as_bytes());
