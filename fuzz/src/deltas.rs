@@ -80,6 +80,10 @@ fn contents(world: &World) -> Vec<ContentHash> {
     all.extend(world.gateways().iter().map(|o| o.hash));
     all.extend(world.sidecars().iter().map(|o| o.hash));
     all.extend(world.rate_limits().iter().map(|o| o.hash));
+    all.extend(world.proxy_configs().iter().map(|o| o.hash));
+    all.extend(world.peer_authentications().iter().map(|o| o.hash));
+    all.extend(world.request_authentications().iter().map(|o| o.hash));
+    all.extend(world.authorization_policies().iter().map(|o| o.hash));
     all.extend(world.services().iter().map(|s| s.hash));
     all.extend(world.workloads().iter().map(|w| w.hash));
     all.push(world.mesh().hash);
@@ -104,6 +108,9 @@ fn removal(line: &str) -> Option<Change> {
             Change::RemoveService(namespace.into(), host.into())
         }
         "Pod" => Change::RemoveWorkload(format!("Kubernetes//Pod/{namespace}/{name}").into()),
+        "PeerAuthentication" | "RequestAuthentication" | "AuthorizationPolicy" => {
+            Change::Remove(Key::new(Kind::new("security.istio.io", kind), namespace, name))
+        }
         kind => Change::Remove(Key::new(Kind::new("networking.istio.io", kind), namespace, name)),
     })
 }

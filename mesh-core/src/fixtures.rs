@@ -35,6 +35,10 @@ pub(crate) fn istio<S: DeserializeOwned>(kind: &str, namespace: &str, name: &str
     Arc::new(object("networking.istio.io", kind, namespace, name, spec))
 }
 
+pub(crate) fn security<S: DeserializeOwned>(kind: &str, namespace: &str, name: &str, spec: Value) -> Arc<Object<S>> {
+    Arc::new(object("security.istio.io", kind, namespace, name, spec))
+}
+
 pub(crate) fn kube_service(namespace: &str, name: &str, spec: Value) -> Arc<Service> {
     Arc::new(service(&object("", "Service", namespace, name, spec), None, &Settings::default()))
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 pub use replaced::{replace, replaced};
 
-use crate::api::{Destination, Gateway, HttpRoute, LocalRateLimit, Object, ServerTlsMode, VirtualService};
+use crate::api::{
+    Destination, Gateway, HttpRoute, LabelSelector, LocalRateLimit, Object, ServerTlsMode, VirtualService,
+};
 use crate::compile::visible::{Egress, egress, exported_to, service_exported, sidecar_for};
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
@@ -206,6 +208,27 @@ impl<'a> Seen<'a> {
         })
     }
 
+    /// Policies of the own workload. Which connections others take is for their clients to know, too.
+    fn policies(&self, world: &World, id: &ProxyId) -> Vec<ResourceName> {
+        let own = own_workload(world, id);
+        let near = |n: &str| *n == *id.namespace || *n == *world.root_namespace();
+        let selects = |s: Option<&LabelSelector>| {
+            s.is_none_or(|s| s.match_labels.is_empty() || own.is_some_and(|w| covers(&s.match_labels, &w.labels)))
+        };
+        let services: BTreeSet<&str> = self.services.iter().map(|s| &*s.namespace).collect();
+        let peer = world.peer_authentications().iter().filter(|o| {
+            let n = &*o.key.namespace;
+            near(n) || services.contains(n)
+        });
+        let request = world.request_authentications().iter();
+        let request = request.filter(|o| near(&o.key.namespace) && selects(o.spec.selector.as_ref()));
+        let authz = world.authorization_policies().iter();
+        let authz = authz.filter(|o| near(&o.key.namespace) && selects(o.spec.selector.as_ref()));
+        let peer = peer.map(|o| object_name(kind::PEER_AUTHENTICATION, &o.key));
+        let request = request.map(|o| object_name(kind::REQUEST_AUTHENTICATION, &o.key));
+        peer.chain(request).chain(authz.map(|o| object_name(kind::AUTHORIZATION_POLICY, &o.key))).collect()
+    }
+
     /// Names of everything that goes with these: rules for the services, and their workloads.
     fn names(&self, world: &World, id: &ProxyId) -> BTreeSet<ResourceName> {
         let mut names = BTreeSet::from([object_name(kind::MESH_CONFIG, &world.mesh().key)]);
@@ -217,6 +240,7 @@ impl<'a> Seen<'a> {
         let near = |n: &str| *n == *id.namespace || *n == *world.root_namespace();
         let settings = world.proxy_configs().iter().filter(|o| near(&o.key.namespace));
         names.extend(settings.map(|o| object_name(kind::PROXY_CONFIG, &o.key)));
+        names.extend(self.policies(world, id));
         if id.kind == ProxyKind::Sidecar {
             let all = world.sidecars().iter().filter(|s| near(&s.key.namespace));
             names.extend(all.map(|s| object_name(kind::SIDECAR, &s.key)));

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::{
-    ContentHash, DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object, Origin, ProxySettings,
-    Sidecar, VirtualService,
+    AuthorizationPolicy, ContentHash, DestinationRule, Gateway, Key, Kind, LocalRateLimit, MeshConfig, Meta, Object,
+    Origin, PeerAuthentication, ProxySettings, RequestAuthentication, Sidecar, VirtualService,
 };
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
@@ -28,6 +28,9 @@ pub struct World {
     sidecars: Arc<List<Object<Sidecar>>>,
     rate_limits: Arc<List<Object<LocalRateLimit>>>,
     proxy_configs: Arc<List<Object<ProxySettings>>>,
+    peer_authentications: Arc<List<Object<PeerAuthentication>>>,
+    request_authentications: Arc<List<Object<RequestAuthentication>>>,
+    authorization_policies: Arc<List<Object<AuthorizationPolicy>>>,
     services: Arc<List<Service>>,
     workloads: Arc<List<Workload>>,
     mesh: Arc<Object<MeshConfig>>,
@@ -53,6 +56,12 @@ pub enum Change {
     LocalRateLimit(Arc<Object<LocalRateLimit>>),
     /// Sets a ProxyConfig.
     ProxyConfig(Arc<Object<ProxySettings>>),
+    /// Sets a PeerAuthentication.
+    PeerAuthentication(Arc<Object<PeerAuthentication>>),
+    /// Sets a RequestAuthentication.
+    RequestAuthentication(Arc<Object<RequestAuthentication>>),
+    /// Sets an AuthorizationPolicy.
+    AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
     /// Sets a service, by namespace and host name.
     Service(Arc<Service>),
     /// Sets a workload, by uid.
@@ -61,7 +70,7 @@ pub enum Change {
     Mesh(Option<Arc<Object<MeshConfig>>>),
     /// Sets a namespace's labels.
     Namespace(Arc<str>, BTreeMap<String, String>),
-    /// Removes a VirtualService, DestinationRule, Gateway, Sidecar, LocalRateLimit, ProxyConfig or (core) Namespace.
+    /// Removes an object of the kinds above, or a (core) Namespace.
     Remove(Key),
     /// Removes a service: namespace, host name.
     RemoveService(Arc<str>, Arc<str>),
@@ -78,6 +87,9 @@ impl Default for World {
             sidecars: Arc::default(),
             rate_limits: Arc::default(),
             proxy_configs: Arc::default(),
+            peer_authentications: Arc::default(),
+            request_authentications: Arc::default(),
+            authorization_policies: Arc::default(),
             services: Arc::default(),
             workloads: Arc::default(),
             mesh: Arc::new(default_mesh()),
@@ -130,6 +142,9 @@ impl World {
                 Change::Sidecar(o) => edits.sidecars.set(o),
                 Change::LocalRateLimit(o) => edits.rate_limits.set(o),
                 Change::ProxyConfig(o) => edits.proxy_configs.set(o),
+                Change::PeerAuthentication(o) => edits.peer_authentications.set(o),
+                Change::RequestAuthentication(o) => edits.request_authentications.set(o),
+                Change::AuthorizationPolicy(o) => edits.authorization_policies.set(o),
                 Change::Service(s) => edits.services.set(s),
                 Change::Workload(w) => edits.workloads.set(w),
                 Change::Mesh(m) => next.mesh = m.unwrap_or_else(|| Arc::new(default_mesh())),
@@ -143,6 +158,9 @@ impl World {
                     "Sidecar" => edits.sidecars.remove(key),
                     "LocalRateLimit" => edits.rate_limits.remove(key),
                     "ProxyConfig" => edits.proxy_configs.remove(key),
+                    "PeerAuthentication" => edits.peer_authentications.remove(key),
+                    "RequestAuthentication" => edits.request_authentications.remove(key),
+                    "AuthorizationPolicy" => edits.authorization_policies.remove(key),
                     "Namespace" => {
                         Arc::make_mut(&mut next.namespaces).remove(&key.name);
                     }
@@ -162,6 +180,9 @@ impl World {
         edits.sidecars.apply(&mut self.sidecars);
         edits.rate_limits.apply(&mut self.rate_limits);
         edits.proxy_configs.apply(&mut self.proxy_configs);
+        edits.peer_authentications.apply(&mut self.peer_authentications);
+        edits.request_authentications.apply(&mut self.request_authentications);
+        edits.authorization_policies.apply(&mut self.authorization_policies);
         if edits.destination_rules.apply(&mut self.destination_rules) {
             let mut index: Map<HostPattern, Vec<_>> = Map::default();
             for rule in self.destination_rules.iter() {
@@ -224,6 +245,21 @@ impl World {
     /// ProxyConfigs, oldest first.
     pub fn proxy_configs(&self) -> &List<Object<ProxySettings>> {
         &self.proxy_configs
+    }
+
+    /// PeerAuthentications, oldest first.
+    pub fn peer_authentications(&self) -> &List<Object<PeerAuthentication>> {
+        &self.peer_authentications
+    }
+
+    /// RequestAuthentications, oldest first.
+    pub fn request_authentications(&self) -> &List<Object<RequestAuthentication>> {
+        &self.request_authentications
+    }
+
+    /// AuthorizationPolicies, oldest first.
+    pub fn authorization_policies(&self) -> &List<Object<AuthorizationPolicy>> {
+        &self.authorization_policies
     }
 
     /// Services, oldest first.
@@ -310,6 +346,9 @@ struct Edits {
     sidecars: list::Edit<Object<Sidecar>>,
     rate_limits: list::Edit<Object<LocalRateLimit>>,
     proxy_configs: list::Edit<Object<ProxySettings>>,
+    peer_authentications: list::Edit<Object<PeerAuthentication>>,
+    request_authentications: list::Edit<Object<RequestAuthentication>>,
+    authorization_policies: list::Edit<Object<AuthorizationPolicy>>,
     services: list::Edit<Service>,
     workloads: list::Edit<Workload>,
 }

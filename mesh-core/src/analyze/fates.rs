@@ -182,6 +182,9 @@ fn origins(world: &World) -> BTreeMap<Key, &Origin> {
     all.extend(world.gateways().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.sidecars().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.rate_limits().iter().map(|o| (o.key.clone(), &o.origin)));
+    all.extend(world.peer_authentications().iter().map(|o| (o.key.clone(), &o.origin)));
+    all.extend(world.request_authentications().iter().map(|o| (o.key.clone(), &o.origin)));
+    all.extend(world.authorization_policies().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.services().iter().map(|s| (s.key.clone(), &s.origin)));
     all
 }

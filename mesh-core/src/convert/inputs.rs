@@ -203,10 +203,9 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
             vec![Change::Workload(Arc::new(entry(&o.spec, &o.key.name, &o.key, settings)))]
         }
         Resource::Namespace(o) => vec![Change::Namespace(o.key.name.clone(), o.meta.labels.clone())],
-        // No proxy enforces them yet.
-        Resource::PeerAuthentication(_) | Resource::AuthorizationPolicy(_) | Resource::RequestAuthentication(_) => {
-            Vec::new()
-        }
+        Resource::PeerAuthentication(o) => vec![Change::PeerAuthentication(o.clone())],
+        Resource::RequestAuthentication(o) => vec![Change::RequestAuthentication(o.clone())],
+        Resource::AuthorizationPolicy(o) => vec![Change::AuthorizationPolicy(o.clone())],
         // Machines that register themselves are the control plane's.
         Resource::WorkloadGroup(_) | Resource::ServiceAccount(_) | Resource::ConfigMap(_) | Resource::Unread(_) => {
             Vec::new()

@@ -18,9 +18,15 @@ pub fn replaced(before: &World, after: &World, changes: &[Change]) -> Option<Vec
         let name = match change {
             Change::VirtualService(o) => virtual_service(before, after, &o.key)?,
             Change::DestinationRule(o) => rule(before, after, &o.key)?,
+            Change::PeerAuthentication(o) => peer(before, after, &o.key)?,
+            Change::RequestAuthentication(o) => tokens(before, after, &o.key)?,
+            Change::AuthorizationPolicy(o) => policy(before, after, &o.key)?,
             Change::Remove(key) => match &*key.kind.kind {
                 "VirtualService" => virtual_service(before, after, key)?,
                 "DestinationRule" => rule(before, after, key)?,
+                "PeerAuthentication" => peer(before, after, key)?,
+                "RequestAuthentication" => tokens(before, after, key)?,
+                "AuthorizationPolicy" => policy(before, after, key)?,
                 _ => return None,
             },
             Change::Service(s) => service(before, after, &(s.namespace.clone(), s.hostname.clone()))?,
@@ -69,6 +75,24 @@ fn rule(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
     let lists = (before.destination_rules(), after.destination_rules());
     let o = both(lists.0, lists.1, key, |a, b| same(&a.spec, &b.spec))?;
     Some(object_name(kind::DESTINATION_RULE, &o.key))
+}
+
+/// It is in the scope of a namespace whatever it says.
+fn peer(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
+    let o = both(before.peer_authentications(), after.peer_authentications(), key, |_, _| true)?;
+    Some(object_name(kind::PEER_AUTHENTICATION, &o.key))
+}
+
+fn tokens(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
+    let lists = (before.request_authentications(), after.request_authentications());
+    let o = both(lists.0, lists.1, key, |a, b| a.spec.selector == b.spec.selector)?;
+    Some(object_name(kind::REQUEST_AUTHENTICATION, &o.key))
+}
+
+fn policy(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
+    let lists = (before.authorization_policies(), after.authorization_policies());
+    let o = both(lists.0, lists.1, key, |a, b| a.spec.selector == b.spec.selector)?;
+    Some(object_name(kind::AUTHORIZATION_POLICY, &o.key))
 }
 
 fn service(before: &World, after: &World, id: &<Service as Listed>::Id) -> Option<ResourceName> {

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::{istio, kube_service, proxy, workload};
+use crate::fixtures::{istio, kube_service, proxy, security, workload};
 use crate::world::Change;
 
 fn shown(set: &ResourceSet) -> Vec<String> {
@@ -73,6 +73,40 @@ fn a_gateway_sees_its_routes_and_what_they_name() {
             "Gateway b/gw",
             "VirtualService b/edge",
         ]
+    );
+}
+
+/// The modes of servers are for their clients to know; who may do what is for the server alone.
+#[test]
+fn policies_go_to_whom_they_select_and_peer_modes_to_clients_too() {
+    let of_two = json!({"selector": {"matchLabels": {"app": "two"}}});
+    let peer = |ns, spec| Change::PeerAuthentication(security("PeerAuthentication", ns, "peer", spec));
+    let tokens = |ns, spec| Change::RequestAuthentication(security("RequestAuthentication", ns, "tokens", spec));
+    let policy = |ns, spec| Change::AuthorizationPolicy(security("AuthorizationPolicy", ns, "policy", spec));
+    let world = mesh().with([
+        peer("istio-system", json!({})),
+        peer("b", of_two.clone()),
+        peer("elsewhere", json!({})),
+        tokens("istio-system", json!({})),
+        tokens("b", of_two.clone()),
+        policy("istio-system", json!({})),
+        policy("b", of_two),
+        policy("elsewhere", json!({})),
+    ]);
+    let policies = |kind, namespace, name| {
+        let all = of(&world, kind, namespace, name);
+        all.into_iter().filter(|n| ["Peer", "Request", "Auth"].iter().any(|k| n.starts_with(k))).collect::<Vec<_>>()
+    };
+    let everyones = ["AuthorizationPolicy istio-system/policy", "RequestAuthentication istio-system/tokens"];
+    let modes = ["PeerAuthentication b/peer", "PeerAuthentication istio-system/peer"];
+    let client = policies(ProxyKind::Sidecar, "a", "one-1");
+    assert_eq!(client, [everyones[0], modes[0], modes[1], everyones[1]]);
+    assert_eq!(policies(ProxyKind::Gateway, "istio-system", "gw-1"), client);
+    assert_eq!(policies(ProxyKind::Sidecar, "b", "three-1"), client, "not selected");
+    let own = ["AuthorizationPolicy b/policy", "RequestAuthentication b/tokens"];
+    assert_eq!(
+        policies(ProxyKind::Sidecar, "b", "two-1"),
+        [own[0], everyones[0], modes[0], modes[1], own[1], everyones[1]]
     );
 }
 

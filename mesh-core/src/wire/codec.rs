@@ -25,6 +25,12 @@ pub mod kind {
     pub const LOCAL_RATE_LIMIT: &str = "policy.mesh.local/LocalRateLimit";
     /// ProxyConfig.
     pub const PROXY_CONFIG: &str = "networking.istio.io/ProxyConfig";
+    /// PeerAuthentication.
+    pub const PEER_AUTHENTICATION: &str = "security.istio.io/PeerAuthentication";
+    /// RequestAuthentication.
+    pub const REQUEST_AUTHENTICATION: &str = "security.istio.io/RequestAuthentication";
+    /// AuthorizationPolicy.
+    pub const AUTHORIZATION_POLICY: &str = "security.istio.io/AuthorizationPolicy";
     /// Services of any origin.
     pub const SERVICE: &str = "mesh/Service";
     /// Instances of any origin.
@@ -32,13 +38,16 @@ pub mod kind {
     /// The mesh's settings.
     pub const MESH_CONFIG: &str = "mesh/MeshConfig";
     /// All of them.
-    pub const ALL: [&str; 9] = [
+    pub const ALL: [&str; 12] = [
         VIRTUAL_SERVICE,
         DESTINATION_RULE,
         GATEWAY,
         SIDECAR,
         LOCAL_RATE_LIMIT,
         PROXY_CONFIG,
+        PEER_AUTHENTICATION,
+        REQUEST_AUTHENTICATION,
+        AUTHORIZATION_POLICY,
         SERVICE,
         WORKLOAD,
         MESH_CONFIG,
@@ -110,6 +119,9 @@ pub fn decode(resource: &WireResource) -> Result<Change, Rejection> {
         kind::SIDECAR => object(body).map(Change::Sidecar),
         kind::LOCAL_RATE_LIMIT => object(body).map(Change::LocalRateLimit),
         kind::PROXY_CONFIG => object(body).map(Change::ProxyConfig),
+        kind::PEER_AUTHENTICATION => object(body).map(Change::PeerAuthentication),
+        kind::REQUEST_AUTHENTICATION => object(body).map(Change::RequestAuthentication),
+        kind::AUTHORIZATION_POLICY => object(body).map(Change::AuthorizationPolicy),
         kind::MESH_CONFIG => object::<MeshConfig>(body).map(|o| Change::Mesh(Some(o))),
         kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(s))),
         kind::WORKLOAD => read(body).map(|w| Change::Workload(Arc::new(w))),
@@ -138,26 +150,18 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 /// The change that removes a resource; `None` for an unknown kind.
 pub fn removal(name: &ResourceName) -> Option<Change> {
     let split = || name.name.split_once('/').unwrap_or(("", &name.name));
-    let key = |kind: &str| {
-        let (namespace, object) = split();
-        Change::Remove(Key::new(Kind::new("networking.istio.io", kind), namespace, object))
-    };
     Some(match &*name.kind {
-        kind::VIRTUAL_SERVICE => key("VirtualService"),
-        kind::DESTINATION_RULE => key("DestinationRule"),
-        kind::GATEWAY => key("Gateway"),
-        kind::SIDECAR => key("Sidecar"),
-        kind::LOCAL_RATE_LIMIT => {
-            let (namespace, object) = split();
-            Change::Remove(Key::new(Kind::new("policy.mesh.local", "LocalRateLimit"), namespace, object))
-        }
-        kind::PROXY_CONFIG => key("ProxyConfig"),
         kind::MESH_CONFIG => Change::Mesh(None),
         kind::SERVICE => {
             let (namespace, host) = split();
             Change::RemoveService(namespace.into(), host.into())
         }
         kind::WORKLOAD => Change::RemoveWorkload(name.name.clone()),
+        object if kind::ALL.contains(&object) => {
+            let (group, kind) = object.split_once('/')?;
+            let (namespace, object) = split();
+            Change::Remove(Key::new(Kind::new(group, kind), namespace, object))
+        }
         _ => return None,
     })
 }
@@ -226,6 +230,15 @@ impl Encoded {
         for o in world.proxy_configs().iter() {
             next.object(kind::PROXY_CONFIG, o, previous);
         }
+        for o in world.peer_authentications().iter() {
+            next.object(kind::PEER_AUTHENTICATION, o, previous);
+        }
+        for o in world.request_authentications().iter() {
+            next.object(kind::REQUEST_AUTHENTICATION, o, previous);
+        }
+        for o in world.authorization_policies().iter() {
+            next.object(kind::AUTHORIZATION_POLICY, o, previous);
+        }
         next.object(kind::MESH_CONFIG, world.mesh(), previous);
         for s in world.services().iter() {
             next.put(service_name(s), s.hash, Some(&s.origin), previous, || encode_service(s));
@@ -246,6 +259,9 @@ impl Encoded {
                 Change::Sidecar(o) => self.object(kind::SIDECAR, o, None),
                 Change::LocalRateLimit(o) => self.object(kind::LOCAL_RATE_LIMIT, o, None),
                 Change::ProxyConfig(o) => self.object(kind::PROXY_CONFIG, o, None),
+                Change::PeerAuthentication(o) => self.object(kind::PEER_AUTHENTICATION, o, None),
+                Change::RequestAuthentication(o) => self.object(kind::REQUEST_AUTHENTICATION, o, None),
+                Change::AuthorizationPolicy(o) => self.object(kind::AUTHORIZATION_POLICY, o, None),
                 Change::Service(s) => self.put(service_name(s), s.hash, Some(&s.origin), None, || encode_service(s)),
                 Change::Workload(w) => self.put(workload_name(w), w.hash, None, None, || encode_workload(w)),
                 Change::Mesh(_) => self.object(kind::MESH_CONFIG, world.mesh(), None),

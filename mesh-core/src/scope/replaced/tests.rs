@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::compile::sim::{BASE, Sim};
-use crate::fixtures::{istio, kube_service, workload};
+use crate::fixtures::{istio, kube_service, security, workload};
 use crate::scope::scope_of;
 
 /// Each object in several forms, of which some put other names into scopes.
@@ -12,6 +12,9 @@ fn pool() -> Vec<Change> {
     let to = |host: &str| json!([{"route": [{"destination": {"host": host}}]}]);
     let dr = |spec| Change::DestinationRule(istio("DestinationRule", "ns", "d", spec));
     let service = |spec| Change::Service(kube_service("ns", "s", spec));
+    let peer = |spec| Change::PeerAuthentication(security("PeerAuthentication", "ns", "p", spec));
+    let tokens = |spec| Change::RequestAuthentication(security("RequestAuthentication", "ns", "r", spec));
+    let policy = |spec| Change::AuthorizationPolicy(security("AuthorizationPolicy", "ns", "p", spec));
     let ports = json!([{"port": 80, "name": "http"}]);
     vec![
         vs(json!({"hosts": ["a"], "http": to("a")})),
@@ -35,6 +38,14 @@ fn pool() -> Vec<Change> {
         Change::Workload(workload("ns", "x-1", [10, 9, 9, 2], &[("app", "y")])),
         Change::Gateway(istio("Gateway", "ns", "gw", json!({"selector": {"app": "gw"}}))),
         Change::Sidecar(istio("Sidecar", "ns", "sc", json!({"egress": [{"hosts": ["./a.ns.svc.cluster.local"]}]}))),
+        peer(json!({"mtls": {"mode": "STRICT"}})),
+        peer(json!({"selector": {"matchLabels": {"app": "a"}}})),
+        tokens(json!({"selector": {"matchLabels": {"app": "a"}}})),
+        tokens(json!({"selector": {"matchLabels": {"app": "a"}}, "jwtRules": [{"issuer": "i"}]})),
+        tokens(json!({"selector": {"matchLabels": {"app": "b"}}})),
+        policy(json!({"selector": {"matchLabels": {"app": "a"}}})),
+        policy(json!({"selector": {"matchLabels": {"app": "a"}}, "action": "DENY", "rules": [{}]})),
+        policy(json!({})),
     ]
 }
 
@@ -44,6 +55,9 @@ fn undo(change: &Change) -> Change {
         Change::DestinationRule(o) => Change::Remove(o.key.clone()),
         Change::Gateway(o) => Change::Remove(o.key.clone()),
         Change::Sidecar(o) => Change::Remove(o.key.clone()),
+        Change::PeerAuthentication(o) => Change::Remove(o.key.clone()),
+        Change::RequestAuthentication(o) => Change::Remove(o.key.clone()),
+        Change::AuthorizationPolicy(o) => Change::Remove(o.key.clone()),
         Change::Service(s) => Change::RemoveService(s.namespace.clone(), s.hostname.clone()),
         Change::Workload(w) => Change::RemoveWorkload(w.uid.clone()),
         other => panic!("{other:?}"),
