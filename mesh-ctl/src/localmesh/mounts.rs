@@ -55,6 +55,14 @@ pub(super) fn pod(spec: &PodSpec, warnings: &mut Vec<String>) -> io::Result<()> 
     Ok(())
 }
 
+/// The root directory as it is before volumes are laid over it, if there will be any. The host's programs run in pods,
+/// and a volume at `/tmp` must not hide one that was built there.
+pub(super) fn uncovered(spec: &PodSpec) -> Option<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    // Kernels without it start the programs that can be seen.
+    (!spec.volumes.is_empty()).then(|| rustix::mount::open_tree(CWD, "/", flags).ok()).flatten()
+}
+
 const RUN: &str = "/run";
 
 fn standard_files(spec: &PodSpec) -> Vec<PodFile> {

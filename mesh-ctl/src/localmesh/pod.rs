@@ -25,15 +25,18 @@ pub(super) fn run(channel: OwnedFd, wait: OwnedFd, spec: &PodSpec, mode: Mode) -
     let _ = rustix::thread::set_name(c"mesh-pod");
     let set_up = if mode == Mode::Namespaces {
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-        wait_for_go(wait).and_then(|()| set_up(spec))
+        wait_for_go(wait).and_then(|()| {
+            let uncovered = mounts::uncovered(spec);
+            Ok((set_up(spec)?, uncovered))
+        })
     } else {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(io::Error::from)
-            .map(|()| Vec::new())
+            .map(|()| (Vec::new(), None))
     };
     match set_up {
-        Ok(warnings) => {
-            let mut holder = Holder { channel, mode, children: HashMap::new() };
+        Ok((warnings, uncovered)) => {
+            let mut holder = Holder { channel, mode, uncovered, children: HashMap::new() };
             let _ = wire::tell(&holder.channel, &Report::Ready(warnings), &[]);
             let result = holder.serve();
             holder.end_all();
@@ -115,6 +118,8 @@ struct Running {
 struct Holder {
     channel: OwnedFd,
     mode: Mode,
+    /// Programs may lie where a volume is mounted now.
+    uncovered: Option<OwnedFd>,
     children: HashMap<Pid, Running>,
 }
 
@@ -173,7 +178,7 @@ impl Holder {
         let holder = rustix::process::getpid();
         let pid = match sys::fork(0)? {
             Forked::Child => {
-                let error = process::become_program(start, fds, holder, self.mode);
+                let error = process::become_program(start, fds, holder, (self.mode, self.uncovered.as_ref()));
                 let _ = rustix::io::write(&report, error.to_string().as_bytes());
                 sys::exit_now(127)
             }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode as FileMode, OFlags};
+use rustix::fs::{FileType, Mode as FileMode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -17,14 +17,26 @@ use super::{Mode, Role, pod, sys};
 pub(super) const PARKING: i32 = 200;
 
 /// Turns this process into the program; returns only when that failed.
-pub(super) fn become_program(start: &Start, fds: Vec<OwnedFd>, holder: Pid, mode: Mode) -> io::Error {
-    match prepare(start, &fds, holder, mode) {
+///
+/// `uncovered` is the root directory without the pod's volumes.
+pub(super) fn become_program(
+    start: &Start,
+    fds: Vec<OwnedFd>,
+    holder: Pid,
+    (mode, uncovered): (Mode, Option<&OwnedFd>),
+) -> io::Error {
+    match prepare(start, &fds, holder, (mode, uncovered)) {
         Ok(program) => program.exec(),
         Err(error) => error,
     }
 }
 
-fn prepare(start: &Start, fds: &[OwnedFd], holder: Pid, mode: Mode) -> io::Result<Program> {
+fn prepare(
+    start: &Start,
+    fds: &[OwnedFd],
+    holder: Pid,
+    (mode, uncovered): (Mode, Option<&OwnedFd>),
+) -> io::Result<Program> {
     rustix::process::setsid()?;
     sys::close_all_on_exec()?;
     let parked = fds.iter().map(|fd| sys::copy_above(fd, PARKING)).collect::<io::Result<Vec<_>>>()?;
@@ -38,7 +50,7 @@ fn prepare(start: &Start, fds: &[OwnedFd], holder: Pid, mode: Mode) -> io::Resul
     let cwd = start.cwd.as_deref().unwrap_or(Path::new("/"));
     rustix::process::chdir(cwd)
         .map_err(|errno| pod::step(&format!("working directory {}", cwd.display()), &errno.into()))?;
-    let program = Program::find(start)?;
+    let program = Program::find(start, uncovered)?;
     limit_capabilities(start.role, mode)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(holder) {
@@ -91,10 +103,14 @@ struct Program {
 }
 
 impl Program {
-    fn find(start: &Start) -> io::Result<Self> {
+    fn find(start: &Start, uncovered: Option<&OwnedFd>) -> io::Result<Self> {
         let name = start.argv.first().ok_or_else(|| io::Error::other("no program given"))?;
         let (path, file) = if name.contains('/') {
             let file = open_program(Path::new(name))
+                .or_else(|error| match (error.kind(), uncovered) {
+                    (io::ErrorKind::NotFound, Some(root)) => open_program_in(root, Path::new(name)),
+                    _ => Err(error),
+                })
                 .map_err(|error| io::Error::new(error.kind(), format!("program {name}: {error}")))?;
             (PathBuf::from(name), file)
         } else {
@@ -116,8 +132,9 @@ impl Program {
             Err(error) => return error,
         };
         let mut error = sys::exec_path(&path, &self.argv, &self.env);
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            // The file may be below a directory that only root enters; the file itself decides who may run it.
+        if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) {
+            // The file may be below a directory that only root enters, or that a volume covers; the file itself decides
+            // who may run it.
             error = sys::exec_fd(&self.file, &self.argv, &self.env);
         }
         io::Error::new(error.kind(), format!("program {}: {error}", self.path.display()))
@@ -125,7 +142,15 @@ impl Program {
 }
 
 fn open_program(path: &Path) -> io::Result<OwnedFd> {
-    let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty())?;
+    checked(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty())?)
+}
+
+fn open_program_in(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = ResolveFlags::IN_ROOT;
+    checked(rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, FileMode::empty(), flags)?)
+}
+
+fn checked(file: OwnedFd) -> io::Result<OwnedFd> {
     let stat = rustix::fs::fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a program"));

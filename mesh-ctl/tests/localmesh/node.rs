@@ -23,6 +23,7 @@ pub(crate) fn pods(node: Node) -> u8 {
             mesh.capture().await;
             mesh.node_rules().await;
             mesh.files().await;
+            mesh.covered().await;
         } else {
             mesh.explicit().await;
         }
@@ -247,6 +248,18 @@ impl Mesh {
         for path in ["/not-there-either", "/etc/not-there", "/etc/config", "/data/x"] {
             assert!(!std::path::Path::new(path).exists(), "{path} is seen outside the pod");
         }
+    }
+
+    /// A volume hides files of the host, but not the program that the pod shall run.
+    async fn covered(&self) {
+        let program = std::env::current_exe().unwrap();
+        let mut spec = self.spec(14);
+        let path = program.parent().unwrap().to_owned();
+        spec.volumes = vec![PodVolume { path, files: Vec::new(), writable: true }];
+        let pod = self.pods().create_pod(spec).await.unwrap();
+        assert_eq!(self.shell(pod, &format!("[ -e {} ] || echo hidden", program.display())).await, "hidden");
+        assert!(self.run(pod, &["mark"]).await.starts_with("cannot mark"));
+        self.pods().destroy(pod).await.unwrap();
     }
 
     async fn explicit(&self) {
