@@ -1,8 +1,10 @@
 //! The command line. Exit codes: 0 done, 1 failed, 64 wrong usage, 65 a file can't be read (`analyze`), 79 `analyze` found
 //! something; `exec` ends with the code of its command.
 
+mod admin;
 mod analyze;
 mod apply;
+mod certs;
 mod client;
 mod delete;
 mod down;
@@ -65,6 +67,8 @@ enum Verb {
     /// Show what a running proxy has in force, out of its own config dump.
     #[command(alias = "pc")]
     ProxyConfig(proxy_config::Args),
+    /// Show the mesh's certificates: who has which identity, and until when.
+    Certs(certs::Args),
     /// Check files one by one; needs no running mesh.
     #[command(alias = "v")]
     Validate(validate::Args),
@@ -131,6 +135,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Restart(args) => restart::run(mesh, args),
         Verb::PortForward(args) => port_forward::run(mesh, &args),
         Verb::ProxyConfig(args) => proxy_config::run(mesh, &args),
+        Verb::Certs(args) => certs::run(mesh, &args),
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),

@@ -110,6 +110,11 @@ pub enum Request {
     },
     /// Every object with the pods as they are, for `explain` without paths.
     Dump,
+    /// The CA.
+    Certs {
+        /// Begin to replace its root first.
+        rotate_root: bool,
+    },
 }
 
 /// Which objects to delete.
@@ -196,6 +201,31 @@ pub struct Changes {
     pub behind: Vec<String>,
     /// What proxies refused: `NAME.NAMESPACE: resource: why`.
     pub rejected: Vec<String>,
+}
+
+/// Answer to `certs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaStatus {
+    /// `stable`; `announced`: the new root is trusted and does not sign yet; `retiring`: it signs, and the old one is still
+    /// trusted.
+    pub rotation: String,
+    /// Trusted roots.
+    pub roots: Vec<RootStatus>,
+}
+
+/// A root of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootStatus {
+    /// Subject.
+    pub subject: String,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// Until when it is valid.
+    pub not_after: String,
+    /// New certificates are signed by it, or by what it has signed.
+    pub signs: bool,
 }
 
 pub mod status {

@@ -2,13 +2,14 @@
 //!
 //! | port | reach | paths |
 //! | --- | --- | --- |
-//! | 15000 | loopback | `/config_dump` `/clusters` `/listeners` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
+//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/listeners` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
 //! | 15021 | all | `/healthz/ready` |
 //! | 15090 | all | `/stats/prometheus` |
 //!
 //! What they show and do is behind [`AdminState`]; here is only the protocol. Anything else is 404; a change asked for
 //! with another method than POST is 405, as Envoy answers it.
 
+mod certs;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -27,6 +29,7 @@ use mesh_core::balance::Standing;
 use mesh_core::model::Health;
 use mesh_core::outlier::Stats;
 use mesh_core::snapshot::{Endpoint, Snapshot};
+use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -116,6 +119,10 @@ pub trait AdminState: Send + Sync + 'static {
     fn endpoints(&self) -> Vec<ClusterEndpoints>;
     /// Whether it may get traffic.
     fn readiness(&self) -> Readiness;
+    /// The proxy's own certificate; `None`: it has no identity.
+    fn identity(&self) -> Option<&CertHandle>;
+    /// Wall-clock time.
+    fn now(&self) -> SystemTime;
     /// The metrics.
     fn metrics(&self) -> &Metrics;
     /// Further counters of the process, as name and value.
@@ -163,9 +170,10 @@ fn respond<B, S: AdminState>(state: &S, port: Port, request: &Request<B>) -> Res
     }
 }
 
-/// Istio's metrics, and Envoy's of outlier detection where it is on.
+/// Istio's metrics, with those of its agent about the certificate, and Envoy's of outlier detection where it is on.
 fn prometheus<S: AdminState>(state: &S) -> String {
     let mut text = state.metrics().encode();
+    text.push_str(&certs::metrics(state.identity(), state.now()));
     let clusters: Vec<_> =
         state.endpoints().into_iter().filter_map(|c| Some((c.name, outlier_counters(&c.outliers?)))).collect();
     for i in 0..clusters.first().map_or(0, |(_, counters)| counters.len()) {
@@ -191,6 +199,7 @@ fn admin<B, S: AdminState>(state: &S, request: &Request<B>) -> Response<Full<Byt
     let flag = |name: &str| request.uri().query().is_some_and(|q| q.split('&').any(|p| p == name));
     let command = match request.uri().path() {
         "/config_dump" => return config_dump(state),
+        "/certs" => return reply(StatusCode::OK, "application/json", certs::json(state.identity(), state.now())),
         "/clusters" => return text(StatusCode::OK, clusters(state)),
         "/listeners" => return text(StatusCode::OK, listeners(state)),
         "/stats" => return text(StatusCode::OK, stats(state)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mesh_core::env::Env;
 use mesh_core::snapshot::ProxyId;
-use mesh_tls::{CertManager, KeyKind, RotationConfig, Secrets, SpiffeId, deliver};
+use mesh_tls::{CertHandle, CertManager, KeyKind, RotationConfig, Secrets, SpiffeId, deliver};
 
 use crate::csr::{CsrClient, ENV_TOKEN_PATH};
 use crate::discovery::Channel;
@@ -71,19 +71,25 @@ fn key(get: &impl Fn(&str) -> Option<String>) -> Result<KeyKind, String> {
     }
 }
 
-/// Starts to ask for certificates, if the proxy is to have an identity; whether it is.
+/// Starts to ask for certificates. `None`: the proxy is to have no identity.
 ///
 /// # Errors
 /// A variable is wrong.
-pub(crate) fn start(id: &ProxyId, channel: Channel, env: &Arc<dyn Env>, secrets: &Arc<Secrets>) -> io::Result<bool> {
+pub(crate) fn start(
+    id: &ProxyId,
+    channel: Channel,
+    env: &Arc<dyn Env>,
+    secrets: &Arc<Secrets>,
+) -> io::Result<Option<CertHandle>> {
     let settings = Settings::read(&id.namespace, |name| std::env::var(name).ok()).map_err(io::Error::other)?;
-    let Some(Settings { id, token, rotation }) = settings else { return Ok(false) };
+    let Some(Settings { id, token, rotation }) = settings else { return Ok(None) };
     let signer = CsrClient::new(channel, token, "Kubernetes");
     let (manager, handle) = CertManager::new(id, signer, rotation, Arc::clone(env));
     let secrets = Arc::clone(secrets);
     tokio::spawn(manager.run());
-    tokio::spawn(async move { deliver(&handle, &secrets).await });
-    Ok(true)
+    let delivered = handle.clone();
+    tokio::spawn(async move { deliver(&delivered, &secrets).await });
+    Ok(Some(handle))
 }
 
 #[cfg(test)]

@@ -98,9 +98,12 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let source = Source::open(kind, &args, config, keys.clone())?;
     let identity = match &source {
         Source::Stream(source, id) => crate::identity::start(id, source.channel(), &shared.env, &keys)?,
-        Source::Files(_) => false,
+        Source::Files(_) => None,
     };
-    tokio::spawn(crate::secrets::deliver_files(keys, identity));
+    tokio::spawn(crate::secrets::deliver_files(keys, identity.is_some()));
+    if let Some(identity) = identity {
+        state.set_identity(identity);
+    }
     let workers = Workers::start(workers)?;
     let handles = workers.handles();
     let doors = Doors::new(shared.clone(), workers, place, &args);

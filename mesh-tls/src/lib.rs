@@ -11,6 +11,7 @@
 mod accept;
 mod ca;
 mod connect;
+mod describe;
 mod error;
 mod follow;
 mod key;
@@ -37,6 +38,7 @@ use tokio::sync::watch;
 pub use accept::Acceptor;
 pub use ca::{Authority, AuthorityConfig, CaError, Rotation};
 pub use connect::{Carries, Connector};
+pub use describe::CertificateInfo;
 pub use error::TlsError;
 pub use key::{KeyKind, PrivateKey};
 pub use kubernetes::SecretData;

@@ -2,6 +2,8 @@
 
 mod subject;
 
+pub(crate) use subject::rfc2253 as name;
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -46,7 +48,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-fn time(seconds: i64) -> SystemTime {
+pub(crate) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 

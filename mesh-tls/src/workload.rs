@@ -147,6 +147,14 @@ impl CertHandle {
         self.0.status.lock().clone()
     }
 
+    /// The certificate in force; `None`: there is none that may be shown.
+    pub fn current(&self) -> Option<Arc<WorkloadCert>> {
+        match &*self.0.state.borrow() {
+            CertState::Issued(cert) => Some(Arc::clone(cert)),
+            CertState::Waiting | CertState::Failed(_) => None,
+        }
+    }
+
     /// Asks for a new certificate now, for instance because the roots have changed.
     pub fn renew(&self) {
         self.0.renew.notify_one();

@@ -1,18 +1,10 @@
 //! `meshctl proxy-config`: what a running proxy has in force, out of its own config dump, as istioctl's tables.
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use super::Outcome;
 use super::client::block_on;
-use super::port_forward::dial;
 use super::table::Table;
-
-/// The port of a sidecar's admin endpoints.
-const ADMIN: u16 = 15000;
+use super::{Outcome, admin};
 
 /// Arguments of `proxy-config`.
 #[derive(Debug, clap::Args)]
@@ -57,26 +49,12 @@ enum Output {
 }
 
 pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
-    let dump = block_on(fetch(mesh, &args.workload))?;
+    let dump = block_on(admin::json(mesh, &args.workload, "/config_dump"))?;
     if args.output == Output::Json || args.part == Part::All {
         return super::print_json(&part(&dump, args.part));
     }
     super::print(&table(&dump, args.part, &args.grep).text());
     Ok(0)
-}
-
-async fn fetch(mesh: &str, workload: &str) -> Result<Value, String> {
-    let wrong = |e: &dyn std::fmt::Display| {
-        format!("{workload}'s proxy does not show its configuration: {e}; does it have one? see: meshctl status")
-    };
-    let stream = dial(mesh, workload, ADMIN).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| wrong(&e))?;
-    tokio::spawn(connection);
-    let request = Request::get("/config_dump").header("host", "localhost").body(Empty::<Bytes>::new());
-    let answer = sender.send_request(request.map_err(|e| wrong(&e))?).await.map_err(|e| wrong(&e))?;
-    let body = answer.into_body().collect().await.map_err(|e| wrong(&e))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|e| wrong(&e))
 }
 
 fn part(dump: &Value, part: Part) -> Value {

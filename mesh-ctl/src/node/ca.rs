@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use mesh_core::env::Env;
 use mesh_proxy::csr::{CertificateRequest, CsrServer};
-use mesh_tls::{Authority, AuthorityConfig, CaError, KeyKind, SpiffeId, Token, Tokens};
+use mesh_tls::{Authority, AuthorityConfig, CaError, CertificateInfo, KeyKind, Rotation, SpiffeId, Token, Tokens};
+
+use super::ops::rfc3339;
+use crate::control::{CaStatus, RootStatus};
 
 /// The authority with the tokens of the workloads that run.
 #[derive(Debug)]
@@ -31,6 +34,26 @@ impl Ca {
     /// The authority: its roots, and the steps that it takes from one to the next.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// The same for people.
+    pub fn status(&self) -> CaStatus {
+        let authority = &self.authority;
+        authority.maintain();
+        let rotation = match authority.rotation() {
+            Rotation::Stable => "stable",
+            Rotation::Announced => "announced",
+            Rotation::Retiring => "retiring",
+        };
+        // The signer's comes first.
+        let roots = CertificateInfo::of_pem(&authority.trust_bundle().borrow());
+        let root = |(at, info): (usize, &CertificateInfo)| RootStatus {
+            subject: info.subject.to_string(),
+            serial: info.serial.to_string(),
+            not_after: rfc3339(info.not_after),
+            signs: at == 0,
+        };
+        CaStatus { rotation: rotation.into(), roots: roots.iter().enumerate().map(root).collect() }
     }
 
     /// A token for the proxy of a pod that begins.

@@ -104,6 +104,12 @@ async fn answer(mesh: &Arc<Mesh>, stream: &UnixStream, request: Request, fds: Ve
             Ok((Value::Null, vec![socket]))
         }
         Request::Dump => done(ops::dump(mesh)),
+        Request::Certs { rotate_root } => {
+            if rotate_root {
+                mesh.ca.authority().rotate_root().map_err(|e| e.to_string())?;
+            }
+            done(mesh.ca.status())
+        }
     }
 }
 

@@ -76,9 +76,37 @@ fn shown(mesh: &Mesh) {
     }
 }
 
+/// `meshctl certs`, before and after the root begins to change.
+fn certificates(mesh: &Mesh) {
+    let certs = mesh.json(&["certs", "-o", "json"]);
+    let identities: Vec<&str> = certs["workloads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| w["proxy"]["certificates"][0]["cert_chain"][0]["subject_alt_names"][0]["uri"].as_str().unwrap())
+        .collect();
+    for account in [
+        "default/sa/bookinfo-productpage",
+        "default/sa/bookinfo-reviews",
+        "istio-system/sa/istio-ingressgateway-service-account",
+    ] {
+        let id = format!("spiffe://cluster.local/ns/{account}");
+        assert!(identities.contains(&id.as_str()), "{id} in {identities:?}");
+    }
+    let roots = certs["ca"]["roots"].as_array().unwrap();
+    assert_eq!((&certs["ca"]["rotation"], roots.len()), (&"stable".into(), 1));
+    let table = mesh.run(&["certs", "productpage-v1", "--rotate-root"]);
+    assert!(table.starts_with("rotation: announced\n"), "{table}");
+    assert!(table.contains("spiffe://cluster.local/ns/default/sa/bookinfo-productpage"), "{table}");
+    let roots = mesh.json(&["certs", "productpage-v1", "-o", "json"])["ca"]["roots"].clone();
+    let signs: Vec<bool> = roots.as_array().unwrap().iter().map(|r| r["signs"].as_bool().unwrap()).collect();
+    assert_eq!(signs, [true, false], "the new one waits until everybody knows it");
+}
+
 pub(crate) fn of_workloads(mesh: &Mesh) {
     let token = ["exec", "productpage-v1", "--", "stat", "-c", "%a %s", "/var/run/secrets/tokens/istio-token"];
     assert_eq!(mesh.run(&token).trim(), "600 43");
+    certificates(mesh);
     mesh.run(&["apply", "-f", "docs/examples/gateway-mutual.yaml"]);
     shown(mesh);
     let pods = mesh.json(&["get", "pods", "-n", "istio-system", "-o", "json"]);

@@ -1,18 +1,34 @@
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, StatusCode};
 use mesh_core::balance::Standing;
+use mesh_core::env::Env;
 use mesh_core::model::Health;
 use mesh_core::outlier::Stats;
 use mesh_core::snapshot::{Endpoint, Snapshot};
+use mesh_tls::{Authority, AuthorityConfig, CertHandle, CertManager, CertSource, CertState, RotationConfig, SpiffeId};
 use parking_lot::Mutex;
 
 use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Readiness, respond};
 use crate::telemetry::metrics::{Metrics, tests::workload};
 
+struct FixedEnv;
+
+impl Env for FixedEnv {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn random(&self) -> u64 {
+        7
+    }
+}
+
 struct State {
     readiness: Readiness,
     metrics: Metrics,
+    identity: Option<CertHandle>,
     commands: Mutex<Vec<Command>>,
 }
 
@@ -39,6 +55,14 @@ impl AdminState for State {
         self.readiness
     }
 
+    fn identity(&self) -> Option<&CertHandle> {
+        self.identity.as_ref()
+    }
+
+    fn now(&self) -> SystemTime {
+        FixedEnv.now()
+    }
+
     fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -53,7 +77,7 @@ impl AdminState for State {
 }
 
 fn state(readiness: Readiness) -> State {
-    State { readiness, metrics: Metrics::new(), commands: Mutex::default() }
+    State { readiness, metrics: Metrics::new(), identity: None, commands: Mutex::default() }
 }
 
 fn ask(state: &State, port: Port, method: Method, path: &str) -> (StatusCode, String) {
@@ -148,4 +172,49 @@ fn dumps() {
     let ejections = "envoy_cluster_outlier_detection_ejections_active{cluster_name=\"c\"} 1\n";
     assert!(metrics.contains("istio_build") && metrics.contains(ejections), "{metrics}");
     assert_eq!(ask(&state, Port::Admin, Method::GET, "/nope").0, StatusCode::NOT_FOUND);
+}
+
+/// A certificate of a CA that signs here, once it is there.
+async fn identity() -> CertHandle {
+    let ca = Arc::new(Authority::self_signed(AuthorityConfig::default(), Arc::new(FixedEnv)).unwrap());
+    let id = SpiffeId::new("cluster.local", "default", "reviews");
+    let (manager, handle) = CertManager::new(id, ca, RotationConfig::default(), Arc::new(FixedEnv));
+    let mut state = handle.watch();
+    let issued = async { state.wait_for(|s| matches!(s, CertState::Issued(_))).await.map(|_| ()) };
+    tokio::select! {
+        () = manager.run() => unreachable!("it runs for ever"),
+        issued = issued => issued.unwrap(),
+    }
+    handle
+}
+
+#[tokio::test]
+async fn the_own_certificate_and_how_long_it_lives() {
+    let mut state = state(Readiness::Live);
+    let certs = |state: &State| -> serde_json::Value {
+        serde_json::from_str(&ask(state, Port::Admin, Method::GET, "/certs").1).unwrap()
+    };
+    assert_eq!(certs(&state), serde_json::json!({ "certificates": [], "renewal": null }));
+    assert!(!ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1.contains("istio_agent"));
+    state.identity = Some(identity().await);
+    let shown = certs(&state);
+    let (leaf, root) = (&shown["certificates"][0]["cert_chain"][0], &shown["certificates"][0]["ca_cert"][0]);
+    assert_eq!(leaf["subject_alt_names"][0]["uri"], "spiffe://cluster.local/ns/default/sa/reviews");
+    assert_eq!((&leaf["subject"], &leaf["issuer"]), (&"".into(), &"O=cluster.local".into()));
+    assert_eq!(
+        (&leaf["valid_from"], &leaf["expiration_time"]),
+        (&"2027-01-15T07:58:00Z".into(), &"2027-01-16T08:00:00Z".into())
+    );
+    assert_eq!(leaf["days_until_expiration"], "1");
+    assert_eq!((&root["subject"], &root["days_until_expiration"]), (&"O=cluster.local".into(), &"3650".into()));
+    assert_eq!((&shown["renewal"]["issued"], &shown["renewal"]["clockOffsetSeconds"]), (&1.into(), &0.into()));
+    let metrics = ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1;
+    for line in [
+        "# TYPE istio_agent_cert_expiry_seconds gauge",
+        "istio_agent_cert_expiry_seconds{resource_name=\"default\"} 86400",
+        "istio_agent_num_outgoing_requests{request_type=\"csr\"} 1",
+        "istio_agent_num_failed_outgoing_requests{request_type=\"csr\"} 0",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
+    }
 }

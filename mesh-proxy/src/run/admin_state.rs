@@ -1,9 +1,11 @@
 //! What the admin endpoints see of the process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use mesh_core::snapshot::Snapshot;
+use mesh_tls::CertHandle;
 use tokio::sync::Notify;
 
 use super::Process;
@@ -17,6 +19,7 @@ pub(super) struct State {
     shared: Process,
     metrics: Arc<Metrics>,
     log: Arc<AccessLog>,
+    identity: OnceLock<CertHandle>,
     configured: AtomicBool,
     failing: AtomicBool,
     draining: AtomicBool,
@@ -25,8 +28,14 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(shared: Process, metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
-        let (configured, failing, draining) = Default::default();
-        Self { shared, metrics, log, configured, failing, draining, quit: Notify::new() }
+        let (identity, configured, failing, draining) = Default::default();
+        Self { shared, metrics, log, identity, configured, failing, draining, quit: Notify::new() }
+    }
+
+    /// The proxy's own certificate comes from there.
+    pub(super) fn set_identity(&self, identity: CertHandle) {
+        // A process asks for one identity, once.
+        let _ = self.identity.set(identity);
     }
 
     /// Configuration is in force and ports are open.
@@ -62,6 +71,14 @@ impl AdminState for State {
         } else {
             Readiness::Initializing
         }
+    }
+
+    fn identity(&self) -> Option<&CertHandle> {
+        self.identity.get()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.shared.env.now()
     }
 
     fn metrics(&self) -> &Metrics {

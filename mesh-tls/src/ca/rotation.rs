@@ -19,7 +19,7 @@ use super::{Authority, CaError, Signer, State, files, pem, profile};
 use crate::SecretData;
 use crate::key::Key;
 
-/// Added to each step: for clocks that differ.
+/// Added to each step: for clocks that differ. They can't differ by more than a certificate's life, or none would work.
 const MARGIN: Duration = profile::SKEW;
 
 /// Where the authority is between two roots.
@@ -160,7 +160,8 @@ impl Authority {
     /// Whether every certificate that existed then has expired.
     fn everyone_has_renewed(&self, then: SystemTime, now: SystemTime) -> bool {
         // Not fixed in advance: one that was being issued at that moment counts as well.
-        now >= then + Duration::from_secs(self.longest.load(Ordering::SeqCst)) + MARGIN
+        let life = Duration::from_secs(self.longest.load(Ordering::SeqCst));
+        now >= then + life + life.min(MARGIN)
     }
 
     fn put(&self, state: State) {

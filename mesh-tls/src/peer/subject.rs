@@ -6,7 +6,7 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::x509::X509Name;
 
 /// Empty for an empty subject. Control characters and bytes beyond ASCII are written `\XX`, so that it fits into a header.
-pub(super) fn rfc2253(name: &X509Name<'_>) -> String {
+pub(crate) fn rfc2253(name: &X509Name<'_>) -> String {
     let sets: Vec<String> = name
         .iter_rdn()
         .map(|set| {
