@@ -4,16 +4,23 @@
 //! Analyzers look at every object that could be read, also at those that validation refuses, as Istio's do.
 
 mod annotations;
+mod authorization;
+mod clusters;
+mod conditions;
+mod control_plane;
 mod destination_rule;
+mod envoy_filter;
 mod fates;
 mod gateway;
 mod index;
+mod kubernetes_gateway;
 mod messages;
 mod networks;
 mod own;
 mod pods;
 mod selectors;
 mod service;
+mod telemetry;
 mod virtual_service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +39,7 @@ use crate::world::World;
 use index::Index;
 
 /// What to analyze.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct AnalyzeInput<'a> {
     /// Every object that could be read, also quarantined ones.
     pub resources: &'a [Resource],
@@ -40,6 +47,8 @@ pub struct AnalyzeInput<'a> {
     pub reports: &'a [Report],
     /// The World made of those that are not quarantined; without one nothing is said about fields without effect.
     pub world: Option<&'a World>,
+    /// Objects of the other clusters of the mesh, by cluster; only their Services are looked at.
+    pub clusters: &'a [(String, Vec<Resource>)],
 }
 
 type Analyzer = fn(&Index<'_>) -> Vec<Report>;
@@ -48,10 +57,15 @@ type Analyzer = fn(&Index<'_>) -> Vec<Report>;
 pub const ANALYZERS: &[&str] = &[
     "annotations.K8sAnalyzer",
     "applicationUID.Analyzer",
+    "auth.AuthorizationPoliciesAnalyzer",
+    "authn.BlockedCIDRsAnalyzer",
+    "conditions.ConditionAnalyzer",
     "deployment.MultiServiceAnalyzer",
     "deprecation.DeprecationAnalyzer",
     "destinationrule.CaCertificateAnalyzer",
     "destinationrule.SubsetSelectPodAnalyzer",
+    "envoyfilter.EnvoyPatchAnalyzer",
+    "externalcontrolplane.ExternalControlPlaneAnalyzer",
     "gateway.CertificateAnalyzer",
     "gateway.ConflictingGatewayAnalyzer",
     "gateway.IngressGatewayPortAnalyzer",
@@ -59,12 +73,19 @@ pub const ANALYZERS: &[&str] = &[
     "injection.Analyzer",
     "injection.ImageAnalyzer",
     "injection.ImageAutoAnalyzer",
+    "k8sgateway.CRDVersionAnalyzer",
+    "k8sgateway.SelectorAnalyzer",
     "meshnetworks.MeshNetworksAnalyzer",
     "schema.ValidationAnalyzer",
     "service.PortNameAnalyzer",
     "serviceentry.Analyzer",
     "serviceentry.ConflictingServiceEntryProtocolAnalyzer",
+    "services.MultiClusterServiceAnalyzer",
     "sidecar.SelectorAnalyzer",
+    "telemetry.DefaultSelectorAnalyzer",
+    "telemetry.LightstepAnalyzer",
+    "telemetry.ProviderAnalyzer",
+    "telemetry.SelectorAnalyzer",
     "virtualservice.ConflictingMeshGatewayHostsAnalyzer",
     "virtualservice.DestinationHostAnalyzer",
     "virtualservice.DestinationRuleAnalyzer",
@@ -82,11 +103,16 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
     match name {
         "annotations.K8sAnalyzer" => &[annotations::annotations],
         "applicationUID.Analyzer" => &[pods::user_ids],
+        "auth.AuthorizationPoliciesAnalyzer" => &[authorization::policies],
+        "authn.BlockedCIDRsAnalyzer" => &[authorization::key_fetching],
+        "conditions.ConditionAnalyzer" => &[conditions::negative],
         "maturity.AlphaAnalyzer" => &[annotations::alpha],
         "deployment.MultiServiceAnalyzer" => &[service::deployments],
         "deprecation.DeprecationAnalyzer" => &[selectors::deprecated],
         "destinationrule.CaCertificateAnalyzer" => &[destination_rule::certificates],
         "destinationrule.SubsetSelectPodAnalyzer" => &[destination_rule::subsets],
+        "envoyfilter.EnvoyPatchAnalyzer" => &[envoy_filter::patches],
+        "externalcontrolplane.ExternalControlPlaneAnalyzer" => &[control_plane::addresses],
         "gateway.CertificateAnalyzer" => &[gateway::certificates],
         "gateway.ConflictingGatewayAnalyzer" => &[gateway::conflicts],
         "gateway.IngressGatewayPortAnalyzer" => &[gateway::ports],
@@ -94,11 +120,18 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "injection.Analyzer" => &[selectors::injection],
         "injection.ImageAnalyzer" => &[pods::proxy_images],
         "injection.ImageAutoAnalyzer" => &[pods::auto_images],
+        "k8sgateway.CRDVersionAnalyzer" => &[kubernetes_gateway::versions],
+        "k8sgateway.SelectorAnalyzer" => &[kubernetes_gateway::selectors],
         "meshnetworks.MeshNetworksAnalyzer" => &[networks::registries],
         "service.PortNameAnalyzer" => &[service::port_names],
         "serviceentry.Analyzer" => &[service::entry_addresses],
         "serviceentry.ConflictingServiceEntryProtocolAnalyzer" => &[service::entry_protocols],
+        "services.MultiClusterServiceAnalyzer" => &[clusters::services],
         "sidecar.SelectorAnalyzer" => &[selectors::sidecars, networks::ambient],
+        "telemetry.DefaultSelectorAnalyzer" => &[telemetry::general],
+        "telemetry.LightstepAnalyzer" => &[telemetry::lightstep],
+        "telemetry.ProviderAnalyzer" => &[telemetry::providers],
+        "telemetry.SelectorAnalyzer" => &[telemetry::selectors],
         "virtualservice.ConflictingMeshGatewayHostsAnalyzer" => &[virtual_service::conflicting_hosts],
         "virtualservice.DestinationHostAnalyzer" => &[virtual_service::hosts, virtual_service::ingress],
         "virtualservice.DestinationRuleAnalyzer" => &[virtual_service::subsets],
@@ -118,7 +151,7 @@ pub fn analyze(input: &AnalyzeInput<'_>) -> Vec<Report> {
 /// As [`analyze`], with these analyzers only.
 pub fn analyze_with(input: &AnalyzeInput<'_>, names: &[&str]) -> Vec<Report> {
     let mesh = input.world.map_or_else(MeshConfig::default, |w| w.mesh().spec.clone());
-    let index = Index::new(input.resources, input.reports, &mesh);
+    let index = Index::new(input, &mesh);
     let mut found: Vec<Report> = input.reports.iter().cloned().map(in_analyzers_words).collect();
     for analyzer in names.iter().flat_map(|n| analyzers(n)) {
         found.extend(analyzer(&index));

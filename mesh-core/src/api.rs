@@ -28,7 +28,7 @@ pub use destination_rule::*;
 pub use gateway::*;
 pub use local_rate_limit::*;
 pub use mesh_config::*;
-pub use meta::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
+pub use meta::{Condition, ContentHash, Key, Kind, Meta, Object, Origin, Source, Span, Spans};
 pub use peer_authentication::*;
 pub use proxy_config::*;
 pub use proxy_settings::ProxySettings;

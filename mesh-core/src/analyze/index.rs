@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::AnalyzeInput;
 use crate::api::kube::{ConfigMap, DeploymentSpec, Namespace, PodSpec, ServiceSpec};
 use crate::api::{
-    DestinationRule, Gateway, Key, MeshConfig, Object, ProxySettings, RequestAuthentication, Resource, ServiceEntry,
-    Sidecar, VirtualService,
+    AuthorizationPolicy, DestinationRule, Gateway, Key, MeshConfig, Object, PeerAuthentication, ProxySettings,
+    RequestAuthentication, Resource, ServiceEntry, Sidecar, VirtualService,
 };
 use crate::convert::{EXPORT_TO, pods_of};
 use crate::matching::HostPattern;
-use crate::report::Report;
 use crate::world::{covers, full_host};
 
 pub(super) const DOMAIN: &str = "cluster.local";
@@ -21,6 +21,22 @@ pub(super) struct Pod {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) labels: BTreeMap<String, String>,
+    /// Whether it has a sidecar, if it says so itself: by a container, a label or an annotation.
+    injected: Option<bool>,
+}
+
+impl Pod {
+    fn of(o: &Object<PodSpec>) -> Self {
+        let mut containers = o.spec.containers.iter().chain(&o.spec.init_containers);
+        let by_container = containers.any(|c| c.name == "istio-proxy").then_some(true);
+        let said = |m: &BTreeMap<String, String>| m.get("sidecar.istio.io/inject").map(|v| v == "true");
+        Self {
+            namespace: o.key.namespace.clone(),
+            name: o.key.name.clone(),
+            labels: o.meta.labels.clone(),
+            injected: by_container.or_else(|| said(&o.meta.labels)).or_else(|| said(&o.meta.annotations)),
+        }
+    }
 }
 
 /// Something that a destination can name.
@@ -58,6 +74,11 @@ pub(super) struct Index<'a> {
     pub(super) config_maps: Vec<&'a Object<ConfigMap>>,
     pub(super) proxy_configs: Vec<&'a Object<ProxySettings>>,
     pub(super) request_authentications: Vec<&'a Object<RequestAuthentication>>,
+    pub(super) peer_authentications: Vec<&'a Object<PeerAuthentication>>,
+    pub(super) authorization_policies: Vec<&'a Object<AuthorizationPolicy>>,
+    /// Services of other clusters, by the cluster's name.
+    pub(super) remote_services: Vec<(&'a str, &'a Object<ServiceSpec>)>,
+    pub(super) resources: &'a [Resource],
     pub(super) unread: Vec<&'a Object<serde_json::Value>>,
     pub(super) mesh: MeshConfig,
     pub(super) pods: Vec<Pod>,
@@ -70,10 +91,15 @@ pub(super) struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn new(resources: &'a [Resource], reports: &'a [Report], mesh: &MeshConfig) -> Self {
-        let mut index = Self { mesh: mesh.clone(), ..Self::default() };
+    pub(super) fn new(input: &AnalyzeInput<'a>, mesh: &MeshConfig) -> Self {
+        let AnalyzeInput { resources, reports, clusters, world: _ } = *input;
+        let mut index = Self { mesh: mesh.clone(), resources, ..Self::default() };
         for r in resources {
             index.add(r);
+        }
+        for (cluster, objects) in clusters {
+            let services = objects.iter().filter_map(|r| if let Resource::Service(o) = r { Some(&**o) } else { None });
+            index.remote_services.extend(services.map(|o| (cluster.as_str(), o)));
         }
         let inert = reports.iter().filter(|r| &*r.field == "spec.hostNetwork");
         index.host_network = inert.map(|r| &r.object).collect();
@@ -101,30 +127,24 @@ impl<'a> Index<'a> {
             Resource::Service(o) => self.service(o),
             Resource::Deployment(o) => {
                 self.deployments.push(o);
-                for pod in pods_of(o) {
-                    let (namespace, name) = (pod.key.namespace, pod.key.name);
-                    self.pods.push(Pod { namespace, name, labels: pod.meta.labels });
-                }
+                self.pods.extend(pods_of(o).iter().map(Pod::of));
             }
             Resource::Pod(o) => {
                 self.written_pods.push(o);
-                let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
-                self.pods.push(Pod { namespace, name, labels: o.meta.labels.clone() });
+                self.pods.push(Pod::of(o));
             }
             Resource::Namespace(o) => self.namespaces.push(o),
             Resource::ConfigMap(o) => self.config_maps.push(o),
             Resource::Unread(o) => self.unread.push(o),
             Resource::WorkloadEntry(o) => {
                 let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
-                self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone() });
+                self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone(), injected: Some(true) });
             }
             Resource::ProxyConfig(o) => self.proxy_configs.push(o),
             Resource::RequestAuthentication(o) => self.request_authentications.push(o),
-            Resource::ServiceAccount(_)
-            | Resource::LocalRateLimit(_)
-            | Resource::WorkloadGroup(_)
-            | Resource::PeerAuthentication(_)
-            | Resource::AuthorizationPolicy(_) => {}
+            Resource::PeerAuthentication(o) => self.peer_authentications.push(o),
+            Resource::AuthorizationPolicy(o) => self.authorization_policies.push(o),
+            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
         }
     }
 
@@ -166,7 +186,8 @@ impl<'a> Index<'a> {
         let labels: BTreeMap<String, String> = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let has = self.pods.iter().any(|p| p.labels.get("istio").is_some_and(|v| v == "ingressgateway"));
         if !has {
-            self.pods.push(Pod { namespace: SYSTEM.into(), name: "istio-ingressgateway".into(), labels });
+            let (namespace, name) = (SYSTEM.into(), "istio-ingressgateway".into());
+            self.pods.push(Pod { namespace, name, labels, injected: Some(true) });
         }
     }
 
@@ -208,6 +229,22 @@ impl<'a> Index<'a> {
 
     pub(super) fn is_host_network(&self, pod: &Key) -> bool {
         self.host_network.contains(pod)
+    }
+
+    /// Namespace of mesh-wide objects.
+    pub(super) fn root(&self) -> &str {
+        if self.mesh.root_namespace.is_empty() { SYSTEM } else { &self.mesh.root_namespace }
+    }
+
+    /// Whether a pod has a proxy: it says so itself, or its namespace does. A namespace that nobody wrote down has no
+    /// labels to go by; its pods count as part of the mesh, as the local mesh has it.
+    pub(super) fn in_mesh(&self, pod: &Pod) -> bool {
+        pod.injected.unwrap_or_else(|| {
+            self.namespace_labels(&pod.namespace).is_none_or(|l| match l.get("istio-injection") {
+                Some(v) => v == "enabled",
+                None => l.contains_key("istio.io/rev") || l.contains_key("istio.io/dataplane-mode"),
+            })
+        })
     }
 
     /// Whole documents of a kind that nothing else reads.

@@ -47,7 +47,23 @@ pub(super) const AUTO_IMAGE_POD: Code = code("IST0147", "ImageAutoWithoutInjecti
 pub(super) const NO_CLAIMS: Code = code("IST0149", "JwtClaimBasedRoutingWithoutRequestAuthN", Error);
 pub(super) const OLD_PROXY: Code = code("IST0158", "PodsIstioProxyImageMismatchInNamespace", Warning);
 pub(super) const INVALID_CREDENTIAL: Code = code("IST0161", "InvalidGatewayCredential", Error);
+pub(super) const NO_WORKLOADS: Code = code("IST0127", "NoMatchingWorkloadsFound", Warning);
+pub(super) const RELATIVE: Code = code("IST0151", "EnvoyFilterUsesRelativeOperation", Warning);
+pub(super) const REPLACED_IN_VAIN: Code = code("IST0152", "EnvoyFilterUsesReplaceOperationIncorrectly", Error);
+pub(super) const ADDED_IN_VAIN: Code = code("IST0153", "EnvoyFilterUsesAddOperationIncorrectly", Error);
+pub(super) const REMOVED_IN_VAIN: Code = code("IST0154", "EnvoyFilterUsesRemoveOperationIncorrectly", Error);
+pub(super) const RELATIVE_VERSION: Code = code("IST0155", "EnvoyFilterUsesRelativeOperationWithProxyVersion", Warning);
+pub(super) const NO_PROVIDER: Code = code("IST0157", "InvalidTelemetryProvider", Warning);
+pub(super) const CONFLICTING_TELEMETRIES: Code = code("IST0159", "ConflictingTelemetryWorkloadSelectors", Error);
+pub(super) const SEVERAL_TELEMETRIES: Code = code("IST0160", "MultipleTelemetriesWithoutWorkloadSelectors", Error);
+pub(super) const INVALID_CONTROL_PLANE: Code = code("IST0163", "InvalidExternalControlPlaneConfig", Warning);
+pub(super) const CONTROL_PLANE_ADDRESS: Code = code("IST0164", "ExternalControlPlaneAddressIsNotAHostname", Info);
+pub(super) const INEFFECTIVE_SELECTOR: Code = code("IST0166", "IneffectiveSelector", Warning);
 pub(super) const INEFFECTIVE_POLICY: Code = code("IST0167", "IneffectivePolicy", Warning);
+pub(super) const INCONSISTENT_SERVICE: Code = code("IST0170", "MultiClusterInconsistentService", Warning);
+pub(super) const NEGATIVE_CONDITION: Code = code("IST0171", "NegativeConditionStatus", Warning);
+pub(super) const UNRESTRICTED_KEYS: Code = code("IST0175", "JwksUriFetchUnrestricted", Warning);
+pub(super) const OLD_CRD: Code = code("IST0176", "GatewayAPICRDVersionBelowMinimum", Warning);
 
 /// A field is read and validated, but this version does not act on it.
 pub const NOT_IN_FORCE: Code = code("MESH0101", "NotInForceYet", Warning);

@@ -140,5 +140,17 @@ pub(super) fn deprecated(index: &Index<'_>) -> Vec<Report> {
             found.push(DEPRECATED.report((&o.key, &o.origin), "spec.outboundTrafficPolicy.egressProxy", text));
         }
     }
+    for o in index.documents("CustomResourceDefinition") {
+        let text = |p: &str| o.spec.pointer(p).and_then(|v| v.as_str()).unwrap_or_default();
+        let (group, kind) = (text("/spec/group"), text("/spec/names/kind"));
+        if group == "rbac.istio.io" && REMOVED.contains(&kind) {
+            let text = format!("Deprecated: Custom resource type rbac.istio.io {kind} is removed");
+            let report = DEPRECATED.report((&o.key, &o.origin), "spec.names.kind", text);
+            found.push(report.fix("write AuthorizationPolicy objects, and delete the definition"));
+        }
+    }
     found
 }
+
+/// Kinds of the group rbac.istio.io, which AuthorizationPolicy replaced.
+const REMOVED: [&str; 4] = ["ClusterRbacConfig", "RbacConfig", "ServiceRole", "ServiceRoleBinding"];

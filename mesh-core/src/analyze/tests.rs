@@ -1,9 +1,11 @@
 use super::*;
 use crate::yaml;
 
+mod istio;
+
 fn said(text: &str) -> Vec<String> {
     let (resources, reports) = yaml::read("a.yaml", text);
-    let input = AnalyzeInput { resources: &resources, reports: &reports, world: None };
+    let input = AnalyzeInput { resources: &resources, reports: &reports, world: None, clusters: &[] };
     analyze(&input).iter().map(ToString::to_string).collect()
 }
 
@@ -55,7 +57,7 @@ fn reports_name_file_line_column_and_fix() {
 #[test]
 fn messages_have_istioctls_form() {
     let (resources, reports) = yaml::read("a.yaml", GATEWAY);
-    let all = analyze(&AnalyzeInput { resources: &resources, reports: &reports, world: None });
+    let all = analyze(&AnalyzeInput { resources: &resources, reports: &reports, world: None, clusters: &[] });
     let json = serde_json::to_value(Message::from(&all[0])).unwrap();
     assert_eq!(json["code"], "IST0101");
     assert_eq!(json["level"], "Error");
@@ -160,6 +162,6 @@ fn a_thousand_of_each_is_linear() {
     let (resources, reports) = yaml::read("a.yaml", &text);
     assert_eq!((resources.len(), reports.len()), (2000, 0));
     let made = crate::convert::inputs(&resources, &Default::default(), &mut Default::default());
-    let input = AnalyzeInput { resources: &resources, reports: &reports, world: Some(&made.world) };
+    let input = AnalyzeInput { resources: &resources, reports: &reports, world: Some(&made.world), clusters: &[] };
     assert_eq!(analyze(&input), []);
 }

@@ -145,6 +145,31 @@ pub struct Meta {
     /// No namespace was written, and `default` was filled in.
     #[serde(skip)]
     pub namespace_defaulted: bool,
+    /// `status.conditions`, which a control plane wrote; not part of the metadata's own text form.
+    #[serde(skip)]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a control plane has found out about an object: one of `status.conditions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// What it is about.
+    pub r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+impl Condition {
+    /// Those of an object or of a part of it that has a list of them; what can't be read is left out.
+    pub fn of(status: &serde_json::Value) -> Vec<Self> {
+        let all = status.get("conditions").and_then(|c| c.as_array()).into_iter().flatten();
+        all.filter_map(|c| Self::deserialize(c).ok()).collect()
+    }
 }
 
 /// A place in a source file; both numbers count from 1, 0 means unknown.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::decode::{DecodeError, Unknown, decode};
 use super::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
-use super::{ContentHash, DestinationRule, Gateway, Key, Kind, Meta, Object, Origin, ServiceEntry, Sidecar};
+use super::{Condition, ContentHash, DestinationRule, Gateway, Key, Kind, Meta, Object, Origin, ServiceEntry, Sidecar};
 use super::{LocalRateLimit, ProxySettings, VirtualService, WorkloadEntry, WorkloadGroup, codes, kube};
 use crate::report::Report;
 use crate::yaml::child;
@@ -240,6 +240,7 @@ impl<'a> Reader<'a> {
         }
         let namespaced = kinds::is_namespaced(&key.kind);
         api_version.clone_into(&mut meta.api_version);
+        meta.conditions = map.get("status").map(Condition::of).unwrap_or_default();
         meta.namespace_defaulted = namespaced && meta.namespace.is_empty();
         match (namespaced, meta.namespace.is_empty()) {
             (true, true) => "default".clone_into(&mut meta.namespace),

@@ -53,7 +53,7 @@ fn decided(texts: &[String]) -> (String, Vec<String>) {
             plan.push_str(&format!(" {} {} {:?}", e.address, e.weight, e.workload.locality));
         }
     }
-    let input = AnalyzeInput { resources: &resources, reports: &reports, world: Some(&world) };
+    let input = AnalyzeInput { resources: &resources, reports: &reports, world: Some(&world), clusters: &[] };
     let said =
         analyze_with(&input, ANALYZERS).iter().map(|r| format!("{} {} {}", r.code, r.object, r.message)).collect();
     (plan, said)

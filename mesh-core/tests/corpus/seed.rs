@@ -57,7 +57,7 @@ pub(crate) fn proxies(world: &World) -> Vec<ProxyId> {
 fn every_field_is_in_force() {
     let fields = |n: u32| -> Option<BTreeSet<String>> {
         let (resources, world) = bookinfo(&[1, 5, 6, 10, n])?;
-        let said = analyze(&AnalyzeInput { resources: &resources, reports: &[], world: Some(&world) });
+        let said = analyze(&AnalyzeInput { resources: &resources, reports: &[], world: Some(&world), clusters: &[] });
         let later = said.iter().filter(|r| *r.code == *NOT_IN_FORCE.code && r.file.starts_with(&format!("{n:02}-")));
         Some(later.map(|r| format!("{} {}:{}", r.field, r.span.line, r.span.column)).collect())
     };

@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// Run only this analyzer; can be given again.
     #[arg(long, value_name = "NAME")]
     analyzer: Vec<String>,
+    /// Files of another cluster of the mesh, whose Services have to be like those here; can be given again.
+    #[arg(long, value_name = "NAME=PATH", value_parser = cluster)]
+    remote_cluster: Vec<(String, String)>,
     /// Print the analyzers' names.
     #[arg(short = 'L', long)]
     list_analyzers: bool,
@@ -76,6 +79,11 @@ fn suppression(text: &str) -> Result<(String, String), String> {
     pair.map(|(c, r)| (c.to_owned(), r.to_owned())).ok_or_else(|| format!("{text:?} is not CODE=Kind name.namespace"))
 }
 
+fn cluster(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
+    pair.map(|(n, p)| (n.to_owned(), p.to_owned())).ok_or_else(|| format!("{text:?} is not NAME=PATH"))
+}
+
 /// The analyzers to run: all of the default set, unless some are asked for.
 fn analyzers(args: &Args) -> Vec<&str> {
     let known = |n: &&str| ANALYZERS.contains(n) || ON_REQUEST.contains(n);
@@ -95,7 +103,17 @@ pub(super) fn run(args: &Args) -> Outcome {
     }
     let offline = offline::read(&manifest::load(&args.paths)?, &args.namespace);
     let written = offline.written();
-    let input = AnalyzeInput { resources: &written, reports: &offline.reports, world: Some(&offline.inputs.world) };
+    let mut clusters = Vec::new();
+    for (name, path) in &args.remote_cluster {
+        let there = offline::read(&manifest::load(std::slice::from_ref(path))?, &args.namespace);
+        clusters.push((name.clone(), there.written()));
+    }
+    let input = AnalyzeInput {
+        resources: &written,
+        reports: &offline.reports,
+        world: Some(&offline.inputs.world),
+        clusters: &clusters,
+    };
     let mut found = analyze_with(&input, &analyzers(args));
     found.retain(|r| !args.suppress.iter().any(|s| suppressed(r, s)));
     let shown: Vec<&Report> = found.iter().filter(|r| r.level >= args.output_threshold.into()).collect();
