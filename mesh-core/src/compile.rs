@@ -13,6 +13,7 @@ mod inbound;
 mod l4;
 mod memo;
 mod mesh;
+mod mtls;
 mod names;
 mod outbound;
 mod rate_limit;
@@ -43,12 +44,13 @@ use used::Used;
 use virtual_host::{Client, Destination, RouteDefaults, VirtualHostInput};
 
 use crate::api::{ContentHash, ProxyConfig};
+use crate::identity::TrustDomains;
 use crate::model::{Route, Service, Workload};
 use crate::proxy_config;
 use crate::report::Report;
 use crate::snapshot::{
     Bind, ClusterPlan, Domains, ListenerKey, ListenerPlan, Map, ProxyId, ProxyKind, ProxyPlan, RouteTable, Snapshot,
-    VirtualHostPlan,
+    VirtualHostPlan, Workloads,
 };
 use crate::world::World;
 
@@ -99,6 +101,7 @@ pub fn compile(world: &World, id: &ProxyId, previous: Option<&Compiled>) -> Comp
         }
         ProxyKind::Gateway => gateway::compile(&mut run),
     }
+    mtls::account(&mut run);
     run.finish(previous)
 }
 
@@ -107,6 +110,8 @@ struct Run<'a> {
     world: &'a World,
     id: &'a ProxyId,
     workload: Option<&'a Arc<Workload>>,
+    /// Whose workloads may be clients where the mesh ends TLS.
+    workloads: Workloads,
     client: Arc<Client>,
     client_hash: ContentHash,
     /// Hash of the namespace and the domain, on which names depend.
@@ -172,6 +177,7 @@ impl<'a> Run<'a> {
             world,
             id,
             workload,
+            workloads: Workloads::Of(TrustDomains::of(&world.mesh().spec)),
             client_hash: client.hash(),
             place: ContentHash::default().with_str(&id.namespace).with_str(&id.domain),
             client: Arc::new(client),

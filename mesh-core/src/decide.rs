@@ -1,6 +1,7 @@
 //! Decisions: what a listener does with a connection and which route takes a request. Pure functions of the plan; the
 //! proxy acts on what they say, `explain` prints it.
 
+mod arrival;
 mod cors;
 mod fault;
 mod path;
@@ -9,6 +10,7 @@ mod redirect;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use arrival::{Arrival, PortProtocol, decide_arrival, is_mesh_protocol};
 pub use cors::{CorsDecision, decide_cors};
 pub use fault::{FaultDecision, decide_fault};
 pub use path::{BadPath, normalize_target, rewrite_path};
@@ -16,8 +18,8 @@ pub use redirect::apply_redirect;
 
 use crate::matching::{HostPattern, Miss, RequestFacts};
 use crate::snapshot::{
-    HttpPlan, L4Rule, ListenerPlan, RouteDecision, RoutePlan, RouteTable, TcpPlan, TlsServer, VirtualHostPlan,
-    WeightedCluster,
+    DownstreamTls, HttpPlan, L4Rule, ListenerPlan, MeshTls, MtlsMode, RouteDecision, RoutePlan, RouteTable, TcpPlan,
+    TlsServer, VirtualHostPlan, WeightedCluster,
 };
 
 /// What the first bytes of a connection are.
@@ -59,14 +61,63 @@ pub enum ConnDecision<'a> {
     Http(&'a Arc<HttpPlan>),
     /// End TLS, then do what the server says.
     Terminate(&'a TlsServer),
+    /// End the mesh's own TLS, then serve what is inside.
+    Mutual(&'a Arc<DownstreamTls>, Inside<'a>),
     /// Forward bytes.
     Tcp(&'a Arc<TcpPlan>),
     /// Close it, for this reason (flag `NR`).
     Close(&'static str),
 }
 
+/// What is inside the mesh's own TLS.
+#[derive(Clone, Copy, Debug)]
+pub enum Inside<'a> {
+    /// HTTP.
+    Http(&'a Arc<HttpPlan>),
+    /// Bytes.
+    Tcp(&'a Arc<TcpPlan>),
+}
+
+/// Whether it makes a difference for a listener that the first bytes are HTTP; if not, all that counts is whether they
+/// begin TLS.
+pub fn looks_for_http(listener: &ListenerPlan) -> bool {
+    let mesh = listener.mesh.as_ref();
+    mesh.is_none_or(|m| m.mode != MtlsMode::Strict && PortProtocol::of(listener) == PortProtocol::Auto)
+}
+
+/// Whether only a ClientHello can do anything with a listener: whoever sends nothing has no use for the connection.
+pub fn waits_for_hello(listener: &ListenerPlan) -> bool {
+    let ends = || listener.http.is_none() && listener.fallback.is_none() && !listener.tls.is_empty();
+    listener.mesh.as_ref().map_or_else(ends, |m| m.mode == MtlsMode::Strict)
+}
+
+/// Decides a connection to the own application, which the mesh's own TLS may protect.
+fn decide_inbound<'a>(listener: &'a ListenerPlan, mesh: &'a MeshTls, facts: &ConnFacts) -> ConnDecision<'a> {
+    const NO_CHAIN: ConnDecision<'static> = ConnDecision::Close("filter_chain_not_found");
+    let port = PortProtocol::of(listener);
+    let first = match &facts.detected {
+        Some(first) => first,
+        None if mesh.mode == MtlsMode::Disable && port != PortProtocol::Auto => &Detected::Other,
+        None => return ConnDecision::NeedBytes,
+    };
+    let (http, tcp) = (listener.http.as_ref(), listener.fallback.as_ref());
+    let plain_http = |http| ConnDecision::Http(http);
+    let plain_tcp = |tcp| ConnDecision::Tcp(tcp);
+    let chain = match decide_arrival(mesh.mode, port, first) {
+        Arrival::MtlsHttp => http.map(|h| ConnDecision::Mutual(&mesh.tls, Inside::Http(h))),
+        Arrival::MtlsTcp => tcp.map(|t| ConnDecision::Mutual(&mesh.tls, Inside::Tcp(t))),
+        Arrival::Http => http.map(plain_http),
+        Arrival::Tcp => tcp.map(plain_tcp),
+        Arrival::Refuse => None,
+    };
+    chain.unwrap_or(NO_CHAIN)
+}
+
 /// Decides a connection. Asks for bytes only if they make a difference.
 pub fn decide_connection<'a>(listener: &'a ListenerPlan, facts: &ConnFacts) -> ConnDecision<'a> {
+    if let Some(mesh) = &listener.mesh {
+        return decide_inbound(listener, mesh, facts);
+    }
     let ip = facts.original_dst.map(|a| a.ip());
     let here = |rule: &&L4Rule| {
         let nets = &rule.destination_subnets;

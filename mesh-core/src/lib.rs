@@ -29,6 +29,7 @@ pub mod matching;
 pub mod model;
 #[cfg(feature = "layers")]
 pub mod outlier;
+pub mod peer;
 pub mod proxy_config;
 pub mod record;
 pub mod report;

@@ -13,6 +13,7 @@ mod endpoints;
 mod filters;
 mod http_settings;
 mod listener;
+mod mesh_tls;
 pub mod pool;
 mod route;
 mod tls;
@@ -38,6 +39,7 @@ pub use listener::{
     Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan, TlsServer,
     TlsThen,
 };
+pub use mesh_tls::{MeshTls, MtlsMode};
 pub use pool::{Http2Ping, Keepalive, PoolPlan, RetryBudgetPlan};
 pub use route::{
     Action, DirectResponse, Domains, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
@@ -45,7 +47,7 @@ pub use route::{
 };
 pub use tls::{
     CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, PeerNames, ProxyHeader, SecretRef, Sni,
-    TlsParameters, TlsVersion, TunnelPlan, UpstreamTls,
+    TlsParameters, TlsVersion, TunnelPlan, UpstreamTls, Workloads, XfccDetails,
 };
 
 use crate::api::{ContentHash, Key, MeshConfig, Object, Origin};

@@ -19,6 +19,8 @@ use crate::snapshot::Map;
 
 pub use list::{List, Listed};
 
+type ByNamespace<T> = Map<Arc<str>, Vec<Arc<T>>>;
+
 /// All configuration at one version.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -35,6 +37,7 @@ pub struct World {
     workloads: Arc<List<Workload>>,
     mesh: Arc<Object<MeshConfig>>,
     namespaces: Arc<BTreeMap<Arc<str>, BTreeMap<String, String>>>,
+    peer_authentications_by_namespace: Arc<ByNamespace<Object<PeerAuthentication>>>,
     services_by_host: Arc<Map<Arc<str>, Vec<Arc<Service>>>>,
     rules_by_host: Arc<Map<HostPattern, Vec<Arc<Object<DestinationRule>>>>>,
     workloads_by_ip: Arc<Map<IpAddr, Arc<Workload>>>,
@@ -94,6 +97,7 @@ impl Default for World {
             workloads: Arc::default(),
             mesh: Arc::new(default_mesh()),
             namespaces: Arc::default(),
+            peer_authentications_by_namespace: Arc::default(),
             services_by_host: Arc::default(),
             rules_by_host: Arc::default(),
             workloads_by_ip: Arc::default(),
@@ -180,7 +184,13 @@ impl World {
         edits.sidecars.apply(&mut self.sidecars);
         edits.rate_limits.apply(&mut self.rate_limits);
         edits.proxy_configs.apply(&mut self.proxy_configs);
-        edits.peer_authentications.apply(&mut self.peer_authentications);
+        if edits.peer_authentications.apply(&mut self.peer_authentications) {
+            let mut index: Map<Arc<str>, Vec<_>> = Map::default();
+            for policy in self.peer_authentications.iter() {
+                index.entry(policy.key.namespace.clone()).or_default().push(policy.clone());
+            }
+            self.peer_authentications_by_namespace = Arc::new(index);
+        }
         edits.request_authentications.apply(&mut self.request_authentications);
         edits.authorization_policies.apply(&mut self.authorization_policies);
         if edits.destination_rules.apply(&mut self.destination_rules) {
@@ -252,6 +262,11 @@ impl World {
         &self.peer_authentications
     }
 
+    /// PeerAuthentications of a namespace, oldest first.
+    pub fn peer_authentications_in(&self, namespace: &str) -> &[Arc<Object<PeerAuthentication>>] {
+        self.peer_authentications_by_namespace.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
     /// RequestAuthentications, oldest first.
     pub fn request_authentications(&self) -> &List<Object<RequestAuthentication>> {
         &self.request_authentications
@@ -279,7 +294,8 @@ impl World {
 
     /// What endpoints are made of, to tell later whether they may have changed.
     pub fn instances(&self) -> Instances {
-        Instances(self.services.clone(), self.workloads.clone())
+        let (services, workloads) = (self.services.clone(), self.workloads.clone());
+        Instances { services, workloads, modes: self.peer_authentications.clone() }
     }
 
     /// Workloads.
@@ -327,14 +343,20 @@ impl World {
     }
 }
 
-/// The services and workloads of a World at some time.
+/// The services and workloads of a World at some time, and the policies that say which connections they take.
 #[derive(Clone, Debug)]
-pub struct Instances(Arc<List<Service>>, Arc<List<Workload>>);
+pub struct Instances {
+    services: Arc<List<Service>>,
+    workloads: Arc<List<Workload>>,
+    modes: Arc<List<Object<PeerAuthentication>>>,
+}
 
 impl Instances {
     /// Whether a World has the very same ones.
     pub fn are_those_of(&self, world: &World) -> bool {
-        Arc::ptr_eq(&self.0, &world.services) && Arc::ptr_eq(&self.1, &world.workloads)
+        Arc::ptr_eq(&self.services, &world.services)
+            && Arc::ptr_eq(&self.workloads, &world.workloads)
+            && Arc::ptr_eq(&self.modes, &world.peer_authentications)
     }
 }
 

@@ -27,7 +27,7 @@ pub struct PolicyInput<'a> {
 /// The authenticated peer of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer<'a> {
-    /// Nobody: plaintext, or TLS without a certificate of the peer.
+    /// Nobody: plaintext, or TLS without a certificate of the peer that was verified.
     Anonymous,
     /// A SPIFFE identity, without `spiffe://`.
     Spiffe(&'a str),
@@ -35,18 +35,16 @@ pub enum Peer<'a> {
     Other(&'a str),
 }
 
-/// What every SPIFFE identity begins with.
-const SCHEME: &str = "spiffe://";
-
 impl<'a> Peer<'a> {
-    /// The peer of a connection, by the certificate that it has shown. A certificate with several URIs is nobody's in
-    /// particular: an identity is one URI.
+    /// The peer of a connection, by its certificate, if that was verified: whoever shows one that nobody vouches for is
+    /// anonymous. A certificate with several URIs is nobody's in particular: an identity is one URI.
     pub fn of(conn: &'a ConnInfo) -> Self {
-        let Some(certificate) = conn.tls.as_ref().and_then(|tls| tls.peer.as_ref()) else {
-            return Self::Anonymous;
-        };
+        let Some(tls) = &conn.tls else { return Self::Anonymous };
+        if let Some(identity) = &tls.identity {
+            return Self::Spiffe(identity.principal());
+        }
+        let Some(certificate) = tls.verified() else { return Self::Anonymous };
         match &certificate.uris[..] {
-            [uri] => uri.strip_prefix(SCHEME).map_or(Self::Other(uri), Self::Spiffe),
             [] => Self::Other(certificate.dns.first().map_or(&*certificate.subject, |name| name)),
             [first, ..] => Self::Other(first),
         }

@@ -14,12 +14,12 @@ pub mod authz;
 mod input;
 pub mod jwt;
 pub mod layers;
-pub mod peer;
 
 use std::future::Future;
 
 pub use authz::{Decision, Denial, Policies};
 pub use input::{Peer, PolicyInput};
+pub use mesh_core::peer;
 
 /// Asks an external authorizer (`CUSTOM`).
 pub trait ExternalAuthorizer: Send + Sync + 'static {

@@ -19,17 +19,27 @@ const OLD_VERSION: &[u8] = b"HTTP/1.0";
 
 /// What these first bytes are; `None`: more are needed.
 pub fn sniff(bytes: &[u8]) -> Option<Detected> {
-    sniff_with(bytes, false)
+    sniff_with(bytes, Looks { http: true, http10: false })
 }
 
-/// The same, where HTTP/1.0 is HTTP, too, if `http10`.
-pub fn sniff_with(bytes: &[u8], http10: bool) -> Option<Detected> {
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks {
+    /// HTTP, too; if not, whatever does not begin TLS is [`Detected::Other`].
+    pub http: bool,
+    /// HTTP/1.0 is HTTP, too.
+    pub http10: bool,
+}
+
+/// As [`sniff`], for what makes a difference.
+pub fn sniff_with(bytes: &[u8], looks: Looks) -> Option<Detected> {
     let full = bytes.len() >= MAX_BYTES;
     let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
     let found = match bytes.first()? {
         // A TLS record of type handshake.
         0x16 => hello::parse(bytes),
-        _ => http(bytes, http10),
+        _ if !looks.http => Some(Detected::Other),
+        _ => http(bytes, looks.http10),
     };
     found.or(full.then_some(Detected::Other))
 }

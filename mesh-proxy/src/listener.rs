@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use mesh_core::api::ContentHash;
-use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
+use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection, waits_for_hello};
 use mesh_core::env::Env;
 use mesh_core::record::{ConnInfo, Sink};
 use mesh_core::snapshot::{Direction, DownstreamTls, Endpoint, ListenerPlan, Snapshot, TcpPlan, TlsServer};
@@ -258,8 +258,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             let tools = self.tools();
             let first = Box::pin(sniffing(&tools, snapshot, listener, &conn, sniffed.stream));
             // Only a ClientHello can do anything here: it is the beginning of a handshake.
-            let only_tls = listener.http.is_none() && listener.fallback.is_none() && !listener.tls.is_empty();
-            sniffed = match only_tls {
+            sniffed = match waits_for_hello(listener) {
                 true => match tokio::time::timeout(terminate::HANDSHAKE, first).await {
                     Ok(sniffed) => sniffed,
                     Err(_) => return,
@@ -276,6 +275,9 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             ConnDecision::Http(_) => self.http.serve(Link::Plain(sniffed.stream), conn, route, drain).await,
             ConnDecision::Terminate(server) => {
                 Box::pin(self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain)).await;
+            }
+            ConnDecision::Mutual(tls, inside) => {
+                Box::pin(self.mutual(snapshot, (tls, inside), sniffed.stream, (conn, route), drain)).await;
             }
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);

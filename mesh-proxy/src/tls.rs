@@ -50,10 +50,13 @@ impl Tls {
             self.connectors.store(Arc::new(made.collect()));
         }
         let old = self.acceptors.load();
-        let servers = snapshot.listeners.values().flat_map(|l| &l.tls);
-        let made = servers.map(|TlsServer { tls: p, .. }| {
-            (p.hash, old.get(&p.hash).map_or_else(|| self.new_acceptor(p), Arc::clone))
-        });
-        self.acceptors.store(Arc::new(made.collect()));
+        let servers = snapshot.listeners.values().flat_map(|l| &l.tls).map(|TlsServer { tls, .. }| tls);
+        let mesh = snapshot.listeners.values().filter_map(|l| l.mesh.as_ref()).map(|m| &m.tls);
+        let mut made: Map<ContentHash, Arc<Acceptor>> = Map::default();
+        for plan in servers.chain(mesh) {
+            let known = || old.get(&plan.hash).map_or_else(|| self.new_acceptor(plan), Arc::clone);
+            made.entry(plan.hash).or_insert_with(known);
+        }
+        self.acceptors.store(Arc::new(made));
     }
 }

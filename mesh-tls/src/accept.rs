@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mesh_core::record::PeerCertificate;
-use mesh_core::snapshot::{ClientCertificate, DownstreamTls, SecretRef};
+use mesh_core::record::TlsInfo;
+use mesh_core::snapshot::{ClientCertificate, DownstreamTls, SecretRef, Workloads};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -13,7 +13,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
-use crate::{SecretSource, TlsError, TlsStream, XfccDetails, peer, suites, xfcc_element};
+use crate::{SecretSource, TlsError, TlsStream, peer, suites, xfcc_element};
 
 /// Terminates TLS as a plan says. Build it once and keep it: it holds the configuration of the material in force, and
 /// builds the next one after a change; connections go on.
@@ -21,19 +21,21 @@ use crate::{SecretSource, TlsError, TlsStream, XfccDetails, peer, suites, xfcc_e
 /// ```
 /// use std::sync::Arc;
 ///
-/// use mesh_core::snapshot::{DownstreamTls, Provenance, SecretRef, TlsParameters};
+/// use mesh_core::snapshot::{DownstreamTls, Provenance, SecretRef, TlsParameters, XfccDetails};
 /// use mesh_tls::{Acceptor, Secrets};
 ///
 /// let plan = DownstreamTls {
 ///     certificates: vec![SecretRef::Files { certificate: "tls.crt".into(), key: "tls.key".into() }],
 ///     client: Default::default(),
 ///     roots: None,
+///     workloads: None,
 ///     names: vec![],
 ///     spki: vec![],
 ///     hashes: vec![],
 ///     verify: true,
 ///     alpn: vec!["h2".into(), "http/1.1".into()],
 ///     parameters: TlsParameters::default(),
+///     forwards: XfccDetails::GATEWAY,
 ///     origin: Provenance::default("an example"),
 ///     hash: Default::default(),
 /// };
@@ -43,7 +45,6 @@ use crate::{SecretSource, TlsError, TlsStream, XfccDetails, peer, suites, xfcc_e
 pub struct Acceptor {
     plan: Arc<DownstreamTls>,
     config: Following<Configs>,
-    details: XfccDetails,
 }
 
 impl fmt::Debug for Acceptor {
@@ -66,13 +67,7 @@ impl Acceptor {
     pub fn new(plan: Arc<DownstreamTls>, secrets: &dyn SecretSource) -> Self {
         let refs: Vec<&SecretRef> = plan.certificates.iter().chain(&plan.roots).collect();
         let materials = Materials::watch(secrets, refs);
-        Self { plan, config: Following::new(materials), details: XfccDetails::GATEWAY }
-    }
-
-    /// With other details in `x-forwarded-client-cert` than a gateway's.
-    #[must_use]
-    pub fn with_details(self, details: XfccDetails) -> Self {
-        Self { details, ..self }
+        Self { plan, config: Following::new(materials) }
     }
 
     /// The plan.
@@ -102,25 +97,37 @@ impl Acceptor {
         let agreed = start.client_hello().alpn().is_none_or(|offered| shares(Box::new(offered)));
         let config = if agreed { &configs.agreed } else { &configs.without };
         let stream = start.into_stream(Arc::clone(config)).await.map_err(TlsError::handshake)?;
-        let stream = TlsStream::new(stream.into());
-        let Some(peer) = stream.info().peer.clone() else { return Ok(stream) };
-        self.expect(&peer)?;
-        let element = xfcc_element(configs.by.as_deref(), &peer, self.details);
-        Ok(stream.forwarding(&element))
+        TlsStream::new(stream.into(), configs.by.clone(), |info| {
+            let info = self.expect(info)?;
+            let Some(peer) = info.peer.clone() else { return Ok(info) };
+            Ok(info.with_client_cert(&xfcc_element(configs.by.as_deref(), &peer, self.plan.forwards)))
+        })
     }
 
-    fn expect(&self, peer: &PeerCertificate) -> Result<(), TlsError> {
-        let plan = &self.plan;
-        if !plan.verify {
-            return Ok(());
+    /// Who the client is, if it may be one.
+    fn expect(&self, info: TlsInfo) -> Result<TlsInfo, TlsError> {
+        let DownstreamTls { client, verify, names, spki, hashes, workloads, .. } = &*self.plan;
+        let nobody = || TlsError::Names(Arc::new([]));
+        let Some(peer) = info.peer.clone() else {
+            return if workloads.is_some() { Err(nobody()) } else { Ok(info) };
+        };
+        if !verify || *client == ClientCertificate::None {
+            return if workloads.is_some() { Err(nobody()) } else { Ok(info) };
         }
-        if !plan.names.is_empty() && !plan.names.iter().any(|n| peer.has_name(n)) {
-            return Err(TlsError::Names(peer.names().collect()));
+        let other = || TlsError::Names(peer.names().collect());
+        if !names.is_empty() && !names.iter().any(|n| peer.has_name(n)) {
+            return Err(other());
         }
-        match peer::pinned(peer, &plan.spki, &plan.hashes) {
-            true => Ok(()),
-            false => Err(TlsError::Pin),
+        if !peer::pinned(&peer, spki, hashes) {
+            return Err(TlsError::Pin);
         }
+        let info = info.into_verified();
+        let welcome = match (workloads, &info.identity) {
+            (None, _) | (Some(Workloads::All), Some(_)) => true,
+            (Some(Workloads::Of(trust)), Some(identity)) => trust.accepts(identity.uri()),
+            (Some(_), None) => false,
+        };
+        if welcome { Ok(info) } else { Err(other()) }
     }
 }
 

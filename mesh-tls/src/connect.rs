@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mesh_core::record::PeerCertificate;
+use mesh_core::record::{PeerCertificate, TlsInfo};
 use mesh_core::snapshot::{PeerNames, SecretRef, Sni, UpstreamTls};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
-use crate::{SecretSource, TlsError, TlsStream, mtls, suites};
+use crate::{SecretSource, TlsError, TlsStream, mtls, peer, suites};
 
 /// What a connection is going to carry: what it offers where the plan names no protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +78,8 @@ struct Configs {
     bytes: Arc<ClientConfig>,
     /// The same, for servers whose name nobody knows.
     nameless: Arc<ClientConfig>,
+    /// URI of the own certificate.
+    own: Option<Arc<str>>,
 }
 
 /// Stands for a name that is not sent.
@@ -123,16 +125,15 @@ impl Connector {
         let name = ServerName::try_from(sni.trim_end_matches('.').to_owned())
             .map_err(|_| TlsError::Config(format!("{sni:?} can't be a server name").into()))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await.map_err(TlsError::handshake)?;
-        let stream = TlsStream::new(stream.into());
-        self.expect(stream.info().peer.as_deref(), host)?;
-        Ok(stream)
+        TlsStream::new(stream.into(), configs.own.clone(), |info| self.expect(info, host))
     }
 
     /// On every connection: a resumed session may be one that was made for another name.
-    fn expect(&self, peer: Option<&PeerCertificate>, host: Option<&str>) -> Result<(), TlsError> {
+    fn expect(&self, info: TlsInfo, host: Option<&str>) -> Result<TlsInfo, TlsError> {
         if !self.plan.verify {
-            return Ok(());
+            return Ok(info);
         }
+        let peer: Option<&PeerCertificate> = info.peer.as_deref();
         let holds = match &self.plan.names {
             PeerNames::Any => true,
             PeerNames::Host(default) => peer.is_some_and(|p| match (host, default.strip_prefix('*')) {
@@ -142,7 +143,7 @@ impl Connector {
             PeerNames::OneOf(names) => peer.is_some_and(|p| names.iter().any(|n| p.has_name(n))),
         };
         match holds {
-            true => Ok(()),
+            true => Ok(info.into_verified()),
             false => Err(TlsError::Names(peer.map(|p| p.names().collect()).unwrap_or_default())),
         }
     }
@@ -160,10 +161,12 @@ fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
         .map_err(|e| TlsError::Config(e.to_string().into()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ChainVerifier::new(roots, false, &provider)));
+    let mut own = None;
     let mut config = match &plan.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let key = now.identity(identity)?.certified();
+            own = peer::read(&key.cert).and_then(|own| own.uris.into_iter().next());
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.as_ref().clone())))
         }
     };
@@ -185,7 +188,7 @@ fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
     let [http1, http2, bytes] = [Carries::Http1, Carries::Http2, Carries::Bytes].map(offering);
     let mut nameless = bytes.as_ref().clone();
     nameless.enable_sni = false;
-    Ok(Configs { http1, http2, bytes, nameless: Arc::new(nameless) })
+    Ok(Configs { http1, http2, bytes, nameless: Arc::new(nameless), own })
 }
 
 fn protocols<P: AsRef<str>>(names: &[P]) -> Vec<Vec<u8>> {

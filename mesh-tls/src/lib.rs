@@ -20,7 +20,6 @@ mod material;
 mod mtls;
 mod peer;
 mod pem;
-mod principal;
 mod secrets;
 mod stream;
 mod suites;
@@ -44,17 +43,18 @@ pub use key::{KeyKind, PrivateKey};
 pub use kubernetes::SecretData;
 pub use material::{Identity, Material, Roots};
 pub use mesh_core::identity::{SpiffeId, SpiffeIdError, TrustDomains};
+pub use mesh_core::record::PeerIdentity;
 pub use mesh_core::snapshot::SecretRef;
+pub use mesh_core::snapshot::XfccDetails;
 pub use mtls::{
     Arrival, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsMode, MtlsUpstream, PortProtocol, decide_arrival,
     is_mesh_protocol, mesh_parameters,
 };
-pub use principal::PeerIdentity;
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use stream::TlsStream;
 pub use token::{Token, Tokens};
 pub use workload::{CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver};
-pub use xfcc::{XfccDetails, XfccElement, xfcc_element, xfcc_read};
+pub use xfcc::{XfccElement, xfcc_element, xfcc_read};
 
 /// The proxy's own identity, kept fresh. The receiver is the reader's end: it sees each change.
 pub trait CertSource: Send + Sync + 'static {

@@ -4,7 +4,6 @@
 //! ones are in force for the next one. There is no session resumption on either side, so that nobody goes on under an
 //! identity that has expired, no early data, and no renegotiation, which the TLS library does not have.
 
-mod detect;
 #[cfg(test)]
 mod tests;
 
@@ -12,33 +11,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::snapshot::{
-    ClientCertificate, DownstreamTls, PeerNames, Provenance, SecretRef, Sni, TlsParameters, TlsVersion, UpstreamTls,
+    DownstreamTls, PeerNames, Provenance, SecretRef, Sni, TlsParameters, UpstreamTls, Workloads, XfccDetails,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use detect::{Arrival, MtlsMode, PortProtocol, decide_arrival, is_mesh_protocol};
+pub use mesh_core::decide::{Arrival, PortProtocol, decide_arrival, is_mesh_protocol};
+pub use mesh_core::snapshot::MtlsMode;
 
-use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains, XfccDetails};
+use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains};
 
-/// Cipher suites of TLS 1.2 that Istio's sidecars accept by default, in their order. Its list ends with two suites
-/// without forward secrecy, which the TLS library does not have.
-const SUITES: [&str; 4] = [
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-];
-
-/// Limits of mesh TLS (`MeshConfig.meshMTLS`): TLS 1.2 at least, or 1.3 with `only_1_3`; `suites` replace the default ones
-/// of TLS 1.2 if there are any. Key exchange is by X25519MLKEM768 where both can.
+/// Limits of mesh TLS: [`TlsParameters::mesh`].
 pub fn mesh_parameters<'a>(only_1_3: bool, suites: impl IntoIterator<Item = &'a str>) -> TlsParameters {
-    let chosen: Vec<Arc<str>> = suites.into_iter().map(Arc::from).collect();
-    TlsParameters {
-        min: if only_1_3 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
-        max: TlsVersion::V1_3,
-        cipher_suites: if chosen.is_empty() { SUITES.map(Arc::from).into() } else { chosen },
-        curves: Vec::new(),
-    }
+    TlsParameters::mesh(only_1_3, suites)
 }
 
 /// Config of a [`MtlsAcceptor`].
@@ -85,30 +69,15 @@ impl Default for MtlsConfig {
 /// # let _ = (acceptor, who);
 /// ```
 #[derive(Debug)]
-pub struct MtlsAcceptor {
-    acceptor: Acceptor,
-    config: MtlsConfig,
-}
+pub struct MtlsAcceptor(Acceptor);
 
 impl MtlsAcceptor {
     /// An acceptor that takes the own identity and the mesh's roots from `secrets`.
     pub fn new(config: MtlsConfig, secrets: &dyn SecretSource) -> Self {
-        let MtlsConfig { trust: _, check_trust_domain: _, alpn, parameters, details } = &config;
-        let plan = DownstreamTls {
-            certificates: vec![SecretRef::Workload],
-            client: ClientCertificate::Required,
-            roots: Some(SecretRef::MeshRoots),
-            names: Vec::new(),
-            spki: Vec::new(),
-            hashes: Vec::new(),
-            verify: true,
-            alpn: alpn.clone(),
-            parameters: parameters.clone(),
-            origin: Provenance::default("mutual TLS of the mesh"),
-            hash: Default::default(),
-        };
-        let acceptor = Acceptor::new(Arc::new(plan), secrets).with_details(*details);
-        Self { acceptor, config }
+        let MtlsConfig { trust, check_trust_domain, alpn, parameters, details } = config;
+        let workloads = if check_trust_domain { Workloads::Of(trust) } else { Workloads::All };
+        let plan = DownstreamTls { alpn, ..DownstreamTls::mesh(workloads, parameters, details) }.hashed();
+        Self(Acceptor::new(Arc::new(plan), secrets))
     }
 
     /// Waits until the own identity is there.
@@ -116,7 +85,7 @@ impl MtlsAcceptor {
     /// # Errors
     /// It is not, or has expired: nobody can be served.
     pub async fn ready(&self) -> Result<(), TlsError> {
-        self.acceptor.ready().await
+        self.0.ready().await
     }
 
     /// Accepts a connection and says who the peer is. There is no timeout in here: the caller drops the future.
@@ -127,18 +96,7 @@ impl MtlsAcceptor {
         &self,
         io: IO,
     ) -> Result<(TlsStream<IO>, PeerIdentity), TlsError> {
-        let stream = self.acceptor.accept(io).await?;
-        let peer = self.identify(&stream)?;
-        Ok((stream, peer))
-    }
-
-    fn identify<IO>(&self, stream: &TlsStream<IO>) -> Result<PeerIdentity, TlsError> {
-        let nobody = || TlsError::Names(Arc::new([]));
-        let peer = PeerIdentity::of(stream.info().peer.as_ref().ok_or_else(nobody)?)?;
-        match !self.config.check_trust_domain || self.config.trust.accepts(peer.uri()) {
-            true => Ok(peer),
-            false => Err(TlsError::Names(Arc::new([peer.uri().to_string()]))),
-        }
+        identified(self.0.accept(io).await?)
     }
 }
 
@@ -209,10 +167,14 @@ impl MtlsConnector {
         io: IO,
         carries: Carries,
     ) -> Result<(TlsStream<IO>, PeerIdentity), TlsError> {
-        let stream = self.0.connect(io, None, carries).await?;
-        let nobody = || TlsError::Names(Arc::new([]));
-        let peer = PeerIdentity::of(stream.info().peer.as_ref().ok_or_else(nobody)?)?;
-        Ok((stream, peer))
+        identified(self.0.connect(io, None, carries).await?)
+    }
+}
+
+fn identified<IO>(stream: TlsStream<IO>) -> Result<(TlsStream<IO>, PeerIdentity), TlsError> {
+    match stream.info().identity.clone() {
+        Some(peer) => Ok((stream, peer)),
+        None => Err(TlsError::Names(stream.info().peer.iter().flat_map(|p| p.names()).collect())),
     }
 }
 

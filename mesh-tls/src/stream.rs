@@ -9,7 +9,7 @@ use mesh_core::record::TlsInfo;
 use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::peer;
+use crate::{TlsError, peer};
 
 /// A byte stream inside TLS.
 #[derive(Debug)]
@@ -19,15 +19,14 @@ pub struct TlsStream<IO> {
 }
 
 impl<IO> TlsStream<IO> {
-    pub(crate) fn new(inner: tokio_rustls::TlsStream<IO>) -> Self {
-        let info = Arc::new(info(inner.get_ref().1));
-        Self { inner, info }
-    }
-
-    /// With what requests on this connection say about its client.
-    pub(crate) fn forwarding(self, element: &str) -> Self {
-        let info = Arc::new(TlsInfo::clone(&self.info).with_client_cert(element));
-        Self { info, ..self }
+    /// After a handshake; `own` is the URI of the own certificate, and `check` looks at the peer.
+    pub(crate) fn new(
+        inner: tokio_rustls::TlsStream<IO>,
+        own: Option<Arc<str>>,
+        check: impl FnOnce(TlsInfo) -> Result<TlsInfo, TlsError>,
+    ) -> Result<Self, TlsError> {
+        let info = Arc::new(check(info(inner.get_ref().1, own))?);
+        Ok(Self { inner, info })
     }
 
     /// What the handshake said.
@@ -47,7 +46,8 @@ impl<IO> TlsStream<IO> {
     }
 }
 
-fn info(state: &CommonState) -> TlsInfo {
+/// What a handshake said. Nothing in it is verified yet.
+fn info(state: &CommonState, own: Option<Arc<str>>) -> TlsInfo {
     let chain = state.peer_certificates().unwrap_or_default();
     let suite = state.negotiated_cipher_suite();
     TlsInfo {
@@ -58,6 +58,9 @@ fn info(state: &CommonState) -> TlsInfo {
         cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or_default().into(),
         alpn: String::from_utf8_lossy(state.alpn_protocol().unwrap_or_default()).into(),
         peer: peer::read(chain).map(Arc::new),
+        is_verified: false,
+        identity: None,
+        own,
         client_cert: None,
     }
 }

@@ -4,35 +4,9 @@
 use std::fmt::Write as _;
 
 use mesh_core::record::PeerCertificate;
+use mesh_core::snapshot::XfccDetails;
 
 use crate::pem;
-
-/// What is said about a client (`proxyHeaders.setCurrentClientCertDetails`). `By` and `Hash` are always said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct XfccDetails {
-    /// `Subject`.
-    pub subject: bool,
-    /// `Cert`: the certificate.
-    pub cert: bool,
-    /// `Chain`: the certificate and what was sent with it.
-    pub chain: bool,
-    /// `URI`.
-    pub uri: bool,
-    /// `DNS`.
-    pub dns: bool,
-}
-
-impl Default for XfccDetails {
-    /// A sidecar's: subject, URI and DNS names.
-    fn default() -> Self {
-        Self { subject: true, cert: false, chain: false, uri: true, dns: true }
-    }
-}
-
-impl XfccDetails {
-    /// A gateway's: with the certificate.
-    pub const GATEWAY: Self = Self { subject: true, cert: true, chain: false, uri: true, dns: true };
-}
 
 /// The element for a client (observed: N1, N2, N3). `by` is the own URI; `None`: the own certificate has none.
 ///

@@ -144,6 +144,7 @@ fn tls_listener(run: &mut Run<'_>, key: ListenerKey, servers: &[Serving<'_>]) {
     }
     l4.sort_by_key(super::l4::specificity);
     let plan = super::l4::with_hash(ListenerPlan {
+        mesh: None,
         name: name(key.address, key.port).into(),
         key,
         detect: true,

@@ -9,6 +9,7 @@ use super::account::Ledger;
 use super::cluster::pool::{self, Block, Kind};
 use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH, RuleIndex, special, special_with, upstream_protocol, with_hash};
 use super::l4::plan_tcp;
+use super::mtls;
 use super::table::HttpDefaults;
 use super::virtual_host::{Fallback, plain};
 use super::visible;
@@ -17,7 +18,8 @@ use crate::api::{
 };
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::snapshot::{
-    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, Provenance, UpstreamProtocol,
+    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, MeshTls, Provenance,
+    UpstreamProtocol,
 };
 
 /// One port of the application.
@@ -48,8 +50,9 @@ pub(super) fn compile(run: &mut Run<'_>) {
         Some(sidecar) => sidecar_ports(run, sidecar),
         None => service_ports(run),
     };
+    let mesh = mtls::Ports::of(run);
     for (number, port) in &ports {
-        listener(run, *number, port, sidecar);
+        listener(run, (*number, mesh.at(*number)), port, sidecar);
     }
     if let Some(sidecar) = sidecar {
         account_pools(run, sidecar, &ports);
@@ -60,7 +63,7 @@ pub(super) fn compile(run: &mut Run<'_>) {
         let at = SocketAddr::new(ingress.bind.parse().unwrap_or(own), number);
         run.binds.push(Bind { at, door: BindDoor::Inbound });
     }
-    others(run);
+    others(run, &mesh, |port| ports.contains_key(&port));
 }
 
 /// Target ports of the services that select this workload; of two services the older decides.
@@ -199,7 +202,7 @@ fn account_pools(run: &mut Run<'_>, sidecar: &Object<Sidecar>, ports: &BTreeMap<
     run.parts.push(Arc::new(ledger.notes));
 }
 
-fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>, sidecar: Option<&Object<Sidecar>>) {
+fn listener(run: &mut Run<'_>, (number, mesh): (u16, MeshTls), port: &Port<'_>, sidecar: Option<&Object<Sidecar>>) {
     let name: Arc<str> = format!("inbound|{number}||").into();
     let http = port.protocol.is_http() || port.protocol == AppProtocol::Auto;
     let (service, service_name, namespace) = match port.service {
@@ -225,7 +228,7 @@ fn listener(run: &mut Run<'_>, number: u16, port: &Port<'_>, sidecar: Option<&Ob
     let fallback = (!port.protocol.is_http()).then_some(tcp);
     let key = ListenerKey { direction: Direction::Inbound, address: None, port: number };
     let detect = port.protocol == AppProtocol::Auto;
-    run.plain_listener(&format!("0.0.0.0_{number}"), key, (http, detect), fallback, port.origin.clone());
+    run.inbound_listener(&format!("0.0.0.0_{number}"), key, (http, detect), (mesh, fallback), port.origin.clone());
 }
 
 fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origin: &Provenance) -> Arc<HttpPlan> {
@@ -244,7 +247,7 @@ fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origi
 }
 
 /// Ports that no service declares, and the one that stops loops.
-fn others(run: &mut Run<'_>) {
+fn others(run: &mut Run<'_>, mesh: &mtls::Ports, declared: impl Fn(u16) -> bool) {
     let origin = Provenance::default("ports that no service declares lead to the application as dialled");
     let loops = Provenance::default("a connection to the capture port itself would loop");
     let defaults = run.cluster_defaults.without_policy();
@@ -254,7 +257,12 @@ fn others(run: &mut Run<'_>) {
     let http = http_plan(run, "virtualInbound-catchall-http", 0, Fallback::Plain(name.into(), None), &origin);
     let tcp = plan_tcp("", vec![plain(name.into(), origin.clone())], origin.clone());
     let key = |port| ListenerKey { direction: Direction::Inbound, address: None, port };
-    run.plain_listener("virtualInbound", key(0), (Some(http), true), Some(tcp), origin);
+    let (http, tcp) = ((Some(http), true), Some(tcp));
+    run.inbound_listener("virtualInbound", key(0), http.clone(), (mesh.others(), tcp.clone()), origin.clone());
+    for port in mesh.named().filter(|p| !declared(*p) && *p != run.proxy.ports.inbound).collect::<Vec<_>>() {
+        let name = format!("virtualInbound-{port}");
+        run.inbound_listener(&name, key(port), http.clone(), (mesh.at(port), tcp.clone()), origin.clone());
+    }
     let stop = plan_tcp("", vec![plain(BLACK_HOLE.into(), loops.clone())], loops.clone());
     run.plain_listener("virtualInbound-blackhole", key(run.proxy.ports.inbound), (None, false), Some(stop), loops);
 }

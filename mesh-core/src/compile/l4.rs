@@ -11,7 +11,7 @@ use crate::matching::{Cidr, HostPattern};
 use crate::model::{AppProtocol, L4Match, L4Route, Route, Service, ServicePort};
 use crate::report::{Fate, Outcome};
 use crate::snapshot::{
-    HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, TcpPlan, TlsServer, TlsThen, WeightedCluster,
+    HttpPlan, L4Rule, ListenerKey, ListenerPlan, MeshTls, Provenance, TcpPlan, TlsServer, TlsThen, WeightedCluster,
 };
 
 /// A service port that a listener leads to.
@@ -102,6 +102,7 @@ pub(super) fn plan_listener(input: &L4Input<'_>) -> Planned<Arc<ListenerPlan>> {
     let origin = input.targets.first().map(|t| Provenance::field(&t.service.key, &t.service.origin, "spec.ports"));
     let detect = input.http.is_some() || l4.iter().any(|r| !r.sni.is_empty());
     let plan = with_hash(ListenerPlan {
+        mesh: None,
         name: name.into(),
         key: input.key,
         detect,
@@ -245,9 +246,12 @@ pub(super) fn plan_tcp(route_name: &str, clusters: Vec<WeightedCluster>, origin:
 /// Hash over all of a listener, and of which object and field each part is. It names the configuration to everybody, so no pointer takes
 /// part: two proxies of one configuration say the same.
 pub(super) fn with_hash(mut plan: ListenerPlan) -> ListenerPlan {
-    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin, hash: _ } = &plan;
+    let ListenerPlan { name, key, detect, http, mesh, tls, l4, fallback, origin, hash: _ } = &plan;
     let mut hash = hash_debug(&(name, key, detect)).with(origin.hash());
     hash = hash.with(http.as_ref().map_or(ContentHash(0), |h| h.hash));
+    if let Some(MeshTls { mode, tls, origin }) = mesh {
+        hash = hash.with(hash_debug(mode)).with(tls.hash).with(origin.hash());
+    }
     for TlsServer { name, sni, tls, then, origin } in tls {
         hash = hash.with(hash_debug(&(name, sni))).with(tls.hash).with(origin.hash());
         hash = hash.with(match then {

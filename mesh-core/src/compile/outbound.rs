@@ -19,8 +19,8 @@ use super::visible::{self, Egress, exported_to, is_private};
 use crate::matching::HostPattern;
 use crate::model::{AppProtocol, Route};
 use crate::snapshot::{
-    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, Provenance, RouteTable, Snapshot,
-    TcpPlan, UpstreamProtocol, VirtualHostPlan,
+    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, MeshTls, Provenance, RouteTable,
+    Snapshot, TcpPlan, UpstreamProtocol, VirtualHostPlan,
 };
 use hosts::Hosts;
 pub(super) use hosts::PortHosts;
@@ -438,6 +438,29 @@ impl Run<'_> {
         self.listener_with(name, key, http, (Vec::new(), fallback), origin);
     }
 
+    /// A listener of the application's, which takes the mesh's own TLS.
+    pub(super) fn inbound_listener(
+        &mut self,
+        name: &str,
+        key: ListenerKey,
+        (http, detect): (Option<Arc<HttpPlan>>, bool),
+        (mesh, fallback): (MeshTls, Option<Arc<TcpPlan>>),
+        origin: Provenance,
+    ) {
+        self.add_listener(super::l4::with_hash(ListenerPlan {
+            name: name.into(),
+            key,
+            detect,
+            http,
+            mesh: Some(mesh),
+            tls: Vec::new(),
+            l4: Vec::new(),
+            fallback,
+            origin,
+            hash: crate::api::ContentHash::default(),
+        }));
+    }
+
     /// A listener of these parts.
     fn listener_with(
         &mut self,
@@ -452,6 +475,7 @@ impl Run<'_> {
             key,
             detect,
             http,
+            mesh: None,
             tls: Vec::new(),
             l4,
             fallback,

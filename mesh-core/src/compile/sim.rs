@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Compiled, compile};
 use crate::convert::{Addresses, Options, inputs};
 use crate::decide::{
-    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, pick_weighted,
-    rewrite_path,
+    ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
+    pick_weighted, rewrite_path,
 };
 use crate::matching::RequestFacts;
 use crate::snapshot::{
@@ -139,6 +139,8 @@ pub(crate) fn outcome(snapshot: &Snapshot, request: &Request) -> String {
             true => "421".into(),
             false => route_outcome(&http.routes, request),
         }),
+        ConnDecision::Mutual(_, Inside::Http(http)) => format!("mtls {}", route_outcome(&http.routes, request)),
+        ConnDecision::Mutual(_, Inside::Tcp(plan)) => format!("mtls tcp {}", shares(&plan.clusters)),
         ConnDecision::Tcp(plan) => format!("tcp {}", shares(&plan.clusters)),
         ConnDecision::NeedBytes => "need bytes".into(),
         ConnDecision::Close(why) => format!("closed {why}"),
@@ -184,11 +186,20 @@ fn short(name: &str) -> String {
 
 /// What a TCP connection to an address leads to, with what its first bytes are.
 pub(crate) fn connection(snapshot: &Snapshot, to: SocketAddr, detected: Option<Detected>) -> String {
-    let listener: &Arc<ListenerPlan> = snapshot.outbound(Some(to.ip()), to.port());
-    let facts = ConnFacts { original_dst: Some(to), peer: None, detected };
+    decided(snapshot.outbound(Some(to.ip()), to.port()), ConnFacts { original_dst: Some(to), peer: None, detected })
+}
+
+/// The same, to a port of the application.
+pub(crate) fn inbound(snapshot: &Snapshot, port: u16, detected: Option<Detected>) -> String {
+    decided(snapshot.inbound(port), ConnFacts { detected, ..ConnFacts::default() })
+}
+
+fn decided(listener: &Arc<ListenerPlan>, facts: ConnFacts) -> String {
     match decide_connection(listener, &facts) {
         ConnDecision::Http(h) => format!("http {}", h.routes.name),
         ConnDecision::Terminate(server) => terminated(server, |http| format!("http {}", http.routes.name)),
+        ConnDecision::Mutual(_, Inside::Http(h)) => format!("mtls http {}", h.routes.name),
+        ConnDecision::Mutual(_, Inside::Tcp(t)) => format!("mtls {}", shares(&t.clusters)),
         ConnDecision::Tcp(t) => shares(&t.clusters),
         ConnDecision::NeedBytes => "need bytes".into(),
         ConnDecision::Close(why) => format!("closed {why}"),

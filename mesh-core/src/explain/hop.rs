@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, balancing, filters, miss, policies, seen};
 use crate::decide::{
-    ConnDecision, ConnFacts, Detected, apply_redirect, decide_connection, decide_route, is_misdirected, nearest_miss,
-    normalize_target, rewrite_path,
+    ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
+    nearest_miss, normalize_target, rewrite_path,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
@@ -114,6 +114,10 @@ impl Proxy<'_> {
                     TlsThen::Tcp(plan) => self.bytes(hop, plan, request, url),
                 }
             }
+            ConnDecision::Mutual(_, inside) => match inside {
+                Inside::Http(http) => self.http(hop, http, request, url),
+                Inside::Tcp(plan) => self.bytes(hop, plan, request, url),
+            },
             ConnDecision::Tcp(plan) => self.bytes(hop, plan, request, url),
             ConnDecision::Close(why) => {
                 let text = format!("the connection is closed: {why}");

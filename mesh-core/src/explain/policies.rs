@@ -135,7 +135,7 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
 
 /// A listener: everything but its routes and L4 rules.
 pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
-    let ListenerPlan { name: _, key: _, detect, http, tls, l4: _, fallback: _, origin, hash: _ } = plan;
+    let ListenerPlan { name: _, key: _, detect, http, mesh, tls, l4: _, fallback: _, origin, hash: _ } = plan;
     let protocol = match (detect, http) {
         _ if !tls.is_empty() => "TLS, by server name",
         (true, Some(_)) => "HTTP or bytes, as the first bytes say",
@@ -143,6 +143,7 @@ pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
         (_, None) => "bytes",
     };
     let mut lines = vec![line("protocol", protocol, origin)];
+    lines.extend(mesh.iter().map(|m| line("mutual TLS", m.mode.to_string(), &m.origin)));
     lines.extend(http.iter().flat_map(|h| of_http(h, origin)));
     for server in tls {
         lines.push(line("tls", format!("{}: {}", server.name, server.tls), &server.tls.origin));

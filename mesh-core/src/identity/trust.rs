@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::SpiffeId;
+use crate::api::MeshConfig;
 
 const SCHEME: &str = "spiffe://";
 
@@ -38,6 +39,14 @@ impl TrustDomains {
         Self { own: own.replace('@', ".").into(), aliases, federated: Vec::new() }
     }
 
+    /// Those of a mesh's settings.
+    pub fn of(mesh: &MeshConfig) -> Self {
+        let own = Some(&*mesh.trust_domain).filter(|d| !d.is_empty()).unwrap_or("cluster.local");
+        let federated = mesh.ca_certificates.iter().flat_map(|c| &c.trust_domains);
+        Self::new(own, mesh.trust_domain_aliases.iter().map(String::as_str))
+            .with_federated(federated.map(String::as_str))
+    }
+
     /// With domains of other meshes whose workloads may call (`caCertificates[].trustDomains`).
     pub fn with_federated<'a>(mut self, domains: impl IntoIterator<Item = &'a str>) -> Self {
         self.federated.extend(domains.into_iter().map(Arc::from));
@@ -54,11 +63,16 @@ impl TrustDomains {
         std::iter::once(&*self.own).chain(self.aliases.iter().map(|a| &**a))
     }
 
+    /// All domains whose workloads may connect.
+    pub fn accepted(&self) -> impl Iterator<Item = &str> {
+        self.domains().chain(self.federated.iter().map(|f| &**f))
+    }
+
     /// Whether a peer with this URI may connect (spec of Istio's inbound filter chains: the URI begins with
     /// `spiffe://DOMAIN/`).
     pub fn accepts(&self, uri: &str) -> bool {
         let Some((domain, path)) = uri.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')) else { return false };
-        !path.is_empty() && self.domains().chain(self.federated.iter().map(|f| &**f)).any(|d| d == domain)
+        !path.is_empty() && self.accepted().any(|d| d == domain)
     }
 
     /// The names that a destination's certificate may have: each of these, and what it is called in the other domains of

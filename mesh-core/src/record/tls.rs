@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
+use super::PeerIdentity;
+
 /// A connection's TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsInfo {
@@ -15,13 +17,32 @@ pub struct TlsInfo {
     pub cipher: Arc<str>,
     /// Application protocol that was agreed on; empty: none.
     pub alpn: Arc<str>,
-    /// The peer's certificate; `None`: it showed none.
+    /// The certificate that the peer showed; `None`: it showed none. Nobody may have verified it: who the peer is, `identity`
+    /// and [`TlsInfo::verified`] say.
     pub peer: Option<Arc<PeerCertificate>>,
+    /// The chain of `peer` leads to the authorities that this side trusts, and its names and pins are those expected.
+    pub is_verified: bool,
+    /// Who the peer is; `None`: nobody that is known. Always verified.
+    pub identity: Option<PeerIdentity>,
+    /// URI of the own certificate; `None`: it has none, or none was shown.
+    pub own: Option<Arc<str>>,
     /// What `x-forwarded-client-cert` says about the peer on each request of this connection.
     pub client_cert: Option<HeaderValue>,
 }
 
 impl TlsInfo {
+    /// The peer's certificate, if it was verified.
+    pub fn verified(&self) -> Option<&Arc<PeerCertificate>> {
+        self.peer.as_ref().filter(|_| self.is_verified)
+    }
+
+    /// Says that the peer's certificate was verified, and thereby who the peer is.
+    #[must_use]
+    pub fn into_verified(self) -> Self {
+        let identity = self.peer.as_ref().and_then(PeerIdentity::of);
+        Self { is_verified: self.peer.is_some(), identity, ..self }
+    }
+
     /// With an element of `x-forwarded-client-cert`. One that can't be in a header says nothing.
     #[must_use]
     pub fn with_client_cert(mut self, element: &str) -> Self {

@@ -85,7 +85,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
 }
 
 fn listener(plan: &ListenerPlan) -> Value {
-    let ListenerPlan { name, key, detect, http, tls, l4, fallback, origin, hash } = plan;
+    let ListenerPlan { name, key, detect, http, mesh, tls, l4, fallback, origin, hash } = plan;
     let ListenerKey { direction, address, port } = key;
     json!({
         "name": name,
@@ -94,6 +94,7 @@ fn listener(plan: &ListenerPlan) -> Value {
         "port": port,
         "detectProtocol": detect,
         "http": http.as_ref().map(|h| http_plan(h)),
+        "mesh": mesh.as_ref().map(tls::mesh),
         "tls": tls.iter().map(tls_server).collect::<Vec<_>>(),
         "l4": l4.iter().map(l4_rule).collect::<Vec<_>>(),
         "fallback": fallback.as_ref().map(|t| tcp(t)),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{DownstreamTls, HttpSettings, Provenance, RouteTable, WeightedCluster};
+use super::{DownstreamTls, HttpSettings, MeshTls, Provenance, RouteTable, WeightedCluster};
 use crate::api::ContentHash;
 use crate::matching::{Cidr, HostPattern};
 
@@ -40,6 +40,8 @@ pub struct ListenerPlan {
     pub detect: bool,
     /// HTTP half.
     pub http: Option<Arc<HttpPlan>>,
+    /// The mesh's own TLS, on an inbound listener; `None`: connections are what they are.
+    pub mesh: Option<MeshTls>,
     /// Servers of a gateway that end TLS; the most specific server name wins, over those of `l4` too.
     pub tls: Vec<TlsServer>,
     /// L4 rules, first match wins.

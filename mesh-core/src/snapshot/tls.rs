@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Provenance;
 use crate::api::ContentHash;
+use crate::identity::TrustDomains;
 
 /// Name of key material that configuration refers to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -100,6 +101,29 @@ impl Default for TlsParameters {
     }
 }
 
+impl TlsParameters {
+    /// Limits of the mesh's own TLS (`MeshConfig.meshMTLS`): TLS 1.2 at least, or 1.3 with `only_1_3`; `suites` replace the
+    /// default ones of TLS 1.2 if there are any. Key exchange is by X25519MLKEM768 where both can.
+    pub fn mesh<'a>(only_1_3: bool, suites: impl IntoIterator<Item = &'a str>) -> Self {
+        let chosen: Vec<Arc<str>> = suites.into_iter().map(Arc::from).collect();
+        Self {
+            min: if only_1_3 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+            max: TlsVersion::V1_3,
+            cipher_suites: if chosen.is_empty() { MESH_SUITES.map(Arc::from).into() } else { chosen },
+            curves: Vec::new(),
+        }
+    }
+}
+
+/// Cipher suites of TLS 1.2 that Istio's sidecars accept by default, in their order. Its list ends with two suites
+/// without forward secrecy, which the TLS library does not have.
+const MESH_SUITES: [&str; 4] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+];
+
 /// Server name that a client sends.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Sni {
@@ -175,7 +199,44 @@ pub enum ClientCertificate {
     Required,
 }
 
-/// TLS that a gateway terminates (`Gateway.servers[].tls`).
+/// What is said about a client (`proxyHeaders.setCurrentClientCertDetails`). `By` and `Hash` are always said.
+#[expect(clippy::struct_excessive_bools, reason = "one for each key of the header")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct XfccDetails {
+    /// `Subject`.
+    pub subject: bool,
+    /// `Cert`: the certificate.
+    pub cert: bool,
+    /// `Chain`: the certificate and what was sent with it.
+    pub chain: bool,
+    /// `URI`.
+    pub uri: bool,
+    /// `DNS`.
+    pub dns: bool,
+}
+
+impl Default for XfccDetails {
+    /// A sidecar's: subject, URI and DNS names.
+    fn default() -> Self {
+        Self { subject: true, cert: false, chain: false, uri: true, dns: true }
+    }
+}
+
+impl XfccDetails {
+    /// A gateway's: with the certificate.
+    pub const GATEWAY: Self = Self { subject: true, cert: true, chain: false, uri: true, dns: true };
+}
+
+/// Which workloads of the mesh may be clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Workloads {
+    /// Those of these trust domains.
+    Of(TrustDomains),
+    /// All whose certificates hold (`PILOT_SKIP_VALIDATE_TRUST_DOMAIN`).
+    All,
+}
+
+/// TLS that a server ends (`Gateway.servers[].tls`, or the mesh's own).
 #[derive(Clone, PartialEq, Debug)]
 pub struct DownstreamTls {
     /// Certificates, of which the client gets the one that it can verify: at most one for each kind of key.
@@ -184,6 +245,8 @@ pub struct DownstreamTls {
     pub client: ClientCertificate,
     /// Authorities that may sign clients' certificates; `None`: none.
     pub roots: Option<SecretRef>,
+    /// Only workloads of the mesh may be clients, and which; `None`: whoever has a certificate that holds.
+    pub workloads: Option<Workloads>,
     /// Names, one of which a client's certificate must have; empty: any.
     pub names: Vec<Arc<str>>,
     /// Base64 SHA-256 of public keys. With `hashes`: one of either list must match; both empty: any.
@@ -196,10 +259,46 @@ pub struct DownstreamTls {
     pub alpn: Vec<Arc<str>>,
     /// Limits.
     pub parameters: TlsParameters,
+    /// What requests say about the client in `x-forwarded-client-cert`.
+    pub forwards: XfccDetails,
     /// The field that says so.
     pub origin: Provenance,
     /// Hash over all of it.
     pub hash: ContentHash,
+}
+
+impl DownstreamTls {
+    /// With the hash of all of it.
+    #[must_use]
+    pub fn hashed(mut self) -> Self {
+        let Self { certificates, client, roots, workloads, names, spki, hashes, verify, .. } = &self;
+        let asked = (client, roots, workloads, names, spki, hashes, verify);
+        let Self { alpn, parameters, forwards, origin: _, hash: _, .. } = &self;
+        let text = format!("{:?}", (certificates, asked, alpn, parameters, forwards));
+        self.hash = ContentHash::of(text.as_bytes());
+        self
+    }
+
+    /// What ends the mesh's own TLS: clients must be these workloads.
+    pub fn mesh(workloads: Workloads, parameters: TlsParameters, forwards: XfccDetails) -> Self {
+        Self {
+            certificates: vec![SecretRef::Workload],
+            client: ClientCertificate::Required,
+            roots: Some(SecretRef::MeshRoots),
+            workloads: Some(workloads),
+            names: Vec::new(),
+            spki: Vec::new(),
+            hashes: Vec::new(),
+            verify: true,
+            // Istio's TCP ports put `istio-peer-exchange` before them, which promises an exchange of metadata; we have none.
+            alpn: ["h2", "http/1.1"].map(Arc::from).into(),
+            parameters,
+            forwards,
+            origin: Provenance::default("mutual TLS of the mesh"),
+            hash: ContentHash::default(),
+        }
+        .hashed()
+    }
 }
 
 /// Version of the PROXY protocol's header.

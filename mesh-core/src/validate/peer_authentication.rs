@@ -29,5 +29,4 @@ pub(super) fn check(check: &mut Check<'_>, spec: &PeerAuthentication) {
             }
         }
     }
-    check.not_enforced();
 }

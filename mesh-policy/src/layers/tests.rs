@@ -55,13 +55,19 @@ fn connection(uris: &[&str]) -> ConnInfo {
         peer: "10.0.0.9:1234".parse().unwrap(),
         local: "10.0.0.1:8080".parse().unwrap(),
         sni: "".into(),
-        tls: Some(Arc::new(TlsInfo {
-            version: "TLSv1.3",
-            cipher: "".into(),
-            alpn: "".into(),
-            peer,
-            client_cert: None,
-        })),
+        tls: Some(Arc::new(
+            TlsInfo {
+                version: "TLSv1.3",
+                cipher: "".into(),
+                alpn: "".into(),
+                peer,
+                is_verified: false,
+                identity: None,
+                own: None,
+                client_cert: None,
+            }
+            .into_verified(),
+        )),
     }
 }
 
@@ -144,6 +150,14 @@ fn identities_of_peers() {
     assert_eq!(Peer::of(&conn), Peer::Other("a.example"));
     conn.tls = None;
     assert_eq!(Peer::of(&conn), Peer::Anonymous);
+    // Shown, but verified by nobody.
+    for uris in [&["spiffe://td/ns/a/sa/b"][..], &[]] {
+        let mut conn = connection(&["x"]);
+        let tls = TlsInfo::clone(conn.tls.as_ref().unwrap());
+        let peer = Some(Arc::new(certificate(uris)));
+        conn.tls = Some(Arc::new(TlsInfo { peer, is_verified: false, identity: None, ..tls }));
+        assert_eq!(Peer::of(&conn), Peer::Anonymous, "{uris:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

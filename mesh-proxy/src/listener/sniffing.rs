@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection};
+use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection, looks_for_http};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot, TcpPlan};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Early;
-use crate::detect::{MAX_BYTES, Prefixed, sniff_with};
+use crate::detect::{Looks, MAX_BYTES, Prefixed, sniff_with};
 use crate::net::Stream;
 use crate::tcp::{HEAD_START, Tools, Upstreams, open};
 
@@ -44,6 +44,7 @@ pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
     let guesses = conn.direction != Direction::Gateway;
     let deadline = snapshot.proxy.detection_timeout.filter(|_| guesses).map(|t| Instant::now() + t);
     let http10 = listener.http.as_ref().is_some_and(|h| h.settings.http10);
+    let looks = Looks { http: looks_for_http(listener), http10 };
     let mut bytes = BytesMut::with_capacity(1024);
     let mut slot = None;
     let detected = {
@@ -75,7 +76,7 @@ pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
                 biased;
                 read = stream.read_buf(&mut bytes) => match read {
                     Ok(n) if n > 0 => {
-                        if let Some(found) = sniff_with(&bytes, http10) {
+                        if let Some(found) = sniff_with(&bytes, looks) {
                             break found;
                         }
                         bytes.reserve(bytes.len().min(MAX_BYTES));
@@ -97,6 +98,10 @@ fn plan_for_silence(listener: &ListenerPlan, conn: &ConnInfo) -> Option<Arc<TcpP
     let facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected };
     match decide_connection(listener, &facts) {
         ConnDecision::Tcp(plan) => Some(plan.clone()),
-        ConnDecision::Http(_) | ConnDecision::Terminate(_) | ConnDecision::Close(_) | ConnDecision::NeedBytes => None,
+        ConnDecision::Http(_)
+        | ConnDecision::Terminate(_)
+        | ConnDecision::Mutual(..)
+        | ConnDecision::Close(_)
+        | ConnDecision::NeedBytes => None,
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_core::api::ContentHash;
+use mesh_core::decide::Inside;
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{ListenerKey, Snapshot, TlsServer, TlsThen};
+use mesh_core::snapshot::{DownstreamTls, ListenerKey, Snapshot, TlsServer, TlsThen};
 use tokio::time::timeout;
 
 use super::{Engine, Route, ServerKey, Shared};
@@ -53,26 +54,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         conn: Arc<ConnInfo>,
         drain: Drain,
     ) {
-        let acceptor = self.http.acceptor(&server.tls);
-        match timeout(HANDSHAKE, acceptor.ready()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(server = %server.name, %error, "TLS can't be served");
-                return stream.abort_on_close();
-            }
-            Err(_) => return stream.abort_on_close(),
-        }
-        let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(server = %server.name, peer = %conn.peer, %error, "handshake failed");
-                return;
-            }
-            Err(_) => return,
-        };
-        let tls = Some(Arc::clone(stream.info()));
-        let conn = Arc::new(ConnInfo { tls, ..ConnInfo::clone(&conn) });
-        let stream = Link::Tls(Box::new(stream));
+        let Some((stream, conn)) = self.handshake(&server.tls, &server.name, stream, &conn).await else { return };
         match &server.then {
             TlsThen::Http(_) => {
                 let route = Route::GatewayTls(key.address, key.port, ServerKey::of(server));
@@ -83,5 +65,58 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
                 Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, stream, None)).await;
             }
         }
+    }
+
+    /// Ends the mesh's own TLS, then serves what is inside.
+    pub(super) async fn mutual(
+        self: Arc<Self>,
+        snapshot: &Snapshot,
+        (tls, inside): (&Arc<DownstreamTls>, Inside<'_>),
+        stream: Prefixed<N::Stream>,
+        (conn, route): (Arc<ConnInfo>, Route),
+        drain: Drain,
+    ) {
+        let Some((stream, conn)) = self.handshake(tls, "the workload", stream, &conn).await else { return };
+        match inside {
+            Inside::Http(_) => self.http.serve(stream, conn, route, drain).await,
+            Inside::Tcp(plan) => {
+                let _in_flight = drain.enter();
+                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, stream, None)).await;
+            }
+        }
+    }
+
+    /// Ends TLS. `None`: there is no connection; as with Envoy nothing is logged, for there is no request. Without key
+    /// material nobody is served: the connection is reset, as it is when there is no listener.
+    async fn handshake(
+        &self,
+        plan: &Arc<DownstreamTls>,
+        server: &str,
+        stream: Prefixed<N::Stream>,
+        conn: &ConnInfo,
+    ) -> Option<(Link<Prefixed<N::Stream>>, Arc<ConnInfo>)> {
+        let acceptor = self.http.acceptor(plan);
+        match timeout(HANDSHAKE, acceptor.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%server, %error, "TLS can't be served");
+                stream.abort_on_close();
+                return None;
+            }
+            Err(_) => {
+                stream.abort_on_close();
+                return None;
+            }
+        }
+        let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%server, peer = %conn.peer, %error, "handshake failed");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let conn = Arc::new(ConnInfo { tls: Some(Arc::clone(stream.info())), ..conn.clone() });
+        Some((Link::Tls(Box::new(stream)), conn))
     }
 }

@@ -220,6 +220,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         key,
         detect: setup.detect,
         http: None,
+        mesh: None,
         tls: Vec::new(),
         l4: l4.into_iter().collect(),
         fallback,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mesh_core::snapshot::{ClientCertificate, DownstreamTls, PeerNames, Provenance, Sni, TlsParameters, UpstreamTls};
 use mesh_tls::{
     Acceptor, Carries, Connector, Identity, Material, PrivateKey, Roots, SecretRef, SecretState, Secrets, TlsStream,
+    XfccDetails,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -111,12 +112,14 @@ pub(crate) fn acceptor(leaf: &Leaf, clients: Option<&Ca>, max: mesh_core::snapsh
         certificates: vec![secret("server")],
         client: if clients.is_some() { ClientCertificate::Required } else { ClientCertificate::None },
         roots: clients.map(|_| secret("roots")),
+        workloads: None,
         names: vec![],
         spki: vec![],
         hashes: vec![],
         verify: true,
         alpn: vec!["h2".into(), "http/1.1".into()],
         parameters: TlsParameters { max, ..TlsParameters::default() },
+        forwards: XfccDetails::GATEWAY,
         origin: Provenance::default("test"),
         hash: Default::default(),
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_core::snapshot::TlsVersion;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 

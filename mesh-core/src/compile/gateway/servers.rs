@@ -10,6 +10,7 @@ use crate::api::{Gateway, Object, Port, Server, ServerTlsMode, ServerTlsSettings
 use crate::compile::Run;
 use crate::compile::account::Ledger;
 use crate::model::AppProtocol;
+use crate::snapshot::XfccDetails;
 use crate::world::covers;
 
 /// Bind address and port.
@@ -109,7 +110,9 @@ fn read<'a>(
     let path = format!("{at}.tls");
     let terminated = match (tls, speaks) {
         (Some(tls), Speaks::Https | Speaks::TlsTcp) => {
-            let of = Terminating { path: &path, tls, http: speaks == Speaks::Https, namespace: &run.id.namespace };
+            let (http, namespace, workloads) = (speaks == Speaks::Https, &run.id.namespace, &run.workloads);
+            let forwards = crate::compile::mtls::forwards(&run.config, XfccDetails::GATEWAY);
+            let of = Terminating { path: &path, tls, http, namespace, workloads, forwards };
             Some(Arc::new(downstream(ledger, &of)))
         }
         (Some(tls), _) => {

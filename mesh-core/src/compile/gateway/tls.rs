@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::api::{ContentHash, ServerTlsCertificate, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::compile::account::Ledger;
-use crate::compile::memo::hash_debug;
 use crate::snapshot::{
-    CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion,
+    CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion, Workloads,
+    XfccDetails,
 };
 
 /// Who terminates what kind of TLS where.
@@ -17,6 +17,10 @@ pub(super) struct Terminating<'a> {
     pub(super) http: bool,
     /// Namespace of the gateway's pod: its Secrets are used.
     pub(super) namespace: &'a Arc<str>,
+    /// Which workloads may be clients of a server of the mesh.
+    pub(super) workloads: &'a Workloads,
+    /// What requests say about clients.
+    pub(super) forwards: XfccDetails,
 }
 
 /// Reads the settings of a server that terminates TLS.
@@ -32,25 +36,27 @@ pub(super) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> Downs
     let list = |texts: &[String]| if asks { texts.iter().map(|t| t.as_str().into()).collect() } else { Vec::new() };
     let alpn: &[&str] = match (mesh, of.http) {
         (_, true) => &["h2", "http/1.1"],
-        (true, false) => &["istio-peer-exchange", "h2", "http/1.1"],
+        // Not `istio-peer-exchange`, which Istio has here: it promises an exchange of metadata.
+        (true, false) => &["h2", "http/1.1"],
         (false, false) => &[],
     };
     let plan = DownstreamTls {
         certificates: certificates(of, mesh),
         client,
         roots: asks.then(|| roots(of, mesh)),
+        workloads: mesh.then(|| of.workloads.clone()),
         names: list(&of.tls.subject_alt_names),
         spki: list(&of.tls.verify_certificate_spki),
         hashes: list(&of.tls.verify_certificate_hash),
-        verify: of.tls.insecure_skip_verify != Some(true),
+        // What the mesh ends is always verified.
+        verify: mesh || of.tls.insecure_skip_verify != Some(true),
         alpn: alpn.iter().map(|p| (*p).into()).collect(),
         parameters: parameters(of.tls),
+        forwards: of.forwards,
         origin: ledger.origin(of.path),
         hash: ContentHash::default(),
     };
-    let DownstreamTls { certificates, client, roots, names, spki, hashes, verify, alpn, parameters, .. } = &plan;
-    let hash = hash_debug(&(certificates, client, roots, names, spki, hashes, verify, alpn, parameters));
-    DownstreamTls { hash, ..plan }
+    plan.hashed()
 }
 
 fn parameters(tls: &ServerTlsSettings) -> TlsParameters {
@@ -149,7 +155,8 @@ fn account(ledger: &mut Ledger<'_>, of: &Terminating<'_>, mesh: bool, asks: bool
     let secret = named.then_some("the credential's Secret decides");
     let pairs = (!tls_certificates.is_empty()).then_some("tlsCertificates decide");
     let no_client = (!asks).then_some("the mode does not ask for client certificates");
-    let skipped = (*insecure_skip_verify == Some(true)).then_some("insecureSkipVerify accepts every certificate");
+    let skipped =
+        (!mesh && *insecure_skip_verify == Some(true)).then_some("insecureSkipVerify accepts every certificate");
     let other_ca = (!ca_cert_credential_name.is_empty()).then_some("caCertCredentialName decides");
     let own_ca = (!ca_certificates.is_empty()).then_some("caCertificates decides");
     take(ledger, at, "serverCertificate", server_certificate, of_mesh.or(secret).or(pairs));
@@ -188,7 +195,7 @@ fn account(ledger: &mut Ledger<'_>, of: &Terminating<'_>, mesh: bool, asks: bool
             }
         }
     }
-    match no_client {
+    match no_client.or(of_mesh) {
         Some(why) => ledger.without_effect(at, "insecureSkipVerify", insecure_skip_verify, why),
         None => {
             ledger.take(at, "insecureSkipVerify", insecure_skip_verify);

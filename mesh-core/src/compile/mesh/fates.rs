@@ -1,8 +1,11 @@
 //! What became of the fields of MeshConfig and ProxyConfig beside those that `mesh` reads itself.
 
 use super::settings::idle_of_metadata;
-use crate::api::{ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders};
+use crate::api::{
+    ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders, SetCurrentClientCertDetails,
+};
 use crate::compile::account::Ledger;
+use crate::compile::mtls;
 use crate::snapshot::{ProxyId, ProxyKind};
 
 /// `proxyMetadata` that the plan reads; the rest is only the environment of the proxy's process.
@@ -40,6 +43,9 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
             false => ledger.inert("spec.inboundTrafficPolicy.mode", "a gateway has no application behind it"),
         }
     }
+    mtls::account_parameters(ledger, mesh);
+    ledger.take(at, "trustDomain", &mesh.trust_domain);
+    ledger.take_list(at, "trustDomainAliases", &mesh.trust_domain_aliases);
     ledger.take(at, "dnsRefreshRate", &mesh.dns_refresh_rate);
     ledger.take(at, "disableEnvoyListenerLog", &mesh.disable_envoy_listener_log);
     let named = "no statistic of this proxy is named after a cluster; the standard metrics have the service in labels";
@@ -132,7 +138,7 @@ pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId)
 fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
     let ProxyHeaders {
         forwarded_client_cert,
-        set_current_client_cert_details: _,
+        set_current_client_cert_details,
         request_id,
         server: _,
         attempt_count,
@@ -144,6 +150,14 @@ fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
     } = headers;
     let at = "spec.defaultConfig.proxyHeaders";
     ledger.take(at, "forwardedClientCert", forwarded_client_cert);
+    if let Some(details) = set_current_client_cert_details {
+        let SetCurrentClientCertDetails { subject, cert, chain, dns, uri } = details;
+        let at = format!("{at}.setCurrentClientCertDetails");
+        ledger.consumed(&at);
+        for (name, value) in [("subject", subject), ("cert", cert), ("chain", chain), ("dns", dns), ("uri", uri)] {
+            ledger.take(&at, name, value);
+        }
+    }
     ledger.take(at, "preserveHttp1HeaderCase", preserve_http1_header_case);
     for (name, header) in
         [("requestId", request_id), ("attemptCount", attempt_count), ("envoyDebugHeaders", envoy_debug_headers)]

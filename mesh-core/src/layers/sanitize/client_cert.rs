@@ -68,6 +68,9 @@ mod tests {
             cipher: "".into(),
             alpn: "".into(),
             peer: shown.then(|| Arc::new(peer)),
+            is_verified: shown,
+            identity: None,
+            own: None,
             client_cert: None,
         };
         if shown { info.with_client_cert("By=b;Hash=ab") } else { info }

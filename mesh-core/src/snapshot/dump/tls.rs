@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::provenance;
-use crate::snapshot::{DownstreamTls, PeerNames, Sni, TlsParameters, TunnelPlan, UpstreamTls};
+use crate::snapshot::{
+    DownstreamTls, MeshTls, PeerNames, Sni, TlsParameters, TunnelPlan, UpstreamTls, Workloads, XfccDetails,
+};
 
 pub(super) fn upstream(plan: &UpstreamTls) -> Value {
     let UpstreamTls { mode, identity, roots, sni, names, verify, alpn, parameters, origin, hash } = plan;
@@ -28,22 +30,39 @@ pub(super) fn upstream(plan: &UpstreamTls) -> Value {
     })
 }
 
+pub(super) fn mesh(plan: &MeshTls) -> Value {
+    let MeshTls { mode, tls, origin } = plan;
+    json!({ "mode": mode.to_string(), "tls": downstream(tls), "origin": provenance(origin) })
+}
+
 pub(super) fn downstream(plan: &DownstreamTls) -> Value {
-    let DownstreamTls { certificates, client, roots, names, spki, hashes, verify, alpn, parameters, origin, hash } =
-        plan;
+    let DownstreamTls { certificates, client, roots, workloads, names, spki, hashes, verify, .. } = plan;
+    let DownstreamTls { alpn, parameters, forwards, origin, hash, .. } = plan;
     json!({
         "certificates": certificates.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "clientCertificate": format!("{client:?}"),
         "authorities": roots.as_ref().map(ToString::to_string),
+        "trustDomains": match workloads {
+            None => Value::Null,
+            Some(Workloads::All) => json!("*"),
+            Some(Workloads::Of(domains)) => json!(domains.accepted().collect::<Vec<_>>()),
+        },
         "subjectAltNames": names,
         "verifyCertificateSpki": spki,
         "verifyCertificateHash": hashes,
         "verify": verify,
         "alpn": alpn,
         "parameters": limits(parameters),
+        "forwardedClientCert": forwarded(*forwards),
         "origin": provenance(origin),
         "hash": hash,
     })
+}
+
+fn forwarded(details: XfccDetails) -> Vec<&'static str> {
+    let XfccDetails { subject, cert, chain, uri, dns } = details;
+    let all = [(subject, "subject"), (cert, "cert"), (chain, "chain"), (uri, "uri"), (dns, "dns")];
+    all.into_iter().filter(|(said, _)| *said).map(|(_, name)| name).collect()
 }
 
 fn limits(parameters: &TlsParameters) -> Value {

@@ -14,15 +14,14 @@ fn accepted(kind: &str, specs: &[&str]) {
 
 #[test]
 fn peer_authentication() {
-    accepted(
-        "PeerAuthentication",
-        &[
-            "{}",
-            "mtls: {mode: STRICT}",
-            "selector: {}",
-            "selector: {matchLabels: {a: b}}\nmtls: {mode: 1}\nportLevelMtls: {'80': {mode: UNSET}}",
-        ],
-    );
+    for spec in [
+        "{}",
+        "mtls: {mode: STRICT}",
+        "selector: {}",
+        "selector: {matchLabels: {a: b}}\nmtls: {mode: 1}\nportLevelMtls: {'80': {mode: UNSET}}",
+    ] {
+        assert_eq!(said("PeerAuthentication", spec), [], "{spec}");
+    }
     let port = |p: &str| format!("selector: {{matchLabels: {{a: b}}}}\nportLevelMtls: {{{p}}}");
     refused(
         "PeerAuthentication",

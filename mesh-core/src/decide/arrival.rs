@@ -1,18 +1,7 @@
 //! What becomes of a connection to a workload's port, by its mode and its first bytes.
 
-use mesh_core::decide::Detected;
-
-/// Mode of a port, resolved (`PeerAuthentication.mtls.mode`; UNSET has been replaced by what it inherits).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum MtlsMode {
-    /// No TLS of the mesh.
-    Disable,
-    /// Both.
-    #[default]
-    Permissive,
-    /// TLS of the mesh only.
-    Strict,
-}
+use super::Detected;
+use crate::snapshot::{ListenerPlan, MtlsMode};
 
 /// What a port is declared to carry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -23,6 +12,17 @@ pub enum PortProtocol {
     Tcp,
     /// Nothing is declared: the first bytes tell.
     Auto,
+}
+
+impl PortProtocol {
+    /// Of an inbound listener.
+    pub fn of(listener: &ListenerPlan) -> Self {
+        match (&listener.http, listener.detect) {
+            (None, _) => Self::Tcp,
+            (Some(_), false) => Self::Http,
+            (Some(_), true) => Self::Auto,
+        }
+    }
 }
 
 /// What to do with a connection.

@@ -1,15 +1,15 @@
-//! Who a peer is, by the certificate that it showed.
+//! Who a peer is, by a certificate that was verified.
 
 use std::fmt;
 use std::sync::Arc;
 
-use mesh_core::record::PeerCertificate;
-
-use crate::{SpiffeId, TlsError};
+use super::PeerCertificate;
+use crate::identity::SpiffeId;
 
 const SCHEME: &str = "spiffe://";
 
-/// Who a peer is, by the certificate that it showed. Made once for each connection.
+/// Who a peer is, by a certificate that was verified. Made once for each connection, by who ends or begins TLS; nothing else
+/// may take a certificate for an identity.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
     uri: Arc<str>,
@@ -24,18 +24,14 @@ impl fmt::Debug for PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Reads it. The chain has been verified before.
-    ///
-    /// # Errors
-    /// The certificate names no workload: it has no URI, or no SPIFFE id, or several URIs, of which no one could say
-    /// which is meant (an X.509-SVID has exactly one; Envoy takes the first).
-    pub fn of(certificate: &Arc<PeerCertificate>) -> Result<Self, TlsError> {
-        let [uri] = &certificate.uris[..] else { return Err(TlsError::Names(certificate.names().collect())) };
-        let rest = uri.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/'));
-        if !rest.is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty()) {
-            return Err(TlsError::Names(certificate.names().collect()));
-        }
-        Ok(Self { uri: uri.clone(), id: uri.parse().ok(), certificate: Arc::clone(certificate) })
+    /// Reads it. The caller has verified the chain before. `None`: the certificate names no workload: it has no URI, or no
+    /// SPIFFE id, or several URIs, of which no one could say which is meant (an X.509-SVID has exactly one; Envoy takes the
+    /// first).
+    pub fn of(certificate: &Arc<PeerCertificate>) -> Option<Self> {
+        let [uri] = &certificate.uris[..] else { return None };
+        let (domain, path) = uri.strip_prefix(SCHEME)?.split_once('/')?;
+        let named = !domain.is_empty() && !path.is_empty();
+        named.then(|| Self { uri: uri.clone(), id: uri.parse().ok(), certificate: Arc::clone(certificate) })
     }
 
     /// `spiffe://cluster.local/ns/default/sa/sleep`.
@@ -94,7 +90,7 @@ mod tests {
             &["spiffe:///ns/foo/sa/a"],
             &["spiffe://cluster.local/ns/foo/sa/a", "spiffe://cluster.local/ns/foo/sa/b"],
         ] {
-            assert!(matches!(PeerIdentity::of(&showing(refused)), Err(TlsError::Names(_))), "{refused:?}");
+            assert_eq!(PeerIdentity::of(&showing(refused)), None, "{refused:?}");
         }
     }
 }

@@ -1,13 +1,12 @@
-use MutualTlsMode::{Disable, Permissive, Strict};
-use mesh_core::api::Resource;
-
 use super::*;
+use crate::api::Resource;
+use crate::snapshot::MtlsMode::{self, Disable, Permissive, Strict};
 
 fn policies(all: &[(&str, &str, &str)]) -> Vec<Arc<Object<PeerAuthentication>>> {
     let one = |(namespace, name, spec): &(&str, &str, &str)| {
         let head = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n";
         let text = format!("{head}metadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n");
-        match mesh_core::yaml::read("f.yaml", &text).0.remove(0) {
+        match crate::yaml::read("f.yaml", &text).0.remove(0) {
             Resource::PeerAuthentication(o) => o,
             other => panic!("{}", other.key()),
         }
@@ -22,11 +21,11 @@ const UNSET: &str = "mtls: {mode: UNSET}";
 
 fn modes(all: &[(&str, &str, &str)], namespace: &str) -> PeerModes {
     let labels = [("app".to_owned(), "a".to_owned())].into();
-    PeerModes::resolve(&Workload::new("istio-system", namespace, &labels), &policies(all))
+    PeerModes::resolve("istio-system", (namespace, &labels), &policies(all))
 }
 
 /// Policies of the mesh, the namespace and the workload, if they are given; the modes of port 8080 and of others.
-fn resolved(mesh: &str, namespace: &str, workload: &str) -> (MutualTlsMode, MutualTlsMode) {
+fn resolved(mesh: &str, namespace: &str, workload: &str) -> (MtlsMode, MtlsMode) {
     let narrow = format!("selector: {{matchLabels: {{app: a}}}}, {workload}");
     let all = [("istio-system", "mesh", mesh), ("ns", "all", namespace), ("ns", "one", narrow.as_str())];
     let given = [mesh, namespace, workload].map(|t| !t.is_empty());
@@ -76,11 +75,11 @@ fn who_counts() {
 fn who_says_so() {
     let modes =
         modes(&[("ns", "x", "selector: {matchLabels: {app: a}}, portLevelMtls: {'80': {mode: DISABLE}}")], "ns");
-    assert_eq!(modes.general().policy, None);
+    assert_eq!(modes.general().origin.object, None);
     let (port, mode) = modes.ports().next().unwrap();
-    let name = mode.policy.as_ref().map(ToString::to_string);
+    let name = mode.origin.object.as_ref().map(ToString::to_string);
     assert_eq!(
-        (port, name.as_deref(), mode.location.as_deref()),
+        (port, name.as_deref(), mode.origin.location.as_deref()),
         (80, Some("PeerAuthentication ns/x"), Some("f.yaml:4"))
     );
 }

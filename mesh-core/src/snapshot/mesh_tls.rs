@@ -1,0 +1,50 @@
+//! The mesh's own TLS, between workloads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{DownstreamTls, Provenance};
+
+/// Mode of a port, resolved (`PeerAuthentication.mtls.mode`; UNSET has been replaced by what it inherits).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum MtlsMode {
+    /// No TLS of the mesh.
+    Disable,
+    /// Both.
+    #[default]
+    Permissive,
+    /// TLS of the mesh only.
+    Strict,
+}
+
+impl fmt::Display for MtlsMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disable => "DISABLE",
+            Self::Permissive => "PERMISSIVE",
+            Self::Strict => "STRICT",
+        })
+    }
+}
+
+/// How an inbound listener takes the mesh's own TLS.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MeshTls {
+    /// Whether it does.
+    pub mode: MtlsMode,
+    /// What ends it; of no use when the mode is [`MtlsMode::Disable`].
+    pub tls: Arc<DownstreamTls>,
+    /// The policy that says so.
+    pub origin: Provenance,
+}
+
+impl MeshTls {
+    /// Whether a connection that came in may go on.
+    pub fn allows(&self, mutual: bool) -> bool {
+        match self.mode {
+            MtlsMode::Disable => !mutual,
+            MtlsMode::Permissive => true,
+            MtlsMode::Strict => mutual,
+        }
+    }
+}
