@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod deltas;
+mod identities;
 mod jwt;
 mod matching;
 pub mod mutate;
+mod paths;
 mod patterns;
 mod policy;
 mod sniff;
@@ -16,8 +18,10 @@ mod wire;
 mod yaml;
 
 pub use deltas::deltas;
+pub use identities::identities;
 pub use jwt::jwt;
 pub use matching::matching;
+pub use paths::paths;
 pub use patterns::patterns;
 pub use policy::policy;
 pub use sniff::sniff;
@@ -28,10 +32,12 @@ pub use yaml::yaml;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("deltas", deltas),
+    ("identities", identities),
     ("jwt", jwt),
     ("matching", matching),
+    ("paths", paths),
     ("patterns", patterns),
     ("policy", policy),
     ("sniff", sniff),

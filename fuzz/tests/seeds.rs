@@ -57,6 +57,11 @@ fn deltas() {
 }
 
 #[test]
+fn identities() {
+    run(named("identities"));
+}
+
+#[test]
 fn jwt() {
     run(named("jwt"));
 }
@@ -64,6 +69,11 @@ fn jwt() {
 #[test]
 fn matching() {
     run(named("matching"));
+}
+
+#[test]
+fn paths() {
+    run(named("paths"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn is_normal(path: &str, mode: PathNormalization) -> bool {
     path.bytes().all(|byte| {
         let after_slash = std::mem::replace(&mut last, byte) == b'/';
         match byte {
-            b'%' | b'\\' => false,
+            b'%' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
             b'.' => !after_slash,
             b'/' => !after_slash || mode == PathNormalization::Base,
             _ => true,
@@ -58,26 +58,47 @@ fn before(text: &str, byte: u8) -> Option<&str> {
     text.bytes().position(|b| b == byte).map(|i| &text[..i])
 }
 
-/// Decodes escapes of unreserved characters and turns `\` into `/`; other escapes stay as sent.
+/// Decodes escapes of unreserved characters, escapes what has no place in a path, and turns `\` into `/`; other escapes
+/// stay as sent. What is decoded never makes an escape together with a `%` that began none: that one is written `%25`, so
+/// that nobody behind us decodes more than we saw.
 fn decode(path: &str, slashes: bool) -> Result<String, BadPath> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
+    // A `%` that began no escape, as its place in `out`.
+    let mut lone = None;
     while let Some(c) = rest.chars().next() {
-        let escape = if c == '%' { rest.get(1..3).and_then(|h| u8::from_str_radix(h, 16).ok()) } else { None };
-        let Some(byte) = escape else {
-            out.push(if c == '\\' { '/' } else { c });
-            rest = &rest[c.len_utf8()..];
-            continue;
-        };
-        match byte {
-            0 => return Err(BadPath),
-            b'/' | b'\\' if slashes => out.push('/'),
-            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => out.push(char::from(b)),
-            _ => out.push_str(&rest[..3]),
+        match escaped(rest) {
+            Some(0) => return Err(BadPath),
+            Some(b'/' | b'\\') if slashes => out.push('/'),
+            Some(b) if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => out.push(char::from(b)),
+            Some(_) => out.push_str(&rest[..3]),
+            None => {
+                match c {
+                    '\\' => out.push('/'),
+                    '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}' => out.push_str(&format!("%{:02X}", u32::from(c))),
+                    other => out.push(other),
+                }
+                lone = if c == '%' { Some(out.len() - 1) } else { lone };
+            }
         }
-        rest = &rest[3..];
+        rest = &rest[if escaped(rest).is_some() { 3 } else { c.len_utf8() }..];
+        if let Some(at) = lone
+            && out.len() >= at + 3
+        {
+            if escaped(&out[at..]).is_some() {
+                out.insert_str(at + 1, "25");
+            }
+            lone = None;
+        }
     }
     Ok(out)
+}
+
+/// The byte that an escape at the start of a text stands for.
+fn escaped(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix('%')?.get(..2)?;
+    // The parser would take a sign, too.
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// RFC 3986, 5.2.4, for an absolute path; empty segments count.

@@ -27,6 +27,29 @@ fn k1_base() {
         ("/a?x=/../%41", "/a?x=/../%41"),
         ("/a/../b?x=/../%41", "/b?x=/../%41"),
         ("*", "*"),
+        ("/%+5/%+0", "/%+5/%+0"),
+        ("/a{b}|c\"^?x={y}", "/a%7Bb%7D%7Cc%22%5E?x={y}"),
+    ] {
+        assert_eq!(normal(sent, PathNormalization::Base), want, "{sent}");
+    }
+}
+
+/// Decoding once must not prepare what somebody behind decodes a second time. Each line was seen at Envoy.
+#[test]
+fn what_is_decoded_makes_no_new_escapes() {
+    for (sent, want) in [
+        ("/a/%%32%65%%32%65/b", "/a/%252e%252e/b"),
+        ("/%%32e", "/%252e"),
+        ("/%2%65", "/%252e"),
+        ("/x%%%32%65", "/x%%252e"),
+        ("/%%30%30", "/%2500"),
+        ("/%25%32e", "/%252e"),
+        ("/%\\41", "/%/41"),
+        ("/%%2e", "/%."),
+        ("/%2%2e", "/%2."),
+        ("/%%66%66", "/%25ff"),
+        ("/%%32f", "/%252f"),
+        ("/a%%32/%%32%66", "/a%2/%252f"),
     ] {
         assert_eq!(normal(sent, PathNormalization::Base), want, "{sent}");
     }
