@@ -18,6 +18,7 @@ mod messages;
 mod networks;
 mod own;
 mod pods;
+mod security;
 mod selectors;
 mod service;
 mod telemetry;
@@ -30,7 +31,8 @@ use serde::Serialize;
 pub use annotations::{ANNOTATIONS, Annotation};
 pub use fates::{account, account_of, not_in_force};
 pub use messages::{
-    INERT, MERGED, NEVER, NO_SERVICE, NOT_IN_FORCE, OVERRIDDEN, OWN, SHORT_HOST, SMALL_PERCENTAGE, WEIGHTS,
+    DENIES_TCP, INERT, MERGED, MILLISECONDS, MTLS_CONFLICT, NEVER, NEVER_MATCHES, NO_SERVICE, NOT_IN_FORCE, OVERRIDDEN,
+    OWN, SELECTS_NOTHING, SERVICE_PORT, SHORT_HOST, SMALL_PERCENTAGE, SPIFFE_PREFIX, TOKEN_NOT_REQUIRED, WEIGHTS,
 };
 
 use crate::api::{Key, MeshConfig, Resource};
@@ -94,6 +96,7 @@ pub const ANALYZERS: &[&str] = &[
     "webhook.Analyzer",
     "mesh.Account",
     "mesh.Own",
+    "mesh.Security",
 ];
 
 /// Analyzers that run only if they are asked for, as in Istio.
@@ -139,6 +142,7 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "virtualservice.JWTClaimRouteAnalyzer" => &[networks::claims],
         "webhook.Analyzer" => &[pods::webhooks],
         "mesh.Own" => &[own::short_hosts, own::weights, own::faults, own::merged, own::percentages, own::unknown_hosts],
+        "mesh.Security" => &[security::policies, security::times, security::conflicts],
         _ => &[],
     }
 }

@@ -12,6 +12,7 @@
 pub mod analyze;
 pub mod api;
 pub mod balance;
+mod base64;
 pub mod compile;
 pub mod convert;
 pub mod decide;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::AnalyzeInput;
 use crate::api::kube::{ConfigMap, DeploymentSpec, Namespace, PodSpec, ServiceSpec};
 use crate::api::{
-    AuthorizationPolicy, DestinationRule, Gateway, Key, MeshConfig, Object, PeerAuthentication, ProxySettings,
-    RequestAuthentication, Resource, ServiceEntry, Sidecar, VirtualService,
+    AuthorizationPolicy, DestinationRule, Gateway, Key, LabelSelector, MeshConfig, Object, PeerAuthentication,
+    ProxySettings, RequestAuthentication, Resource, ServiceEntry, Sidecar, VirtualService, WorkloadEntry,
 };
 use crate::convert::{EXPORT_TO, pods_of};
 use crate::matching::HostPattern;
@@ -20,22 +20,58 @@ pub(super) const SYSTEM: &str = "istio-system";
 pub(super) struct Pod {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
+    /// What the user wrote it as: the name of its Deployment, or its own.
+    pub(super) workload: Arc<str>,
     pub(super) labels: BTreeMap<String, String>,
+    /// Service account.
+    pub(super) account: String,
+    /// Container ports by name, or by number if they have none.
+    pub(super) ports: BTreeMap<String, u16>,
     /// Whether it has a sidecar, if it says so itself: by a container, a label or an annotation.
     injected: Option<bool>,
 }
 
 impl Pod {
     fn of(o: &Object<PodSpec>) -> Self {
-        let mut containers = o.spec.containers.iter().chain(&o.spec.init_containers);
-        let by_container = containers.any(|c| c.name == "istio-proxy").then_some(true);
+        let containers = || o.spec.containers.iter().chain(&o.spec.init_containers);
+        let by_container = containers().any(|c| c.name == "istio-proxy").then_some(true);
         let said = |m: &BTreeMap<String, String>| m.get("sidecar.istio.io/inject").map(|v| v == "true");
+        let account = [&o.spec.service_account_name, &o.spec.service_account].into_iter().find(|a| !a.is_empty());
+        let ports = containers().flat_map(|c| &c.ports).filter_map(|p| {
+            let name = if p.name.is_empty() { p.container_port.to_string() } else { p.name.clone() };
+            Some((name, u16::try_from(p.container_port).ok()?))
+        });
         Self {
             namespace: o.key.namespace.clone(),
             name: o.key.name.clone(),
+            workload: o.key.name.clone(),
             labels: o.meta.labels.clone(),
+            account: account.cloned().unwrap_or_else(|| "default".to_owned()),
+            ports: ports.collect(),
             injected: by_container.or_else(|| said(&o.meta.labels)).or_else(|| said(&o.meta.annotations)),
         }
+    }
+}
+
+impl Pod {
+    /// One with a proxy, that is no pod of the files.
+    fn named(namespace: &str, name: &str, labels: BTreeMap<String, String>, account: &str) -> Self {
+        let account = account.to_owned();
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            workload: name.into(),
+            labels,
+            account,
+            ports: BTreeMap::new(),
+            injected: Some(true),
+        }
+    }
+
+    /// The one that a selector describes; it has no name.
+    pub(super) fn imagined(namespace: &str, selector: Option<&LabelSelector>) -> Self {
+        let labels = selector.map(|s| s.match_labels.clone()).unwrap_or_default();
+        Self::named(namespace, "", labels, "default")
     }
 }
 
@@ -76,6 +112,7 @@ pub(super) struct Index<'a> {
     pub(super) request_authentications: Vec<&'a Object<RequestAuthentication>>,
     pub(super) peer_authentications: Vec<&'a Object<PeerAuthentication>>,
     pub(super) authorization_policies: Vec<&'a Object<AuthorizationPolicy>>,
+    pub(super) service_accounts: Vec<&'a Key>,
     /// Services of other clusters, by the cluster's name.
     pub(super) remote_services: Vec<(&'a str, &'a Object<ServiceSpec>)>,
     pub(super) resources: &'a [Resource],
@@ -127,7 +164,8 @@ impl<'a> Index<'a> {
             Resource::Service(o) => self.service(o),
             Resource::Deployment(o) => {
                 self.deployments.push(o);
-                self.pods.extend(pods_of(o).iter().map(Pod::of));
+                let pods = pods_of(o);
+                self.pods.extend(pods.iter().map(|p| Pod { workload: o.key.name.clone(), ..Pod::of(p) }));
             }
             Resource::Pod(o) => {
                 self.written_pods.push(o);
@@ -137,14 +175,20 @@ impl<'a> Index<'a> {
             Resource::ConfigMap(o) => self.config_maps.push(o),
             Resource::Unread(o) => self.unread.push(o),
             Resource::WorkloadEntry(o) => {
-                let (namespace, name) = (o.key.namespace.clone(), o.key.name.clone());
-                self.pods.push(Pod { namespace, name, labels: o.spec.labels.clone(), injected: Some(true) });
+                let WorkloadEntry { labels, ports, service_account, .. } = &o.spec;
+                let ports = ports.iter().filter_map(|(n, p)| Some((n.clone(), u16::try_from(*p).ok()?)));
+                let account = if service_account.is_empty() { "default" } else { service_account };
+                self.pods.push(Pod {
+                    ports: ports.collect(),
+                    ..Pod::named(&o.key.namespace, &o.key.name, labels.clone(), account)
+                });
             }
             Resource::ProxyConfig(o) => self.proxy_configs.push(o),
             Resource::RequestAuthentication(o) => self.request_authentications.push(o),
             Resource::PeerAuthentication(o) => self.peer_authentications.push(o),
             Resource::AuthorizationPolicy(o) => self.authorization_policies.push(o),
-            Resource::ServiceAccount(_) | Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
+            Resource::ServiceAccount(o) => self.service_accounts.push(&o.key),
+            Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
         }
     }
 
@@ -186,8 +230,8 @@ impl<'a> Index<'a> {
         let labels: BTreeMap<String, String> = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let has = self.pods.iter().any(|p| p.labels.get("istio").is_some_and(|v| v == "ingressgateway"));
         if !has {
-            let (namespace, name) = (SYSTEM.into(), "istio-ingressgateway".into());
-            self.pods.push(Pod { namespace, name, labels, injected: Some(true) });
+            let account = "istio-ingressgateway-service-account";
+            self.pods.push(Pod::named(SYSTEM, "istio-ingressgateway", labels, account));
         }
     }
 

@@ -84,6 +84,23 @@ pub const SMALL_PERCENTAGE: Code = code("MESH0110", "PercentageBelowOne", Info);
 /// A host of a VirtualService for the mesh that no service has.
 pub const NO_SERVICE: Code = code("MESH0111", "HostWithoutService", Info);
 
+/// A RequestAuthentication where nothing requires a token.
+pub const TOKEN_NOT_REQUIRED: Code = code("MESH0201", "TokenNotRequired", Warning);
+/// A time of a token, or for fetching keys, that looks like milliseconds.
+pub const MILLISECONDS: Code = code("MESH0202", "TimeInMilliseconds", Warning);
+/// A DENY rule about requests that closes a TCP port.
+pub const DENIES_TCP: Code = code("MESH0203", "DenyClosesTcpPort", Warning);
+/// An identity with `spiffe://`.
+pub const SPIFFE_PREFIX: Code = code("MESH0204", "SpiffePrefix", Warning);
+/// A security policy that is for no workload.
+pub const SELECTS_NOTHING: Code = code("MESH0205", "PolicySelectsNothing", Warning);
+/// A value or rule of an AuthorizationPolicy that nothing fits.
+pub const NEVER_MATCHES: Code = code("MESH0206", "NeverMatches", Warning);
+/// Clients send what the workload refuses.
+pub const MTLS_CONFLICT: Code = code("MESH0207", "MutualTlsConflict", Error);
+/// A port of a Service where one of the workload counts.
+pub const SERVICE_PORT: Code = code("MESH0208", "ServicePortInPolicy", Warning);
+
 /// All codes of our own that analysis and compilation give; those of reading are in [`crate::api::codes`].
 pub const OWN: &[Code] = &[
     NOT_IN_FORCE,
@@ -100,4 +117,12 @@ pub const OWN: &[Code] = &[
     codes::VERSION_NOT_SPOKEN,
     codes::NOT_OPENED,
     codes::ANNOTATION,
+    TOKEN_NOT_REQUIRED,
+    MILLISECONDS,
+    DENIES_TCP,
+    SPIFFE_PREFIX,
+    SELECTS_NOTHING,
+    NEVER_MATCHES,
+    MTLS_CONFLICT,
+    SERVICE_PORT,
 ];

@@ -2,6 +2,7 @@ use super::*;
 use crate::yaml;
 
 mod istio;
+mod security;
 
 fn said(text: &str) -> Vec<String> {
     let (resources, reports) = yaml::read("a.yaml", text);

@@ -239,14 +239,7 @@ fn values(check: &mut Check<'_>, at: &str, list: &[String], rule: Rule) {
             continue;
         }
         let wrong = match rule {
-            Rule::Any => None,
-            Rule::Principal => {
-                if let Some(rest) = value.strip_prefix("spiffe://") {
-                    let message = format!("{value:?} never matches: identities are written without spiffe://");
-                    check.say(crate::api::codes::WARNING, &path, message).fix = Some(format!("write {rest}"));
-                }
-                None
-            }
+            Rule::Any | Rule::Principal => None,
             Rule::Account => account(value),
             Rule::TrustDomain => trust_domain(value),
             Rule::Ip => common::subnet(value).err(),

@@ -123,8 +123,6 @@ fn authorization_policy_sources() {
     }
     let many = source(&format!("serviceAccounts: [{}]", "a, ".repeat(17)));
     refused("AuthorizationPolicy", &[(&many, &at(".serviceAccounts"), "at most 16")]);
-    let spiffe = source("principals: ['spiffe://cluster.local/ns/a/sa/b']");
-    warned("AuthorizationPolicy", &[(&spiffe, &at(".principals[0]"), "never matches")]);
     for (text, field) in [("namespaces: [a]", "namespaces"), ("requestPrincipals: ['*']", "requestPrincipals")] {
         let spec = format!("action: CUSTOM\nprovider: {{name: p}}\n{}", source(text));
         let message = format!("`from.source.{field}` is currently not supported with CUSTOM action");
