@@ -110,7 +110,7 @@ pub(super) struct Index<'a> {
     pub(super) config_maps: Vec<&'a Object<ConfigMap>>,
     pub(super) proxy_configs: Vec<&'a Object<ProxySettings>>,
     pub(super) request_authentications: Vec<&'a Object<RequestAuthentication>>,
-    pub(super) peer_authentications: Vec<&'a Object<PeerAuthentication>>,
+    pub(super) peer_authentications: Vec<&'a Arc<Object<PeerAuthentication>>>,
     pub(super) authorization_policies: Vec<&'a Object<AuthorizationPolicy>>,
     pub(super) service_accounts: Vec<&'a Key>,
     /// Services of other clusters, by the cluster's name.

@@ -6,8 +6,10 @@ use super::super::index::{DOMAIN, Index, Pod, full_name};
 use super::super::messages::MTLS_CONFLICT;
 use super::view::{Port, ports};
 use crate::api::kube::ServiceSpec;
-use crate::api::{ClientTlsMode, DestinationRule, MutualTlsMode, Object, PeerAuthentication, TrafficPolicy};
+use crate::api::{ClientTlsMode, DestinationRule, Object, TrafficPolicy};
+use crate::peer::{PeerModes, PortMode, Scopes};
 use crate::report::Report;
+use crate::snapshot::MtlsMode;
 use crate::world::{covers, full_host};
 
 /// Clients that send what the workload refuses.
@@ -85,20 +87,20 @@ fn sends(mode: ClientTlsMode) -> &'static str {
 
 /// Why a workload refuses it, and what to write instead.
 fn refused(index: &Index<'_>, pod: &Pod, port: &Port<'_>, mode: ClientTlsMode) -> Option<(String, String)> {
-    let (own, by) = taken(index, pod, port.number);
-    let by = by.map_or("nobody".to_owned(), |p| format!("PeerAuthentication {}", full_name(p)));
+    let own = taken(index, pod, port.number);
+    let by = decided_by(&own);
     let place = format!("port {} of workload {}", port.number, pod.workload);
     let mesh = mode == ClientTlsMode::IstioMutual;
     if !index.in_mesh(pod) {
         let why = format!("workload {} has no proxy that could end it", pod.workload);
         return mesh.then(|| (why, "write mode: DISABLE, or give the workload a proxy".to_owned()));
     }
-    match own {
-        MutualTlsMode::Strict if !mesh => {
+    match own.mode {
+        MtlsMode::Strict if !mesh => {
             let why = format!("{place} takes mutual TLS only ({by} is STRICT), and resets the connection");
             Some((why, "write mode: ISTIO_MUTUAL, or leave tls out".to_owned()))
         }
-        MutualTlsMode::Disable if mesh => {
+        MtlsMode::Disable if mesh => {
             let why = format!("{place} takes plaintext only ({by} is DISABLE), and gives the bytes to the application");
             Some((why, "leave tls out, or write mode: PERMISSIVE in the PeerAuthentication".to_owned()))
         }
@@ -119,10 +121,9 @@ fn without_automatic(index: &Index<'_>, service: &Object<ServiceSpec>) -> Option
     let mut pods = index.select(&service.spec.selector, Some(&service.key.namespace)).filter(|p| index.in_mesh(p));
     let (policy, number) = pods.find_map(|pod| {
         let port = ports(index, pod).into_iter().find(|p| p.service.key == service.key)?;
-        match taken(index, pod, port.number) {
-            (MutualTlsMode::Strict, Some(by)) => Some((by, port.number)),
-            _ => None,
-        }
+        let own = taken(index, pod, port.number);
+        let by = own.origin.object.filter(|_| own.mode == MtlsMode::Strict)?;
+        Some((*index.peer_authentications.iter().find(|p| p.key == by)?, port.number))
     })?;
     let text = format!(
         "clients of Service {} send plaintext (enableAutoMtls is false, and no DestinationRule says otherwise), which port {number} refuses",
@@ -132,29 +133,14 @@ fn without_automatic(index: &Index<'_>, service: &Object<ServiceSpec>) -> Option
     Some(report.fix(format!("write a DestinationRule for {host} with trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}}}")))
 }
 
-type Decided<'i> = (MutualTlsMode, Option<&'i Object<PeerAuthentication>>);
+/// What a port of a workload takes, and who says so.
+pub(super) fn taken(index: &Index<'_>, pod: &Pod, port: u16) -> PortMode {
+    let policies = index.peer_authentications.iter().copied();
+    let scopes = Scopes::of(index.root(), (&pod.namespace, &pod.labels), policies);
+    PeerModes::of_scopes(scopes).port(port).clone()
+}
 
-/// What a port of a workload takes, and who says so: the oldest policy of the workload, of its namespace, of the root.
-pub(super) fn taken<'i>(index: &'i Index<'_>, pod: &Pod, port: u16) -> Decided<'i> {
-    let root = index.root();
-    let general = |p: &Object<PeerAuthentication>| p.spec.selector.as_ref().is_none_or(|s| s.match_labels.is_empty());
-    let oldest = |is: &dyn Fn(&Object<PeerAuthentication>) -> bool| {
-        let all = index.peer_authentications.iter().copied().filter(|p| is(p));
-        all.min_by_key(|p| {
-            let time = p.meta.creation_timestamp.as_deref();
-            (time.is_none(), time, &p.key.name)
-        })
-    };
-    let own = |p: &Object<PeerAuthentication>| p.key.namespace == pod.namespace && *pod.namespace != *root;
-    let selects =
-        |p: &Object<PeerAuthentication>| p.spec.selector.as_ref().is_some_and(|s| covers(&s.match_labels, &pod.labels));
-    let workload = oldest(&|p| own(p) && !general(p) && selects(p));
-    let scopes = [workload, oldest(&|p| own(p) && general(p)), oldest(&|p| *p.key.namespace == *root && general(p))];
-    let said = |mode: MutualTlsMode| (mode != MutualTlsMode::Unset).then_some(mode);
-    let of_port = workload.and_then(|p| {
-        let mode = p.spec.port_level_mtls.as_ref()?.get(&port.to_string())?.mode;
-        Some((said(mode)?, Some(p)))
-    });
-    let mut of_scopes = scopes.into_iter().flatten().filter_map(|p| Some((said(p.spec.mtls.as_ref()?.mode)?, Some(p))));
-    of_port.or_else(|| of_scopes.next()).unwrap_or((MutualTlsMode::Permissive, None))
+/// `PeerAuthentication ns/name`, who decided a mode.
+pub(super) fn decided_by(mode: &PortMode) -> String {
+    mode.origin.object.as_ref().map_or("nobody".to_owned(), ToString::to_string)
 }

@@ -1,10 +1,11 @@
 //! Values of rules that nothing ever has.
 
-use super::super::index::{Index, full_name};
+use super::super::index::Index;
 use super::tokens::is_token;
 use super::view::{For, View, Workload};
-use crate::api::{Key, MutualTlsMode};
+use crate::api::Key;
 use crate::identity::TrustDomains;
+use crate::snapshot::MtlsMode;
 
 /// What a rule is looked at with.
 pub(super) struct Context<'v, 'i> {
@@ -207,17 +208,13 @@ pub(super) fn path(value: &str) -> Option<Dead> {
 fn plaintext(index: &Index<'_>, workloads: &[&Workload<'_>]) -> Option<String> {
     let mut by = None;
     for w in workloads {
-        let numbers = w.ports.iter().map(|p| p.number).chain([0]);
-        for number in numbers {
-            match super::mtls::taken(index, w.pod, number) {
-                (MutualTlsMode::Disable, Some(policy)) => by = Some(policy),
-                _ => return None,
+        for number in w.ports.iter().map(|p| p.number).chain([0]) {
+            let own = super::mtls::taken(index, w.pod, number);
+            if own.mode != MtlsMode::Disable {
+                return None;
             }
+            by = Some(super::mtls::decided_by(&own));
         }
     }
-    let policy = by?;
-    Some(format!(
-        "PeerAuthentication {} turns mutual TLS off there, so that no peer has an identity",
-        full_name(policy)
-    ))
+    Some(format!("{} turns mutual TLS off there, so that no peer has an identity", by?))
 }
