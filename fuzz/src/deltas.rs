@@ -84,6 +84,7 @@ fn contents(world: &World) -> Vec<ContentHash> {
     all.extend(world.peer_authentications().iter().map(|o| o.hash));
     all.extend(world.request_authentications().iter().map(|o| o.hash));
     all.extend(world.authorization_policies().iter().map(|o| o.hash));
+    all.extend(world.egress_policies().iter().map(|o| o.hash));
     all.extend(world.services().iter().map(|s| s.hash));
     all.extend(world.workloads().iter().map(|w| w.hash));
     all.push(world.mesh().hash);

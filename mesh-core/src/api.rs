@@ -7,6 +7,7 @@ mod authorization_policy;
 pub mod codes;
 pub(crate) mod decode;
 mod destination_rule;
+mod extension_provider;
 mod gateway;
 pub mod kube;
 mod local_rate_limit;
@@ -25,6 +26,7 @@ mod workload_group;
 
 pub use authorization_policy::*;
 pub use destination_rule::*;
+pub use extension_provider::{ExtAuthzProvider, ExtAuthzSettings, RequestBodyInCheck};
 pub use gateway::*;
 pub use local_rate_limit::*;
 pub use mesh_config::*;

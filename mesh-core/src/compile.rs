@@ -18,6 +18,7 @@ mod names;
 mod outbound;
 mod rate_limit;
 mod routes;
+mod security;
 #[cfg(test)]
 pub(crate) mod sim;
 mod table;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 pub use account::{Account, Leaf, Merged};
 pub use memo::Notes;
 pub(crate) use mesh::outbound_policy;
+pub(crate) use security::{asked, authorizers, key_host, service};
 pub(crate) use visible::exported_to;
 
 use account::Ledger;
@@ -49,8 +51,8 @@ use crate::model::{Route, Service, Workload};
 use crate::proxy_config;
 use crate::report::Report;
 use crate::snapshot::{
-    Bind, ClusterPlan, Domains, ListenerKey, ListenerPlan, Map, ProxyId, ProxyKind, ProxyPlan, RouteTable, Snapshot,
-    VirtualHostPlan, Workloads,
+    Bind, ClusterPlan, Domains, ListenerKey, ListenerPlan, Map, ProxyId, ProxyKind, ProxyPlan, RouteTable,
+    SecurityPlan, Snapshot, VirtualHostPlan, Workloads,
 };
 use crate::world::World;
 
@@ -87,6 +89,7 @@ struct Cache {
     domains: Remembered<Arc<[Arc<str>]>>,
     names: Remembered<Arc<[names::Named]>>,
     all_names: Remembered<Arc<names::Names>>,
+    security: Remembered<Arc<SecurityPlan>>,
 }
 
 /// Compiles the plan of a proxy. `previous` only makes it faster, and keeps what is equal.
@@ -94,6 +97,7 @@ pub fn compile(world: &World, id: &ProxyId, previous: Option<&Compiled>) -> Comp
     let mut run = Run::new(world, id, previous);
     run.routes(previous.map(|p| &*p.account.routes));
     run.rate_limits();
+    run.security = security::compile(&mut run);
     match id.kind {
         ProxyKind::Sidecar => {
             outbound::compile(&mut run, previous.map(|p| &*p.snapshot));
@@ -135,6 +139,7 @@ struct Run<'a> {
     domain_memo: Memo<Arc<[Arc<str>]>>,
     name_memo: Memo<Arc<[names::Named]>>,
     all_names_memo: Memo<Arc<names::Names>>,
+    security_memo: Memo<Arc<SecurityPlan>>,
 
     /// Limits of rules and of the whole proxy.
     rate_limits: rate_limit::RateLimits,
@@ -151,6 +156,7 @@ struct Run<'a> {
     /// Clusters that are no service's.
     clusters: Map<Arc<str>, Arc<ClusterPlan>>,
     names: Option<Arc<names::Names>>,
+    security: Arc<SecurityPlan>,
     parts: Vec<Arc<Notes>>,
     groups: Vec<Arc<[Arc<Notes>]>>,
 }
@@ -197,6 +203,7 @@ impl<'a> Run<'a> {
             domain_memo: Memo::after(old.map(|c| &c.domains)),
             name_memo: Memo::after(old.map(|c| &c.names)),
             all_names_memo: Memo::after(old.map(|c| &c.all_names)),
+            security_memo: Memo::after(old.map(|c| &c.security)),
             rate_limits: rate_limit::RateLimits::default(),
             routes: Arc::default(),
             used_services: Used::default(),
@@ -206,6 +213,7 @@ impl<'a> Run<'a> {
             binds: Vec::new(),
             clusters: Map::default(),
             names: None,
+            security: Arc::default(),
             parts: vec![Arc::new(notes)],
             groups: Vec::new(),
         }
@@ -278,12 +286,16 @@ impl<'a> Run<'a> {
         if let Some(old) = previous.map(|p| &p.snapshot.proxy).filter(|old| **old == self.proxy) {
             self.proxy = old.clone();
         }
+        if let Some(old) = previous.map(|p| &p.snapshot.security).filter(|old| **old == self.security) {
+            self.security = old.clone();
+        }
         let parts = [
             self.proxy.hash,
             hash_set(self.listeners.values().map(|l| l.hash)),
             all_clusters.hash,
             memo::hash_debug(&self.binds),
             names.hash,
+            self.security.hash,
         ];
         let snapshot = Snapshot {
             hash: parts.into_iter().fold(ContentHash::default(), ContentHash::with),
@@ -292,6 +304,7 @@ impl<'a> Run<'a> {
             binds: self.binds,
             clusters: all_clusters.clusters.clone(),
             names: names.map.clone(),
+            security: self.security,
         };
         let cache = Cache {
             delegated: self.delegate_memo.finish(),
@@ -307,6 +320,7 @@ impl<'a> Run<'a> {
             domains: self.domain_memo.finish(),
             names: self.name_memo.finish(),
             all_names: self.all_names_memo.finish(),
+            security: self.security_memo.finish(),
         };
         let account = Account { parts: self.parts, groups: self.groups, routes: self.routes };
         Compiled { snapshot: Arc::new(snapshot), account, cache: Arc::new(cache) }

@@ -10,6 +10,7 @@ mod filters;
 mod hop;
 mod miss;
 mod policies;
+mod security;
 mod seen;
 mod text;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use config::{EffectiveConfig, Item, effective};
 pub use policies::Policy;
+pub use security::{Case, Judge, Judgement, Refused, Said};
 
 use crate::compile::{Compiled, compile};
 use crate::decide::Detected;
@@ -205,12 +207,28 @@ type Plans = Map<(Arc<str>, ProxyKind), Arc<Compiled>>;
 pub struct Explainer<'w> {
     world: &'w World,
     compiled: Mutex<Plans>,
+    judge: Option<Arc<dyn Judge>>,
+    towards: Option<Arc<str>>,
 }
 
 impl<'w> Explainer<'w> {
     /// In this World.
     pub fn new(world: &'w World) -> Self {
-        Self { world, compiled: Mutex::default() }
+        Self { world, compiled: Mutex::default(), judge: None, towards: None }
+    }
+
+    /// Of a destination's endpoints, that of this workload (by uid) is the one that gets the request.
+    #[must_use]
+    pub fn towards(mut self, workload: Arc<str>) -> Self {
+        self.towards = Some(workload);
+        self
+    }
+
+    /// With somebody who can ask security policies. Without, it is only said that there are some.
+    #[must_use]
+    pub fn judged_by(mut self, judge: Arc<dyn Judge>) -> Self {
+        self.judge = Some(judge);
+        self
     }
 
     /// Explains a request.
@@ -226,12 +244,12 @@ impl<'w> Explainer<'w> {
             hops: Vec::new(),
             outcome: Outcome { status: None, flag: String::new(), body: String::new(), text: String::new() },
         };
-        let client = hop::Proxy { world: self.world, snapshot: &compiled.snapshot, id: &id, place };
+        let client = self.proxy(&compiled.snapshot, &id, place);
         let (hop, next) = client.request(request, &url);
         explanation.outcome = outcome(&hop);
         explanation.hops.push(hop);
         for next in next {
-            if let Some((hop, outcome)) = self.server(&next) {
+            if let Some((hop, outcome)) = self.server(&id, &next) {
                 explanation.hops.push(hop);
                 if explanation.outcome.status.is_none() {
                     explanation.outcome = outcome;
@@ -239,6 +257,17 @@ impl<'w> Explainer<'w> {
             }
         }
         Ok(explanation)
+    }
+
+    fn proxy<'a>(&'a self, snapshot: &'a Snapshot, id: &'a ProxyId, place: &'static str) -> hop::Proxy<'a> {
+        hop::Proxy {
+            world: self.world,
+            snapshot,
+            id,
+            place,
+            judge: self.judge.as_deref(),
+            towards: self.towards.as_deref(),
+        }
     }
 
     fn compiled(&self, id: &ProxyId) -> Arc<Compiled> {
@@ -249,7 +278,7 @@ impl<'w> Explainer<'w> {
     }
 
     /// The inbound side of an endpoint; none for one without a proxy.
-    fn server(&self, next: &hop::Next) -> Option<(Hop, Outcome)> {
+    fn server(&self, client: &ProxyId, next: &hop::Next) -> Option<(Hop, Outcome)> {
         let workload = &next.endpoint.workload;
         let inject = "sidecar.istio.io/inject";
         let out =
@@ -259,8 +288,10 @@ impl<'w> Explainer<'w> {
         }
         let id = proxy_id(ProxyKind::Sidecar, workload);
         let compiled = self.compiled(&id);
-        let proxy = hop::Proxy { world: self.world, snapshot: &compiled.snapshot, id: &id, place: "sidecar inbound" };
-        let (hop, _) = proxy.inbound(next);
+        let trust_domain = compiled.snapshot.security.trust_domains.own();
+        let client = self.world.workload(&client.workload);
+        let peer = security::Peer::proxy(client.map(|w| &**w), trust_domain, next.mutual);
+        let (hop, _) = self.proxy(&compiled.snapshot, &id, "sidecar inbound").inbound(next, &peer);
         let outcome = hop.reply.clone().unwrap_or_else(|| Outcome {
             status: None,
             flag: String::new(),

@@ -11,6 +11,7 @@
 
 pub mod analyze;
 pub mod api;
+pub mod attach;
 pub mod balance;
 mod base64;
 pub mod compile;

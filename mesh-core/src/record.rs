@@ -174,6 +174,8 @@ pub struct Cx {
     pub details: OnceLock<String>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub failure_reason: OnceLock<String>,
+    /// What security policies said, in words: why it was refused, or what those found that decide nothing.
+    pub verdict: OnceLock<String>,
     /// Bytes of the request's body.
     pub request_bytes: AtomicU64,
     /// Bytes of the response's body.
@@ -210,6 +212,7 @@ impl Cx {
             replays: AtomicU32::new(0),
             details: OnceLock::new(),
             failure_reason: OnceLock::new(),
+            verdict: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
             request_id: OnceLock::new(),

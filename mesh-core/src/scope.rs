@@ -14,6 +14,7 @@ use crate::api::{
     Destination, Gateway, HttpRoute, LabelSelector, LocalRateLimit, Object, ServerTlsMode, VirtualService,
 };
 use crate::compile::visible::{Egress, egress, exported_to, service_exported, sidecar_for};
+use crate::compile::{asked, authorizers, key_host};
 use crate::matching::HostPattern;
 use crate::model::{Service, Workload};
 use crate::snapshot::{ProxyId, ProxyKind};
@@ -63,6 +64,7 @@ fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         let proxy = s.spec.outbound_traffic_policy.as_ref()?.egress_proxy.as_ref()?;
         Some(full_host(&proxy.host, &s.key.namespace, &id.domain))
     }));
+    referenced.extend(policy_hosts(world, id));
     add_targets(world, id, &mut referenced);
     seen.services = world
         .services()
@@ -96,6 +98,7 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
     seen.virtual_services = visible_virtual_services(world, id).filter(bound).collect();
     seen.add_delegates(world);
     let mut referenced = seen.destinations(id);
+    referenced.extend(policy_hosts(world, id));
     add_targets(world, id, &mut referenced);
     let by_sni = |g: &&Object<Gateway>| {
         g.spec.servers.iter().filter_map(|s| s.tls.as_ref()).any(|t| t.mode == ServerTlsMode::AutoPassthrough)
@@ -111,6 +114,21 @@ fn gateway<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
         .map(|s| &**s)
         .collect();
     seen
+}
+
+/// Services that the own workload's policies make its proxy call: those with the keys of tokens, and authorizers.
+fn policy_hosts(world: &World, id: &ProxyId) -> Vec<Arc<str>> {
+    let own = own_workload(world, id);
+    let labels = own.map(|w| w.labels.clone()).unwrap_or_default();
+    let workload = crate::attach::Workload::new(world.root_namespace(), &id.namespace, &labels);
+    let tokens = world.request_authentications().iter().filter(|o| workload.applies(o));
+    let uris = tokens.flat_map(|o| o.spec.jwt_rules.iter().map(|r| &r.jwks_uri));
+    let keys = uris.filter_map(|uri| key_host(uri)).map(|(host, _)| host);
+    let policies = world.authorization_policies().iter().map(|o| &**o).filter(|o| workload.applies(o));
+    let asked = asked(policies);
+    let providers = authorizers(&world.mesh().spec).filter(|(_, p)| asked.contains(p.name.as_str()));
+    let providers = providers.map(|(_, p)| crate::compile::service(&p.settings.service).1.into());
+    keys.chain(providers).collect()
 }
 
 /// A destination that is an ExternalName service leads to what that stands for.
@@ -222,11 +240,17 @@ impl<'a> Seen<'a> {
         });
         let request = world.request_authentications().iter();
         let request = request.filter(|o| near(&o.key.namespace) && selects(o.spec.selector.as_ref()));
+        let egress = world.egress_policies().iter();
+        let egress = egress.filter(|o| near(&o.key.namespace) && selects(o.spec.selector.as_ref()));
+        let egress = egress.map(|o| object_name(kind::EGRESS_POLICY, &o.key));
         let authz = world.authorization_policies().iter();
         let authz = authz.filter(|o| near(&o.key.namespace) && selects(o.spec.selector.as_ref()));
         let peer = peer.map(|o| object_name(kind::PEER_AUTHENTICATION, &o.key));
         let request = request.map(|o| object_name(kind::REQUEST_AUTHENTICATION, &o.key));
-        peer.chain(request).chain(authz.map(|o| object_name(kind::AUTHORIZATION_POLICY, &o.key))).collect()
+        peer.chain(request)
+            .chain(egress)
+            .chain(authz.map(|o| object_name(kind::AUTHORIZATION_POLICY, &o.key)))
+            .collect()
     }
 
     /// Names of everything that goes with these: rules for the services, and their workloads.

@@ -16,6 +16,7 @@ mod listener;
 mod mesh_tls;
 pub mod pool;
 mod route;
+pub mod security;
 mod tls;
 
 use std::collections::HashMap;
@@ -45,6 +46,7 @@ pub use route::{
     Action, DirectResponse, Domains, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
     RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
 };
+pub use security::{AuthorizerPlan, BodyPlan, HttpCheck, NamePattern, ProviderPlan, SecurityPlan};
 pub use tls::{
     CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, PeerNames, ProxyHeader, SecretRef, Sni,
     TlsParameters, TlsVersion, TunnelPlan, UpstreamTls, Workloads, XfccDetails,
@@ -203,6 +205,8 @@ pub struct Snapshot {
     pub clusters: Arc<Map<Arc<str>, Arc<ClusterPlan>>>,
     /// Names that the DNS proxy answers: fully qualified and, in the own namespace, short; lower case.
     pub names: Arc<Map<Arc<str>, Arc<NameEntry>>>,
+    /// Policies about who may do what here.
+    pub security: Arc<SecurityPlan>,
 }
 
 impl Snapshot {

@@ -6,6 +6,7 @@
 mod authorization_policy;
 mod common;
 mod destination_rule;
+mod egress_policy;
 mod gateway;
 mod http_route;
 mod local_rate_limit;
@@ -47,6 +48,7 @@ pub fn validate(resource: &Resource) -> Vec<Report> {
         Resource::ProxyConfig(o) => proxy_settings::check(&mut check, &o.spec),
         Resource::PeerAuthentication(o) => peer_authentication::check(&mut check, &o.spec),
         Resource::AuthorizationPolicy(o) => authorization_policy::check(&mut check, o),
+        Resource::EgressPolicy(o) => egress_policy::check(&mut check, o),
         Resource::RequestAuthentication(o) => request_authentication::check(&mut check, &o.spec),
         Resource::Service(_)
         | Resource::ServiceAccount(_)
@@ -97,14 +99,6 @@ impl<'a> Check<'a> {
     /// Accepted with a warning.
     fn warn(&mut self, field: &str, message: impl Into<String>) {
         self.say(codes::WARNING, field, message);
-    }
-
-    /// A security policy of a kind that no proxy enforces yet. Whoever wrote it relies on it, so it is said each time.
-    fn not_enforced(&mut self) {
-        let kind = &self.key.kind;
-        let message =
-            format!("{kind} is read and checked, but no proxy enforces it yet: requests pass as if it were not there");
-        self.say(codes::NOT_ENFORCED, "", message);
     }
 
     /// A text that has to be there and not empty.

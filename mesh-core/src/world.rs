@@ -33,6 +33,7 @@ pub struct World {
     peer_authentications: Arc<List<Object<PeerAuthentication>>>,
     request_authentications: Arc<List<Object<RequestAuthentication>>>,
     authorization_policies: Arc<List<Object<AuthorizationPolicy>>>,
+    egress_policies: Arc<List<Object<AuthorizationPolicy>>>,
     services: Arc<List<Service>>,
     workloads: Arc<List<Workload>>,
     mesh: Arc<Object<MeshConfig>>,
@@ -65,6 +66,8 @@ pub enum Change {
     RequestAuthentication(Arc<Object<RequestAuthentication>>),
     /// Sets an AuthorizationPolicy.
     AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
+    /// Sets an EgressPolicy.
+    EgressPolicy(Arc<Object<AuthorizationPolicy>>),
     /// Sets a service, by namespace and host name.
     Service(Arc<Service>),
     /// Sets a workload, by uid.
@@ -93,6 +96,7 @@ impl Default for World {
             peer_authentications: Arc::default(),
             request_authentications: Arc::default(),
             authorization_policies: Arc::default(),
+            egress_policies: Arc::default(),
             services: Arc::default(),
             workloads: Arc::default(),
             mesh: Arc::new(default_mesh()),
@@ -149,6 +153,7 @@ impl World {
                 Change::PeerAuthentication(o) => edits.peer_authentications.set(o),
                 Change::RequestAuthentication(o) => edits.request_authentications.set(o),
                 Change::AuthorizationPolicy(o) => edits.authorization_policies.set(o),
+                Change::EgressPolicy(o) => edits.egress_policies.set(o),
                 Change::Service(s) => edits.services.set(s),
                 Change::Workload(w) => edits.workloads.set(w),
                 Change::Mesh(m) => next.mesh = m.unwrap_or_else(|| Arc::new(default_mesh())),
@@ -165,6 +170,7 @@ impl World {
                     "PeerAuthentication" => edits.peer_authentications.remove(key),
                     "RequestAuthentication" => edits.request_authentications.remove(key),
                     "AuthorizationPolicy" => edits.authorization_policies.remove(key),
+                    "EgressPolicy" => edits.egress_policies.remove(key),
                     "Namespace" => {
                         Arc::make_mut(&mut next.namespaces).remove(&key.name);
                     }
@@ -193,6 +199,7 @@ impl World {
         }
         edits.request_authentications.apply(&mut self.request_authentications);
         edits.authorization_policies.apply(&mut self.authorization_policies);
+        edits.egress_policies.apply(&mut self.egress_policies);
         if edits.destination_rules.apply(&mut self.destination_rules) {
             let mut index: Map<HostPattern, Vec<_>> = Map::default();
             for rule in self.destination_rules.iter() {
@@ -275,6 +282,11 @@ impl World {
     /// AuthorizationPolicies, oldest first.
     pub fn authorization_policies(&self) -> &List<Object<AuthorizationPolicy>> {
         &self.authorization_policies
+    }
+
+    /// EgressPolicies, oldest first.
+    pub fn egress_policies(&self) -> &List<Object<AuthorizationPolicy>> {
+        &self.egress_policies
     }
 
     /// Services, oldest first.
@@ -371,6 +383,7 @@ struct Edits {
     peer_authentications: list::Edit<Object<PeerAuthentication>>,
     request_authentications: list::Edit<Object<RequestAuthentication>>,
     authorization_policies: list::Edit<Object<AuthorizationPolicy>>,
+    egress_policies: list::Edit<Object<AuthorizationPolicy>>,
     services: list::Edit<Service>,
     workloads: list::Edit<Workload>,
 }

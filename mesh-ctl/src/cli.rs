@@ -4,6 +4,7 @@
 mod admin;
 mod analyze;
 mod apply;
+mod authz;
 mod certs;
 mod client;
 mod delete;
@@ -69,6 +70,8 @@ enum Verb {
     ProxyConfig(proxy_config::Args),
     /// Show the mesh's certificates: who has which identity, and until when.
     Certs(certs::Args),
+    /// Show who may do what at a workload; needs no running mesh.
+    Authz(authz::Args),
     /// Check files one by one; needs no running mesh.
     #[command(alias = "v")]
     Validate(validate::Args),
@@ -136,6 +139,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::PortForward(args) => port_forward::run(mesh, &args),
         Verb::ProxyConfig(args) => proxy_config::run(mesh, &args),
         Verb::Certs(args) => certs::run(mesh, &args),
+        Verb::Authz(args) => authz::run(mesh, &args),
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),
         Verb::Explain(args) => explain::run(mesh, &args),

@@ -56,6 +56,7 @@ pub const KINDS: &[KindInfo] = &[
     row(SECURITY, "AuthorizationPolicy", "authorizationpolicies", &["ap"]),
     row(SECURITY, "PeerAuthentication", "peerauthentications", &["pa"]),
     row(SECURITY, "RequestAuthentication", "requestauthentications", &["ra"]),
+    row("policy.mesh.local", "EgressPolicy", "egresspolicies", &["ep"]),
     row("telemetry.istio.io", "Telemetry", "telemetries", &["telemetry"]),
     row("extensions.istio.io", "WasmPlugin", "wasmplugins", &[]),
     row("install.istio.io", "IstioOperator", "istiooperators", &["iop", "io"]),

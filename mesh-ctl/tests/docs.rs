@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 const BASE: [&str; 2] = ["examples/bookinfo", "docs/examples/reviews-subsets.yaml"];
 
 /// Verbs that need no running mesh, which are run as they stand in the text.
-const OFFLINE: [&str; 3] = ["validate", "analyze", "explain"];
+const OFFLINE: [&str; 4] = ["validate", "analyze", "authz", "explain"];
 
 fn in_folder(folder: &str, ending: &str) -> Vec<String> {
     let entries = fs::read_dir(root().join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -215,6 +215,22 @@ impl Policies {
             && self.tried_allow.is_none()
     }
 
+    /// Whether there are policies that decide nothing and yet may have something to say: `AUDIT`, and those that are only
+    /// tried.
+    pub fn has_notices(&self) -> bool {
+        !self.audit.is_empty() || !self.tried_deny.is_empty() || self.tried_allow.is_some()
+    }
+
+    /// Whether anything can be refused by `DENY` or for want of an `ALLOW`.
+    pub fn decides(&self) -> bool {
+        !self.deny.is_empty() || self.allow.is_some()
+    }
+
+    /// Whether there are `CUSTOM` policies.
+    pub fn has_custom(&self) -> bool {
+        !self.custom.is_empty()
+    }
+
     /// Which external authorizer is to be asked, before tokens are looked at.
     pub fn custom(&self, input: &PolicyInput<'_>) -> Option<Custom<'_>> {
         self.custom.iter().find_map(|Group { provider, usable, rules }| {

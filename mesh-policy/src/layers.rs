@@ -1,9 +1,12 @@
-//! The Layers that ask: tokens first ([`JwtLayer`]), then policies ([`AuthzLayer`]).
+//! The Layers that ask: external authorizers first ([`ExtAuthzLayer`]), then tokens ([`JwtLayer`]), then policies
+//! ([`AuthzLayer`]).
 
 mod authz;
+mod ext_authz;
 mod jwt;
 
-pub use authz::{Authz, AuthzConfig, AuthzFuture, AuthzLayer, Denied};
+pub use authz::{Authz, AuthzConfig, AuthzFuture, AuthzLayer};
+pub use ext_authz::{ExtAuthz, ExtAuthzConfig, ExtAuthzFuture, ExtAuthzLayer};
 pub use jwt::{Jwt, JwtConfig, JwtFuture, JwtLayer};
 
 use std::borrow::Cow;

@@ -2,7 +2,7 @@
 //!
 //! | port | reach | paths |
 //! | --- | --- | --- |
-//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/listeners` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
+//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/denials` `/listeners` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
 //! | 15021 | all | `/healthz/ready` |
 //! | 15090 | all | `/stats/prometheus` |
 //!
@@ -33,6 +33,7 @@ use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
 
 /// Whether the proxy may get traffic.
@@ -127,6 +128,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn metrics(&self) -> &Metrics;
     /// Further counters of the process, as name and value.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// What was refused last.
+    fn denials(&self) -> Vec<Arc<Denial>>;
     /// Does what the operator asks.
     fn command(&self, command: Command);
 }
@@ -204,6 +207,7 @@ fn admin<B, S: AdminState>(state: &S, request: &Request<B>) -> Response<Full<Byt
         "/listeners" => return text(StatusCode::OK, listeners(state)),
         "/stats" => return text(StatusCode::OK, stats(state)),
         "/server_info" => return server_info(state),
+        "/denials" => return denials(state),
         "/ready" => return ready(state),
         "/drain_listeners" => Command::Drain { inbound_only: flag("inboundonly") },
         "/healthcheck/fail" => Command::FailHealthCheck(true),
@@ -322,6 +326,12 @@ fn stats<S: AdminState>(state: &S) -> String {
         }
     }
     lines
+}
+
+/// What was refused last, newest first, with reasons.
+fn denials<S: AdminState>(state: &S) -> Response<Full<Bytes>> {
+    let body = serde_json::to_string_pretty(&state.denials()).expect("invariant: texts and numbers print");
+    reply(StatusCode::OK, "application/json", body + "\n")
 }
 
 fn server_info<S: AdminState>(state: &S) -> Response<Full<Bytes>> {

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::balance::{Ask, Layout, Tried};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
@@ -26,15 +26,17 @@ use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
 use mesh_core::outlier::{Detector, Event};
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan};
+use mesh_core::snapshot::{ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan, Snapshot};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admin::ClusterEndpoints;
+use crate::jwks::Keys;
 use crate::listener::CAPTURE_PORTS;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
+use crate::telemetry::denials::Denials;
 use crate::tls::Tls;
 pub use member::{Active, Member};
 
@@ -66,6 +68,12 @@ pub struct Runtime<N: Net> {
     pub variables: BTreeMap<String, String>,
     /// Mirrored requests have `-shadow` after their host (istiod's `DISABLE_SHADOW_HOST_SUFFIX=false`). Default: no.
     pub shadow_suffix: bool,
+    /// What is in force, for requests that the proxy makes itself.
+    pub(crate) snapshot: ArcSwapOption<Snapshot>,
+    /// Keys of tokens that are fetched.
+    pub(crate) keys: Keys,
+    /// What was refused.
+    pub denials: Arc<Denials>,
     workers: usize,
     preserve_case: AtomicBool,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
@@ -78,18 +86,21 @@ impl<N: Net> Runtime<N> {
     pub fn new(net: N, env: Arc<dyn Env>, sinks: Vec<Arc<dyn Sink>>, workers: usize) -> Self {
         Self {
             net,
-            env,
             sinks: sinks.into(),
             node_address: None,
             tls: Tls::default(),
             app: AppAddress::default(),
             variables: BTreeMap::new(),
             shadow_suffix: false,
+            snapshot: ArcSwapOption::empty(),
+            keys: Keys::default(),
+            denials: Arc::new(Denials::new(Arc::clone(&env))),
             workers: workers.max(1),
             preserve_case: AtomicBool::new(false),
             clusters: ArcSwap::default(),
             buckets: buckets::Buckets::default(),
             nobody: Arc::new(Workload::default()),
+            env,
         }
     }
 

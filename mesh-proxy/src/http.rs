@@ -20,12 +20,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{HttpSettings, TlsThen};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
 use crate::cluster::Runtime;
 use crate::drain::Drain;
 use crate::listener::{Route, server_id};
 use crate::net::Net;
 use crate::stack::Active;
+use crate::tcp::StreamPolicies;
 use exchange::Exchanges;
 use guard::{Guard, Shared};
 use lifetime::{Kind, Life};
@@ -35,12 +37,14 @@ use prefix::Protocol;
 pub struct Proxy<N: Net> {
     runtime: Arc<Runtime<N>>,
     active: Arc<ArcSwapOption<Active>>,
+    /// Policies for streams of bytes.
+    streams: watch::Sender<Arc<StreamPolicies>>,
 }
 
 impl<N: Net> Proxy<N> {
     /// One that has no plan yet.
     pub fn new(runtime: Arc<Runtime<N>>) -> Self {
-        Self { runtime, active: Arc::default() }
+        Self { runtime, active: Arc::default(), streams: watch::Sender::default() }
     }
 
     /// Endpoints, pools and counters.

@@ -15,7 +15,9 @@ use mesh_core::api::ContentHash;
 use mesh_core::decide::{ConnDecision, ConnFacts, Detected, decide_connection, waits_for_hello};
 use mesh_core::env::Env;
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{Direction, DownstreamTls, Endpoint, ListenerPlan, Snapshot, TcpPlan, TlsServer};
+use mesh_core::snapshot::{
+    Direction, DownstreamTls, Endpoint, ListenerKey, ListenerPlan, Snapshot, TcpPlan, TlsServer,
+};
 use mesh_tls::Acceptor;
 
 use self::sniffing::{Sniffed, sniffing};
@@ -25,7 +27,7 @@ use crate::detect::Prefixed;
 use crate::dial::Link;
 use crate::drain::Drain;
 use crate::net::{Net, Stream};
-use crate::tcp::{self, Connected, Finish, Tools, Upstreams};
+use crate::tcp::{self, Connected, Finish, Gate, Tools, Upstreams};
 
 /// Ports of capture: a connection that was meant for one of them would come back to us for ever.
 pub const CAPTURE_PORTS: [u16; 2] = [15001, 15006];
@@ -172,6 +174,9 @@ pub trait Engine<S>: HttpServer<Link<Prefixed<S>>> + Upstreams<S> {
     /// Replaces the endpoints of a cluster. For a new cluster it is called before [`Engine::activate`].
     fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>);
 
+    /// Who may open streams of bytes.
+    fn gate(&self) -> Gate;
+
     /// What ends TLS by a plan.
     fn acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor>;
 
@@ -201,6 +206,15 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
     fn tools(&self) -> Tools<'_, H> {
         let Self { http, env, sink, .. } = self;
         Tools { upstreams: http, env: &**env, sink }
+    }
+
+    /// What policies say about streams of bytes of a listener.
+    pub(crate) fn gate(&self, key: ListenerKey) -> Gate {
+        match key.direction {
+            Direction::Outbound => self.http.gate().outwards(),
+            Direction::Inbound => self.http.gate(),
+            Direction::Gateway => self.http.gate().at(key.port),
+        }
     }
 
     pub(crate) fn drain_of(&self, door: Door) -> &Drain {
@@ -254,9 +268,12 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let Some(listener) = route.listener(snapshot) else { return };
         let mut facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected: None };
         let mut sniffed = Sniffed::nothing(stream);
+        let gate = self.gate(listener.key);
         if let ConnDecision::NeedBytes = decide_connection(listener, &facts) {
             let tools = self.tools();
-            let first = Box::pin(sniffing(&tools, snapshot, listener, &conn, sniffed.stream));
+            // Nobody is dialled for a client that may not get there.
+            let allowed = gate.refusal(&conn).is_none();
+            let first = Box::pin(sniffing(&tools, snapshot, (listener, allowed), &conn, sniffed.stream));
             // Only a ClientHello can do anything here: it is the beginning of a handshake.
             sniffed = match waits_for_hello(listener) {
                 true => match tokio::time::timeout(terminate::HANDSHAKE, first).await {
@@ -282,7 +299,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
                 let _in_flight = drain.enter();
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, sniffed.stream, early)).await;
+                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (sniffed.stream, early), gate)).await;
             }
             ConnDecision::NeedBytes => {}
             ConnDecision::Close(why) => {

@@ -5,6 +5,7 @@
 
 mod activate;
 mod router;
+mod security;
 mod slots;
 
 use std::net::IpAddr;
@@ -25,10 +26,12 @@ use mesh_core::layers::{
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Action, Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
+use mesh_policy::layers::{Authz, ExtAuthz, Jwt};
 use tower::ServiceBuilder;
 
 pub use activate::{Active, HttpStack, activate};
 pub use router::{Router, RouterFuture};
+pub(crate) use security::{Guards, Security};
 pub use slots::*;
 
 use crate::net::Net;
@@ -84,8 +87,13 @@ fn stream_limits(plan: &HttpPlan) -> Option<StreamLimitLayer> {
 }
 
 /// The policies of a server, in Istio's order, then the router.
-type Policies<S> =
-    In<BeforeAuthn, In<PeerAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, S>>>>>>>;
+type Policies<S> = In<BeforeAuthn, In<PeerAuthn, Guarded<S>>>;
+
+/// External authorizers, tokens, policies, in this order.
+type Guarded<S> = Maybe<ExtAuthz<Tokens<S>>, Tokens<S>>;
+type Tokens<S> = Maybe<Jwt<Allowed<S>>, Allowed<S>>;
+type Allowed<S> = In<BeforeAuthz, Maybe<Authz<In<BeforeStats, S>>, In<BeforeStats, S>>>;
+type Maybe<Filled, Empty> = Opt<Filled, Empty>;
 
 /// A service with the limits of its listener's requests, if there are any.
 type Limited<S> = Opt<StreamLimit<S>, S>;
@@ -94,7 +102,8 @@ type Limited<S> = Opt<StreamLimit<S>, S>;
 pub type Inbound = Meter<Respond<Limited<Sanitize<In<Trace, Policies<Router>>>>>>;
 
 /// Towards the own application: one route for each port, behind all policies.
-pub fn inbound(common: &Common, plan: &HttpPlan, router: Router) -> Inbound {
+pub(crate) fn inbound(common: &Common, plan: &HttpPlan, guards: Guards, router: Router) -> Inbound {
+    let Guards { external, jwt, authz } = guards;
     ServiceBuilder::new()
         .layer(common.meter()) // sees everything, ends everything once
         .layer(respond(plan)) // below it, failures are errors
@@ -103,30 +112,26 @@ pub fn inbound(common: &Common, plan: &HttpPlan, router: Router) -> Inbound {
         .option_layer(empty::<Trace>())
         .option_layer(empty::<BeforeAuthn>())
         .option_layer(empty::<PeerAuthn>()) // who is the peer
-        .option_layer(empty::<ExternalAuthz>()) // CUSTOM goes before the others
-        .option_layer(empty::<Jwt>()) // who is the user
+        .option_layer(external) // CUSTOM goes before the others
+        .option_layer(jwt) // who is the user
         .option_layer(empty::<BeforeAuthz>())
-        .option_layer(empty::<Authz>()) // may they
+        .option_layer(authz) // may they
         .option_layer(empty::<BeforeStats>())
         .service(router)
 }
 
 /// Stack of an outbound or gateway listener.
-pub type Outbound = Meter<
-    Respond<
-        Limited<
-            Sanitize<
-                In<
-                    Trace,
-                    In<BeforeAuthn, In<ExternalAuthz, In<Jwt, In<BeforeAuthz, In<Authz, In<BeforeStats, Router>>>>>>,
-                >,
-            >,
-        >,
-    >,
->;
+pub type Outbound = Meter<Respond<Limited<Sanitize<In<Trace, In<BeforeAuthn, Guarded<Router>>>>>>>;
 
 /// From the own application, or through a gateway; only gateways fill the policy slots.
-pub fn outbound(common: &Common, plan: &HttpPlan, direction: Direction, router: Router) -> Outbound {
+pub(crate) fn outbound(
+    common: &Common,
+    plan: &HttpPlan,
+    direction: Direction,
+    guards: Guards,
+    router: Router,
+) -> Outbound {
+    let Guards { external, jwt, authz } = guards;
     ServiceBuilder::new()
         .layer(common.meter())
         .layer(respond(plan))
@@ -134,10 +139,10 @@ pub fn outbound(common: &Common, plan: &HttpPlan, direction: Direction, router: 
         .layer(common.sanitize(plan, direction))
         .option_layer(empty::<Trace>())
         .option_layer(empty::<BeforeAuthn>())
-        .option_layer(empty::<ExternalAuthz>())
-        .option_layer(empty::<Jwt>())
+        .option_layer(external)
+        .option_layer(jwt)
         .option_layer(empty::<BeforeAuthz>())
-        .option_layer(empty::<Authz>())
+        .option_layer(authz)
         .option_layer(empty::<BeforeStats>())
         .service(router)
 }

@@ -1,5 +1,6 @@
 //! TCP streams in two phases: decide where to with everything that is known, then connect and move bytes.
 
+pub(crate) mod gate;
 pub(crate) mod relay;
 
 use std::future::Future;
@@ -13,8 +14,11 @@ use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan, TunnelPlan};
+use mesh_policy::Denial;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+pub use self::gate::{Gate, StreamPolicies};
 use self::relay::{End, relay};
 use crate::detect::Prefixed;
 use crate::dial::Link;
@@ -92,12 +96,13 @@ pub(crate) struct Finish<'a> {
     start: SystemTime,
     began: Instant,
     sink: &'a Arc<dyn Sink>,
+    termination: Arc<str>,
 }
 
 impl<'a> Finish<'a> {
     pub(crate) fn new(conn: &Arc<ConnInfo>, snapshot: &Snapshot, env: &dyn Env, sink: &'a Arc<dyn Sink>) -> Self {
         let cx = Arc::new(Cx::new(conn.clone(), snapshot.hash));
-        Self { cx, start: env.now(), began: Instant::now(), sink }
+        Self { cx, start: env.now(), began: Instant::now(), sink, termination: "".into() }
     }
 
     /// Closes without a target: no rule of the listener takes the connection.
@@ -131,7 +136,7 @@ impl Drop for Finish<'_> {
             duration: self.began.elapsed(),
             cx: self.cx.clone(),
             http: None,
-            termination: "".into(),
+            termination: self.termination.clone(),
         });
     }
 }
@@ -142,10 +147,15 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     snapshot: &Snapshot,
     plan: &TcpPlan,
     conn: &Arc<ConnInfo>,
-    mut downstream: D,
-    early: Option<Connected<S>>,
+    (mut downstream, early): (D, Option<Connected<S>>),
+    mut gate: Gate,
 ) {
-    let finish = Finish::new(conn, snapshot, tools.env, tools.sink);
+    let mut finish = Finish::new(conn, snapshot, tools.env, tools.sink);
+    if let Some(denial) = passes(&finish.cx, &mut gate, &mut downstream).await {
+        finish.termination = denial.details().into();
+        return;
+    }
+    gate.notice(&finish.cx);
     let connected = match early {
         Some(connected) => Ok(connected),
         None => open(tools, snapshot, plan, conn).await,
@@ -170,9 +180,22 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     let stream = &mut connected.stream;
     let pool = &connected.cluster.pool;
     let relayed = relay(&mut downstream, stream, pool.tcp_idle_timeout, counts);
-    let ended = match pool.max_connection_duration {
-        Some(limit) => tokio::time::timeout(limit, relayed).await,
-        None => Ok(relayed.await),
+    let relayed = async {
+        match pool.max_connection_duration {
+            Some(limit) => tokio::time::timeout(limit, relayed).await,
+            None => Ok(relayed.await),
+        }
+    };
+    let ended = tokio::select! {
+        ended = relayed => ended,
+        denial = gate.closes(conn) => {
+            // Neither side may take it for a regular end.
+            downstream.abort_on_close();
+            stream.abort_on_close();
+            gate.refused(cx, &denial);
+            finish.termination = denial.details().into();
+            return;
+        }
     };
     let Ok(ended) = ended else {
         cx.flag(Flag::Dt);
@@ -188,6 +211,31 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
         End::Upstream(error) => {
             tracing::debug!(%error, "upstream broke");
             downstream.abort_on_close();
+        }
+    }
+}
+
+/// How long a connection that is refused may stay silent.
+const SILENCE: Duration = Duration::from_secs(3_600);
+
+/// Waits until the gate lets a connection through. As Envoy does, one that is refused stays open until its client sends
+/// something, and then ends; unlike Envoy's, it has had nothing from the server by then, since nobody dialled it.
+async fn passes<D: Stream>(cx: &Cx, gate: &mut Gate, downstream: &mut D) -> Option<Denial> {
+    let mut first = bytes::BytesMut::new();
+    let until = Instant::now() + SILENCE;
+    loop {
+        let denial = gate.refusal(&cx.conn)?;
+        tokio::select! {
+            biased;
+            () = gate.changed() => {}
+            read = downstream.read_buf(&mut first) => {
+                cx.request_bytes.fetch_add(read.unwrap_or(0) as u64, Ordering::Relaxed);
+                gate.refused(cx, &denial);
+                // The client may have gone; there is nobody else to tell.
+                let _ = downstream.shutdown().await;
+                return Some(denial);
+            }
+            () = tokio::time::sleep_until(until) => return Some(denial),
         }
     }
 }

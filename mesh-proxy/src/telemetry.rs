@@ -5,6 +5,7 @@
 //! counters whose handles are kept per label set.
 
 pub mod access_log;
+pub mod denials;
 pub mod metrics;
 
 use std::sync::Arc;

@@ -95,12 +95,26 @@ data:
 ";
 const MOST_WITH_LIMITS: u64 = MOST + 3;
 
+/// Policies that let a request through cost it nothing.
+const POLICIES: &str = "---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: istio-system}
+spec: {rules: [{from: [{source: {remoteIpBlocks: [127.0.0.0/8]}}], to: [{operation: {methods: [GET], paths: ['/api/*']}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: istio-system}
+spec: {action: DENY, rules: [{from: [{source: {namespaces: [evil]}}], to: [{operation: {hosts: ['*.example']}}]}]}
+";
+
 #[test]
 fn allocations_of_a_request() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let usual = Config { routes: "[{route: [$up]}]", ..DEFAULT };
     let limited = Config { extra: LIMITS, ..usual };
-    for (config, most) in [(usual, MOST), (limited, MOST_WITH_LIMITS)] {
+    let guarded = Config { extra: POLICIES, ..usual };
+    for (config, most) in [(usual, MOST), (guarded, MOST), (limited, MOST_WITH_LIMITS)] {
         let hundredths = runtime.block_on(allocations(&config));
         println!("{}.{:02} allocations per request", hundredths / 100, hundredths % 100);
         let allowed = most * 100 + 50;

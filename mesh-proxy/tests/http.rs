@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "http/authorizers.rs"]
+mod authorizers;
 #[path = "http/balancing.rs"]
 mod balancing;
 #[path = "http/filters.rs"]
@@ -26,6 +28,8 @@ mod mirrors;
 mod parsing;
 #[path = "http/paths.rs"]
 mod paths;
+#[path = "http/policies.rs"]
+mod policies;
 #[path = "http/redirects.rs"]
 mod redirects;
 #[path = "http/row.rs"]
@@ -34,10 +38,14 @@ mod row;
 mod rows;
 #[path = "http/settings.rs"]
 mod settings;
+#[path = "http/signer.rs"]
+mod signer;
 #[path = "http/telemetry.rs"]
 mod telemetry;
 #[path = "http/timeouts.rs"]
 mod timeouts;
+#[path = "http/tokens.rs"]
+mod tokens;
 #[path = "http/upgrades.rs"]
 mod upgrades;
 #[path = "http/upstream.rs"]

@@ -1,6 +1,8 @@
 //! Connections on loopback: TCP streams, sniffing, explicit proxying, and the real binary's ports and drain.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[path = "l4/policies.rs"]
+mod policies;
 #[path = "l4/process.rs"]
 mod process;
 #[path = "l4/streams.rs"]

@@ -185,6 +185,7 @@ fn origins(world: &World) -> BTreeMap<Key, &Origin> {
     all.extend(world.peer_authentications().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.request_authentications().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.authorization_policies().iter().map(|o| (o.key.clone(), &o.origin)));
+    all.extend(world.egress_policies().iter().map(|o| (o.key.clone(), &o.origin)));
     all.extend(world.services().iter().map(|s| (s.key.clone(), &s.origin)));
     all
 }
@@ -216,6 +217,9 @@ fn proxies(world: &World) -> (World, Vec<ProxyId>) {
     namespaces.extend(world.destination_rules().iter().map(|o| &*o.key.namespace));
     namespaces.extend(world.sidecars().iter().map(|o| &*o.key.namespace));
     namespaces.extend(world.rate_limits().iter().map(|o| &*o.key.namespace));
+    namespaces.extend(world.request_authentications().iter().map(|o| &*o.key.namespace));
+    namespaces.extend(world.authorization_policies().iter().map(|o| &*o.key.namespace));
+    namespaces.extend(world.egress_policies().iter().map(|o| &*o.key.namespace));
     for namespace in namespaces {
         let pods = world.workloads_in(namespace).iter().filter(|w| !gateway_pods.contains(&w.uid));
         let mut any = false;
@@ -244,7 +248,11 @@ fn selectors(world: &World) -> Vec<&BTreeMap<String, String>> {
     let http = world.virtual_services().iter().flat_map(|v| v.spec.http.iter().flat_map(|r| &r.r#match));
     let sources = http.map(|m| &m.source_labels);
     let limits = world.rate_limits().iter().filter_map(|l| Some(&l.spec.selector.as_ref()?.match_labels));
-    let all: BTreeSet<_> = sidecars.chain(rules).chain(sources).chain(limits).filter(|l| !l.is_empty()).collect();
+    let tokens = world.request_authentications().iter().filter_map(|o| Some(&o.spec.selector.as_ref()?.match_labels));
+    let policies = world.authorization_policies().iter().filter_map(|o| Some(&o.spec.selector.as_ref()?.match_labels));
+    let egress = world.egress_policies().iter().filter_map(|o| Some(&o.spec.selector.as_ref()?.match_labels));
+    let all = sidecars.chain(rules).chain(sources).chain(limits).chain(tokens).chain(policies).chain(egress);
+    let all: BTreeSet<_> = all.filter(|l| !l.is_empty()).collect();
     all.into_iter().collect()
 }
 

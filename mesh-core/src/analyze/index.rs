@@ -188,7 +188,7 @@ impl<'a> Index<'a> {
             Resource::PeerAuthentication(o) => self.peer_authentications.push(o),
             Resource::AuthorizationPolicy(o) => self.authorization_policies.push(o),
             Resource::ServiceAccount(o) => self.service_accounts.push(&o.key),
-            Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
+            Resource::EgressPolicy(_) | Resource::LocalRateLimit(_) | Resource::WorkloadGroup(_) => {}
         }
     }
 

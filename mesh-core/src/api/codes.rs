@@ -12,7 +12,6 @@
 //! | MESH0004 | UnknownField | warning | Istio has no such field and ignores it |
 //! | MESH0005 | InertField | info | a Kubernetes field that the local mesh does not honour |
 //! | MESH0006 | VersionNotServed | error | the kind exists, but not in this apiVersion |
-//! | MESH0007 | NotEnforcedYet | warning | a security policy that is read and checked, but that no proxy enforces |
 
 use super::{Key, Origin};
 use crate::report::{Level, Report};
@@ -53,8 +52,6 @@ pub const UNKNOWN: Code = Code::new("MESH0004", "UnknownField", Level::Warning);
 pub const INERT: Code = Code::new("MESH0005", "InertField", Level::Info);
 /// The kind exists, but not in this version.
 pub const VERSION: Code = Code::new("MESH0006", "VersionNotServed", Level::Error);
-/// A security policy that is read and checked, but that no proxy enforces.
-pub const NOT_ENFORCED: Code = Code::new("MESH0007", "NotEnforcedYet", Level::Warning);
 /// Accepted, with a warning.
 pub const WARNING: Code = Code::new("IST0133", "SchemaWarning", Level::Warning);
 /// A rule that no request reaches.

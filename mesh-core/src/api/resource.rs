@@ -43,6 +43,8 @@ pub enum Resource {
     PeerAuthentication(Arc<Object<PeerAuthentication>>),
     /// `security.istio.io` AuthorizationPolicy.
     AuthorizationPolicy(Arc<Object<AuthorizationPolicy>>),
+    /// `policy.mesh.local` EgressPolicy: as an AuthorizationPolicy, for what its workloads ask of others.
+    EgressPolicy(Arc<Object<AuthorizationPolicy>>),
     /// `security.istio.io` RequestAuthentication.
     RequestAuthentication(Arc<Object<RequestAuthentication>>),
     /// Kubernetes Service.
@@ -87,7 +89,7 @@ impl Resource {
             Self::LocalRateLimit(o) => head(o),
             Self::ProxyConfig(o) => head(o),
             Self::PeerAuthentication(o) => head(o),
-            Self::AuthorizationPolicy(o) => head(o),
+            Self::AuthorizationPolicy(o) | Self::EgressPolicy(o) => head(o),
             Self::RequestAuthentication(o) => head(o),
             Self::Service(o) => head(o),
             Self::Deployment(o) => head(o),
@@ -132,7 +134,7 @@ impl Resource {
             Self::LocalRateLimit(o) => spec_value(&o.spec),
             Self::ProxyConfig(o) => spec_value(&o.spec),
             Self::PeerAuthentication(o) => spec_value(&o.spec),
-            Self::AuthorizationPolicy(o) => spec_value(&o.spec),
+            Self::AuthorizationPolicy(o) | Self::EgressPolicy(o) => spec_value(&o.spec),
             Self::RequestAuthentication(o) => spec_value(&o.spec),
             Self::Service(o) => spec_value(&o.spec),
             Self::Deployment(o) => spec_value(&o.spec),
@@ -177,6 +179,7 @@ impl Resource {
             ("security.istio.io", "PeerAuthentication") => Self::PeerAuthentication(reader.spec()?),
             ("security.istio.io", "RequestAuthentication") => Self::RequestAuthentication(reader.spec()?),
             ("security.istio.io", _) => Self::AuthorizationPolicy(reader.spec()?),
+            ("policy.mesh.local", "EgressPolicy") => Self::EgressPolicy(reader.spec()?),
             ("policy.mesh.local", _) => Self::LocalRateLimit(reader.spec()?),
             (_, "Service") => Self::Service(reader.spec()?),
             (_, "Deployment") => Self::Deployment(reader.spec()?),

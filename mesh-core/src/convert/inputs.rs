@@ -206,6 +206,7 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
         Resource::PeerAuthentication(o) => vec![Change::PeerAuthentication(o.clone())],
         Resource::RequestAuthentication(o) => vec![Change::RequestAuthentication(o.clone())],
         Resource::AuthorizationPolicy(o) => vec![Change::AuthorizationPolicy(o.clone())],
+        Resource::EgressPolicy(o) => vec![Change::EgressPolicy(o.clone())],
         // Machines that register themselves are the control plane's.
         Resource::WorkloadGroup(_) | Resource::ServiceAccount(_) | Resource::ConfigMap(_) | Resource::Unread(_) => {
             Vec::new()

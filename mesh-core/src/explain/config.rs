@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::{Decided, From, Policy, hop, policies, start};
 use crate::compile::compile;
-use crate::snapshot::{Action, ListenerPlan, Provenance, RoutePlan, TcpPlan, VirtualHostPlan, WeightedCluster};
+use crate::snapshot::{
+    Action, ListenerPlan, Provenance, RoutePlan, SecurityPlan, TcpPlan, VirtualHostPlan, WeightedCluster,
+};
 use crate::world::World;
 
 /// What is in force at one proxy.
@@ -27,7 +29,7 @@ pub struct EffectiveConfig {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// `settings`, `listener`, `virtualHost`, `route` or `cluster`.
+    /// `settings`, `policies`, `listener`, `virtualHost`, `route` or `cluster`.
     pub section: &'static str,
     /// Name; of a route with its virtual host's.
     pub name: String,
@@ -44,6 +46,7 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     let snapshot = compile(world, &id, None).snapshot;
     let mut items =
         vec![Item { section: "settings", name: String::new(), values: policies::of_proxy(world, &snapshot.proxy) }];
+    security(&snapshot.security, &mut items);
     let mut listeners: Vec<_> = snapshot.listeners.values().collect();
     listeners.sort_by_key(|l| l.key);
     for l in listeners {
@@ -62,6 +65,42 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     let kind = if place == "gateway" { "gateway" } else { "sidecar" };
     let proxy = format!("{}.{}", id.name, id.namespace);
     Ok(EffectiveConfig { kind, proxy, explain_config_hash: snapshot.hash.to_string(), items })
+}
+
+fn security(plan: &SecurityPlan, items: &mut Vec<Item>) {
+    let SecurityPlan {
+        authorization,
+        authentication,
+        egress,
+        identity: _,
+        trust_domains,
+        places: _,
+        providers,
+        hash: _,
+    } = plan;
+    if plan.is_empty() && plan.egress.is_empty() {
+        return;
+    }
+    let domains: Vec<&str> = trust_domains.domains().collect();
+    let mut values = vec![policies::line("trustDomains", domains.join(", "), &Provenance::default("MeshConfig"))];
+    for o in authentication {
+        let issuers: Vec<&str> = o.spec.jwt_rules.iter().map(|r| r.issuer.as_str()).collect();
+        let value = format!("tokens of {}", issuers.join(", "));
+        values.push(policies::line("authn", value, &Provenance::field(&o.key, &o.origin, "spec.jwtRules")));
+    }
+    for o in authorization {
+        let value = format!("{:?}, {} rules", o.spec.action, o.spec.rules.len());
+        values.push(policies::line("authz", value, &Provenance::field(&o.key, &o.origin, "spec.rules")));
+    }
+    for o in egress {
+        let value = format!("{:?}, {} rules", o.spec.action, o.spec.rules.len());
+        values.push(policies::line("egress", value, &Provenance::field(&o.key, &o.origin, "spec.rules")));
+    }
+    for p in providers {
+        let value = format!("{} at {}", p.name, p.cluster);
+        values.push(policies::line("extAuthz", value, &p.origin));
+    }
+    items.push(Item { section: "policies", name: String::new(), values });
 }
 
 fn listener(l: &ListenerPlan, items: &mut Vec<Item>) {

@@ -1,20 +1,24 @@
 //! One proxy: its listener, route and clusters.
 
-use std::net::SocketAddr;
+use std::borrow::Cow;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Decided, ExplainRequest, Hop, Outcome, Target, Url, balancing, filters, miss, policies, seen};
+use super::security::{self, Peer};
+use super::{
+    Decided, ExplainRequest, Hop, Judge, Judgement, Outcome, Target, Url, balancing, filters, miss, policies, seen,
+};
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
     nearest_miss, normalize_target, rewrite_path,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
-use crate::matching::RequestFacts;
+use crate::matching::{Claims, RequestFacts};
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
-    Action, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot,
-    TcpPlan, TlsThen, WeightedCluster,
+    Action, DirectResponse, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath,
+    RoutePlan, SecretRef, Snapshot, TcpPlan, TlsThen, WeightedCluster,
 };
 use crate::world::World;
 
@@ -23,12 +27,14 @@ pub(super) struct Next {
     pub(super) endpoint: Endpoint,
     pub(super) request: ExplainRequest,
     pub(super) url: Url,
+    /// It goes inside the mesh's own TLS: the client shows there who it is.
+    pub(super) mutual: bool,
 }
 
 impl Next {
     /// Bytes go on as they came.
-    fn unchanged(endpoint: Endpoint, request: &ExplainRequest, url: &Url) -> Self {
-        Self { endpoint, request: request.clone(), url: url.clone() }
+    fn unchanged(endpoint: Endpoint, request: &ExplainRequest, url: &Url, mutual: bool) -> Self {
+        Self { endpoint, request: request.clone(), url: url.clone(), mutual }
     }
 }
 
@@ -38,6 +44,19 @@ pub(super) struct Proxy<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) id: &'a ProxyId,
     pub(super) place: &'static str,
+    pub(super) judge: Option<&'a dyn Judge>,
+    /// Uid of the workload whose endpoint is meant, of several.
+    pub(super) towards: Option<&'a str>,
+}
+
+/// How a request comes to a listener.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    listener: &'a ListenerPlan,
+    /// Who sends it.
+    peer: &'a Peer,
+    /// What it dials.
+    local: SocketAddr,
 }
 
 impl Proxy<'_> {
@@ -68,7 +87,8 @@ impl Proxy<'_> {
                 return (hop, Vec::new());
             };
             let facts = ConnFacts { detected: Some(url.detected()), ..ConnFacts::default() };
-            return self.through(hop, listener, &facts, request, url);
+            let local = self.own_address(listener.key.port);
+            return self.through(hop, Arrival { listener, peer: &Peer::outside(), local }, &facts, request, url);
         }
         let (ip, name) = url.resolve(self.snapshot);
         hop.name = Some(name);
@@ -78,25 +98,39 @@ impl Proxy<'_> {
             detected: Some(url.detected()),
             ..ConnFacts::default()
         };
-        self.through(hop, listener, &facts, request, url)
+        let local = SocketAddr::new(ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), url.port);
+        self.through(hop, Arrival { listener, peer: &Peer::outside(), local }, &facts, request, url)
+    }
+
+    fn own_address(&self, port: u16) -> SocketAddr {
+        let ip = self.id.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        SocketAddr::new(ip, port)
     }
 
     /// The last hop: into the workload at `address`.
-    pub(super) fn inbound(&self, Next { endpoint, request, url }: &Next) -> (Hop, Vec<Next>) {
+    pub(super) fn inbound(&self, Next { endpoint, request, url, mutual }: &Next, peer: &Peer) -> (Hop, Vec<Next>) {
         let address = endpoint.address;
         let listener = self.snapshot.inbound(address.port());
-        let facts = ConnFacts { original_dst: Some(address), detected: Some(url.detected()), ..ConnFacts::default() };
-        self.through(self.hop(), listener, &facts, request, url)
+        let first = match (mutual, url.https) {
+            (false, _) => url.detected(),
+            (true, https) => {
+                let protocol = if https { "istio" } else { "istio-http/1.1" };
+                Detected::Tls { sni: None, alpn: vec![protocol.into(), "istio".into()] }
+            }
+        };
+        let facts = ConnFacts { original_dst: Some(address), detected: Some(first), ..ConnFacts::default() };
+        self.through(self.hop(), Arrival { listener, peer, local: address }, &facts, request, url)
     }
 
     fn through(
         &self,
         mut hop: Hop,
-        listener: &ListenerPlan,
+        arrival: Arrival<'_>,
         facts: &ConnFacts,
         request: &ExplainRequest,
         url: &Url,
     ) -> (Hop, Vec<Next>) {
+        let listener = arrival.listener;
         hop.listener = Some(Decided::new(&*listener.name, &listener.origin));
         match decide_connection(listener, facts) {
             ConnDecision::NeedBytes => unreachable!("invariant: the first bytes are given"),
@@ -106,19 +140,19 @@ impl Proxy<'_> {
                 let _ = http;
                 (hop, Vec::new())
             }
-            ConnDecision::Http(http) => self.http(hop, http, request, url),
+            ConnDecision::Http(http) => self.http(hop, arrival, http, request, url),
             ConnDecision::Terminate(server) => {
                 hop.tls = Some(Decided::new(format!("{}: {}", server.name, server.tls), &server.tls.origin));
                 match &server.then {
-                    TlsThen::Http(http) => self.http(hop, http, request, url),
-                    TlsThen::Tcp(plan) => self.bytes(hop, plan, request, url),
+                    TlsThen::Http(http) => self.http(hop, arrival, http, request, url),
+                    TlsThen::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
                 }
             }
             ConnDecision::Mutual(_, inside) => match inside {
-                Inside::Http(http) => self.http(hop, http, request, url),
-                Inside::Tcp(plan) => self.bytes(hop, plan, request, url),
+                Inside::Http(http) => self.http(hop, arrival, http, request, url),
+                Inside::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
             },
-            ConnDecision::Tcp(plan) => self.bytes(hop, plan, request, url),
+            ConnDecision::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
             ConnDecision::Close(why) => {
                 let text = format!("the connection is closed: {why}");
                 hop.reply = Some(Outcome { status: None, flag: "NR".into(), body: String::new(), text });
@@ -127,19 +161,69 @@ impl Proxy<'_> {
         }
     }
 
-    fn bytes(&self, mut hop: Hop, plan: &TcpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Next>) {
+    fn bytes(
+        &self,
+        mut hop: Hop,
+        arrival: Arrival<'_>,
+        plan: &TcpPlan,
+        request: &ExplainRequest,
+        url: &Url,
+    ) -> (Hop, Vec<Next>) {
+        if self.judged(arrival, (None, if url.https { &url.host } else { "" }), None, &mut hop).is_none() {
+            return (hop, Vec::new());
+        }
         hop.route = Some(Decided::new("bytes", &plan.origin));
-        let next = self.targets(&mut hop, &plan.clusters);
-        (hop, next.into_iter().map(|(_, e)| Next::unchanged(e, request, url)).collect())
+        let next = self.targets(&mut hop, &plan.clusters).into_iter();
+        let shows = |i: usize| self.shows_identity(&plan.clusters[i]);
+        let next = next.map(|(i, e)| Next::unchanged(e, request, url, shows(i))).collect();
+        (hop, next)
     }
 
-    fn http(&self, mut hop: Hop, http: &HttpPlan, request: &ExplainRequest, url: &Url) -> (Hop, Vec<Next>) {
-        let Ok(target) = normalize_target(&url.target, http.path_normalization) else {
+    /// What security policies say; `None`: it goes no further.
+    fn judged(
+        &self,
+        arrival: Arrival<'_>,
+        asked: (Option<&http::Request<()>>, &str),
+        claims: Option<&Claims>,
+        hop: &mut Hop,
+    ) -> Option<Judgement> {
+        let Arrival { listener, peer, local } = arrival;
+        security::ask(self.judge, (self.snapshot, listener), (peer, local), asked, claims, hop)
+    }
+
+    /// Whether connections to a cluster show who this workload is.
+    fn shows_identity(&self, to: &WeightedCluster) -> bool {
+        let plan = self.snapshot.clusters.get(&to.cluster);
+        plan.and_then(|p| p.tls.as_ref()).is_some_and(|t| t.identity == Some(SecretRef::Workload))
+    }
+
+    fn http(
+        &self,
+        mut hop: Hop,
+        arrival: Arrival<'_>,
+        http: &HttpPlan,
+        request: &ExplainRequest,
+        url: &Url,
+    ) -> (Hop, Vec<Next>) {
+        let Ok(mut target) = normalize_target(&url.target, http.path_normalization) else {
             hop.reply = Some(reply(ErrorKind::DownstreamProtocol, "the path can't be normalized"));
             return (hop, Vec::new());
         };
+        if target != url.target {
+            hop.changes.push(format!("path is normalized to {target}"));
+        }
+        let mut headers = seen::headers(http, &request.headers, url);
+        let asked = security::request(&request.method, &target, &headers, &url.authority);
+        let asked = (asked.as_ref(), seen::scheme(&headers));
+        let Some(judgement) = self.judged(arrival, asked, request.claims.as_ref(), &mut hop) else {
+            return (hop, Vec::new());
+        };
+        // Tokens that are taken out, and headers that get their claims.
+        if let Some(request) = judgement.request {
+            target = request.uri().to_string().into();
+            headers = Cow::Owned(request.into_parts().0.headers);
+        }
         let (path, query) = target.split_once('?').map_or((&*target, None), |(p, q)| (p, Some(q)));
-        let headers = seen::headers(http, &request.headers, url);
         let authority = headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let facts = RequestFacts {
             method: &request.method,
@@ -148,28 +232,17 @@ impl Proxy<'_> {
             path,
             query,
             headers: &headers,
-            claims: request.claims.as_ref(),
+            claims: judgement.claims.as_ref().or(request.claims.as_ref()),
         };
         let decision = decide_route(&http.routes, &facts);
         hop.virtual_host = decision.virtual_host.map(|v| Decided::new(&*v.name, &v.origin));
         let Some(route) = decision.route() else {
-            if is_misdirected(http, authority) {
-                let text = "the host is another server's of this port: the client has to open a connection for it";
-                hop.reply = Some(Outcome { status: Some(421), ..reply(ErrorKind::NoRoute, text) });
-                return (hop, Vec::new());
-            }
-            let kind = ErrorKind::NoRoute;
-            hop.miss =
-                nearest_miss(&http.routes, &facts).map(|m| miss::words(self.world, self.id, &http.routes, &m, &facts));
-            hop.reply = Some(reply(kind, "no route takes the request"));
+            self.unrouted(&mut hop, http, &facts);
             return (hop, Vec::new());
         };
         hop.route = Some(Decided::new(&*route.name, &route.origin));
-        if target != url.target {
-            hop.changes.push(format!("path is normalized to {target}"));
-        }
         let cors = filters::decided(route, &request.method, &headers);
-        hop.policies = policies::of_route(route);
+        hop.policies.extend(policies::of_route(route));
         hop.reply = filters::reply(route, cors.as_ref());
         // A preflight is answered before the rule changes anything; an injected abort has the rule's response headers.
         let changes = changes(route, path, query).into_iter();
@@ -189,31 +262,40 @@ impl Proxy<'_> {
                     return (hop, Vec::new());
                 }
                 let going_on = |(destination, endpoint): (usize, Endpoint)| {
-                    let https =
-                        self.snapshot.clusters.get(&clusters[destination].cluster).is_some_and(|c| c.tls.is_some());
+                    let mutual = self.shows_identity(&clusters[destination]);
+                    // The mesh's own TLS ends at the server's sidecar.
+                    let https = !mutual
+                        && self.snapshot.clusters.get(&clusters[destination].cluster).is_some_and(|c| c.tls.is_some());
                     let url = Url { https, target: target.to_string(), ..url.clone() };
                     let (request, url) = seen::passed_on(route, destination, request, &headers, &url);
-                    Next { endpoint, request, url }
+                    Next { endpoint, request, url, mutual }
                 };
                 (hop, next.into_iter().map(going_on).collect())
             }
             Action::Redirect(_) | Action::Direct(_) if hop.reply.is_some() => (hop, Vec::new()),
             Action::Redirect(plan) => {
                 let text = format!("redirect to {}", apply_redirect(plan, &facts));
-                hop.reply =
-                    Some(Outcome { status: Some(plan.code.as_u16()), flag: String::new(), body: String::new(), text });
+                let status = Some(plan.code.as_u16());
+                hop.reply = Some(Outcome { status, flag: String::new(), body: String::new(), text });
                 (hop, Vec::new())
             }
             Action::Direct(plan) => {
-                let body = String::from_utf8_lossy(&plan.body).into_owned();
-                let text = match decision.virtual_host.map(|v| &*v.name) {
-                    Some("block_all") => "unknown host, and outboundTrafficPolicy is REGISTRY_ONLY".to_owned(),
-                    _ => "the proxy answers itself".to_owned(),
-                };
-                hop.reply = Some(Outcome { status: Some(plan.status.as_u16()), flag: String::new(), body, text });
+                hop.reply = Some(direct(plan, decision.virtual_host.map(|v| &*v.name)));
                 (hop, Vec::new())
             }
         }
+    }
+
+    /// Why no route takes a request.
+    fn unrouted(&self, hop: &mut Hop, http: &HttpPlan, facts: &RequestFacts<'_>) {
+        if is_misdirected(http, facts.authority) {
+            let text = "the host is another server's of this port: the client has to open a connection for it";
+            hop.reply = Some(Outcome { status: Some(421), ..reply(ErrorKind::NoRoute, text) });
+            return;
+        }
+        let nearest = nearest_miss(&http.routes, facts);
+        hop.miss = nearest.map(|m| miss::words(self.world, self.id, &http.routes, &m, facts));
+        hop.reply = Some(reply(ErrorKind::NoRoute, "no route takes the request"));
     }
 
     /// Puts the destinations into the hop. Gives one endpoint of each with the destination's index, largest share first.
@@ -264,7 +346,8 @@ impl Proxy<'_> {
                     };
                     target.reply = Some(reply(ErrorKind::NoHealthyUpstream, &text));
                 }
-                (target, usable.into_iter().next().map(|(_, e)| e))
+                let meant = usable.iter().position(|(_, e)| Some(&*e.workload.uid) == self.towards);
+                (target, usable.into_iter().nth(meant.unwrap_or(0)).map(|(_, e)| e))
             }
             EndpointSource::LocalApp { port, ip } => {
                 let at = ip.map_or(String::new(), |ip| format!(" at {ip}"));
@@ -302,6 +385,16 @@ fn reply(kind: ErrorKind, text: &str) -> Outcome {
     let row = kind.row();
     let (flag, body) = (row.flag.to_owned(), row.body.to_owned());
     Outcome { status: Some(row.status.as_u16()), flag, body, text: text.to_owned() }
+}
+
+/// An answer of the proxy's own.
+fn direct(plan: &DirectResponse, virtual_host: Option<&str>) -> Outcome {
+    let body = String::from_utf8_lossy(&plan.body).into_owned();
+    let text = match virtual_host {
+        Some("block_all") => "unknown host, and outboundTrafficPolicy is REGISTRY_ONLY",
+        _ => "the proxy answers itself",
+    };
+    Outcome { status: Some(plan.status.as_u16()), flag: String::new(), body, text: text.to_owned() }
 }
 
 /// Timeout of a route that forwards.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::http_destinations;
-use crate::api::{DestinationRule, Key, VirtualService};
+use crate::api::{AuthorizationPolicy, DestinationRule, Key, Object, RequestAuthentication, VirtualService};
 use crate::model::{Service, Workload};
 use crate::wire::{Encoded, ResourceName, ResourceSet, kind, object_name, service_name, workload_name};
 use crate::world::{Change, List, Listed, World};
@@ -21,12 +21,14 @@ pub fn replaced(before: &World, after: &World, changes: &[Change]) -> Option<Vec
             Change::PeerAuthentication(o) => peer(before, after, &o.key)?,
             Change::RequestAuthentication(o) => tokens(before, after, &o.key)?,
             Change::AuthorizationPolicy(o) => policy(before, after, &o.key)?,
+            Change::EgressPolicy(o) => egress(before, after, &o.key)?,
             Change::Remove(key) => match &*key.kind.kind {
                 "VirtualService" => virtual_service(before, after, key)?,
                 "DestinationRule" => rule(before, after, key)?,
                 "PeerAuthentication" => peer(before, after, key)?,
                 "RequestAuthentication" => tokens(before, after, key)?,
                 "AuthorizationPolicy" => policy(before, after, key)?,
+                "EgressPolicy" => egress(before, after, key)?,
                 _ => return None,
             },
             Change::Service(s) => service(before, after, &(s.namespace.clone(), s.hostname.clone()))?,
@@ -85,14 +87,31 @@ fn peer(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
 
 fn tokens(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
     let lists = (before.request_authentications(), after.request_authentications());
-    let o = both(lists.0, lists.1, key, |a, b| a.spec.selector == b.spec.selector)?;
+    // Whoever follows it calls the services that have the keys.
+    let uris = |o: &Object<RequestAuthentication>| -> Vec<String> {
+        o.spec.jwt_rules.iter().map(|r| r.jwks_uri.clone()).collect()
+    };
+    let same = |a: &Object<RequestAuthentication>, b: &Object<RequestAuthentication>| {
+        a.spec.selector == b.spec.selector && uris(a) == uris(b)
+    };
+    let o = both(lists.0, lists.1, key, same)?;
     Some(object_name(kind::REQUEST_AUTHENTICATION, &o.key))
 }
 
 fn policy(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
     let lists = (before.authorization_policies(), after.authorization_policies());
-    let o = both(lists.0, lists.1, key, |a, b| a.spec.selector == b.spec.selector)?;
+    // Whoever follows it calls the authorizer that it names.
+    let same = |a: &Object<AuthorizationPolicy>, b: &Object<AuthorizationPolicy>| {
+        (&a.spec.selector, &a.spec.provider, a.spec.action) == (&b.spec.selector, &b.spec.provider, b.spec.action)
+    };
+    let o = both(lists.0, lists.1, key, same)?;
     Some(object_name(kind::AUTHORIZATION_POLICY, &o.key))
+}
+
+fn egress(before: &World, after: &World, key: &Key) -> Option<ResourceName> {
+    let lists = (before.egress_policies(), after.egress_policies());
+    let o = both(lists.0, lists.1, key, |a, b| a.spec.selector == b.spec.selector)?;
+    Some(object_name(kind::EGRESS_POLICY, &o.key))
 }
 
 fn service(before: &World, after: &World, id: &<Service as Listed>::Id) -> Option<ResourceName> {

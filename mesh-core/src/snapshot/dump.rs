@@ -3,6 +3,7 @@
 
 mod balancing;
 mod filters;
+mod security;
 mod tls;
 
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::matching::{
 impl Snapshot {
     /// The whole plan as JSON, in a stable order, with where each part comes from.
     pub fn to_json(&self) -> Value {
-        let Self { hash, proxy, listeners, binds, clusters, names } = self;
+        let Self { hash, proxy, listeners, binds, clusters, names, security } = self;
         let mut listeners: Vec<_> = listeners.values().collect();
         listeners.sort_by_key(|l| l.key);
         let mut clusters: Vec<_> = clusters.values().collect();
@@ -35,6 +36,7 @@ impl Snapshot {
             "binds": binds.iter().map(|b| format!("{} {:?}", b.at, b.door)).collect::<Vec<_>>(),
             "clusters": clusters.into_iter().map(|c| cluster(c)).collect::<Vec<_>>(),
             "names": names.into_iter().map(|(n, e)| name(n, e)).collect::<Vec<_>>(),
+            "security": security::json(security),
         })
     }
 }

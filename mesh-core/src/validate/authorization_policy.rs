@@ -30,7 +30,6 @@ pub(super) fn check(check: &mut Check<'_>, object: &Object<AuthorizationPolicy>)
         let message = format!("{DRY_RUN}: {text:?} is neither true nor false; the policy is enforced");
         check.warn(&child("metadata.annotations", DRY_RUN), message);
     }
-    check.not_enforced();
 }
 
 fn action(

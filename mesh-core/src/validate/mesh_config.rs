@@ -1,8 +1,10 @@
 //! MeshConfig and ProxyConfig. A settings object with errors is refused as a whole; the previous one stays in force.
 
+use std::collections::BTreeSet;
+
 use super::common::{fqdn, is_label};
 use super::{Check, below, http_route, sidecar, traffic_policy};
-use crate::api::{Duration, Key, MeshConfig, Origin, ProxyConfig};
+use crate::api::{Duration, ExtAuthzProvider, ExtAuthzSettings, Key, MeshConfig, Origin, ProxyConfig};
 use crate::report::Report;
 use crate::yaml::child;
 
@@ -36,6 +38,7 @@ pub fn validate_mesh_config(config: &MeshConfig, key: &Key, origin: &Origin) -> 
         }
     }
     blocks(&mut check, config);
+    providers(&mut check, config);
     if let Some(proxy) = &config.default_config {
         self::proxy(&mut check, &child(BASE, "defaultConfig"), proxy);
     }
@@ -99,6 +102,62 @@ fn blocks(check: &mut Check<'_>, config: &MeshConfig) {
     }
     if config.mesh_mtls.as_ref().is_some_and(|tls| !tls.ecdh_curves.is_empty()) {
         check.error(&below(BASE, "meshMTLS.ecdhCurves"), "mesh TLS does not support ECDH curves configuration");
+    }
+}
+
+/// External authorizers of `extensionProviders`.
+fn providers(check: &mut Check<'_>, config: &MeshConfig) {
+    let mut names = BTreeSet::new();
+    for (i, provider) in config.extension_providers.iter().enumerate() {
+        let at = format!("{BASE}.extensionProviders[{i}]");
+        let name = provider.get("name").and_then(|n| n.as_str()).unwrap_or_default();
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let edge = name.starts_with('-') || name.ends_with('-');
+        match ExtAuthzProvider::read(provider) {
+            None => continue,
+            Some(Err(message)) => {
+                check.error(&at, message);
+                continue;
+            }
+            Some(Ok(provider)) => authorizer(check, &child(&at, provider.field), &provider.settings),
+        }
+        if !(1..=63).contains(&name.len()) || !name.bytes().all(good) || edge {
+            check.error(&child(&at, "name"), format!("provider name {name:?} must be 1 to 63 of a-z, 0-9 and -"));
+        }
+        if !names.insert(name) {
+            check.error(&child(&at, "name"), format!("there are two providers {name:?}"));
+        }
+    }
+}
+
+fn authorizer(check: &mut Check<'_>, at: &str, settings: &ExtAuthzSettings) {
+    let host = settings.service.rsplit('/').next().unwrap_or_default();
+    if host.is_empty() || settings.service.matches('/').count() > 1 {
+        check.error(&child(at, "service"), "service must be HOST or NAMESPACE/HOST");
+    }
+    if !(1..=65535).contains(&settings.port) {
+        check.error(&child(at, "port"), format!("port number {} must be in the range 1..65535", settings.port));
+    }
+    if !settings.path_prefix.is_empty() && !settings.path_prefix.starts_with('/') {
+        check.error(&child(at, "pathPrefix"), "pathPrefix must begin with /");
+    }
+    let status = settings.status_on_error.as_str();
+    if !status.is_empty() && !status.parse().is_ok_and(|s: u16| (200..600).contains(&s)) {
+        check.error(&child(at, "statusOnError"), format!("statusOnError {status:?} is no HTTP status"));
+    }
+    let empty = |b: &crate::api::RequestBodyInCheck| b.max_request_bytes == 0;
+    if settings.include_request_body_in_check.as_ref().is_some_and(empty) {
+        check.error(&below(at, "includeRequestBodyInCheck.maxRequestBytes"), "maxRequestBytes must be greater than 0");
+    }
+    for (name, list) in [
+        ("includeRequestHeadersInCheck", &settings.include_request_headers_in_check),
+        ("headersToUpstreamOnAllow", &settings.headers_to_upstream_on_allow),
+        ("headersToDownstreamOnDeny", &settings.headers_to_downstream_on_deny),
+        ("headersToDownstreamOnAllow", &settings.headers_to_downstream_on_allow),
+    ] {
+        if list.iter().any(|n| n == "*" || n.is_empty()) {
+            check.error(&child(at, name), format!("{name} must not have * alone; write the headers that are meant"));
+        }
     }
 }
 

@@ -14,7 +14,6 @@ pub(super) fn check(check: &mut Check<'_>, spec: &RequestAuthentication) {
     for (i, rule) in jwt_rules.iter().enumerate() {
         self::rule(check, &item("spec.jwtRules", i), rule);
     }
-    check.not_enforced();
 }
 
 fn rule(check: &mut Check<'_>, at: &str, rule: &JwtRule) {

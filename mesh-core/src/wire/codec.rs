@@ -31,6 +31,8 @@ pub mod kind {
     pub const REQUEST_AUTHENTICATION: &str = "security.istio.io/RequestAuthentication";
     /// AuthorizationPolicy.
     pub const AUTHORIZATION_POLICY: &str = "security.istio.io/AuthorizationPolicy";
+    /// EgressPolicy.
+    pub const EGRESS_POLICY: &str = "policy.mesh.local/EgressPolicy";
     /// Services of any origin.
     pub const SERVICE: &str = "mesh/Service";
     /// Instances of any origin.
@@ -38,7 +40,7 @@ pub mod kind {
     /// The mesh's settings.
     pub const MESH_CONFIG: &str = "mesh/MeshConfig";
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         VIRTUAL_SERVICE,
         DESTINATION_RULE,
         GATEWAY,
@@ -48,6 +50,7 @@ pub mod kind {
         PEER_AUTHENTICATION,
         REQUEST_AUTHENTICATION,
         AUTHORIZATION_POLICY,
+        EGRESS_POLICY,
         SERVICE,
         WORKLOAD,
         MESH_CONFIG,
@@ -122,6 +125,7 @@ pub fn decode(resource: &WireResource) -> Result<Change, Rejection> {
         kind::PEER_AUTHENTICATION => object(body).map(Change::PeerAuthentication),
         kind::REQUEST_AUTHENTICATION => object(body).map(Change::RequestAuthentication),
         kind::AUTHORIZATION_POLICY => object(body).map(Change::AuthorizationPolicy),
+        kind::EGRESS_POLICY => object(body).map(Change::EgressPolicy),
         kind::MESH_CONFIG => object::<MeshConfig>(body).map(|o| Change::Mesh(Some(o))),
         kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(s))),
         kind::WORKLOAD => read(body).map(|w| Change::Workload(Arc::new(w))),
@@ -236,6 +240,9 @@ impl Encoded {
         for o in world.request_authentications().iter() {
             next.object(kind::REQUEST_AUTHENTICATION, o, previous);
         }
+        for o in world.egress_policies().iter() {
+            next.object(kind::EGRESS_POLICY, o, previous);
+        }
         for o in world.authorization_policies().iter() {
             next.object(kind::AUTHORIZATION_POLICY, o, previous);
         }
@@ -262,6 +269,7 @@ impl Encoded {
                 Change::PeerAuthentication(o) => self.object(kind::PEER_AUTHENTICATION, o, None),
                 Change::RequestAuthentication(o) => self.object(kind::REQUEST_AUTHENTICATION, o, None),
                 Change::AuthorizationPolicy(o) => self.object(kind::AUTHORIZATION_POLICY, o, None),
+                Change::EgressPolicy(o) => self.object(kind::EGRESS_POLICY, o, None),
                 Change::Service(s) => self.put(service_name(s), s.hash, Some(&s.origin), None, || encode_service(s)),
                 Change::Workload(w) => self.put(workload_name(w), w.hash, None, None, || encode_workload(w)),
                 Change::Mesh(_) => self.object(kind::MESH_CONFIG, world.mesh(), None),

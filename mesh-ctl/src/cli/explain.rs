@@ -1,8 +1,13 @@
 //! `meshctl explain request`: what decides a request, hop by hop. `meshctl explain config`: what is in force at a proxy.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mesh_core::explain::{ExplainRequest, From, effective, explain};
+use mesh_core::env::Env;
+use mesh_core::explain::{ExplainRequest, Explainer, From, effective};
 use mesh_core::matching::Claims;
+use mesh_policy::judge::Judge;
+use mesh_proxy::net::HostEnv;
 use serde_json::Value;
 
 use super::client::ask;
@@ -34,8 +39,8 @@ struct ConfigArgs {
     /// The workload is a gateway, or this is the name of a Gateway object.
     #[arg(long)]
     gateway: bool,
-    /// Only these parts: settings, listener, virtualHost, route, cluster; can be given again.
-    #[arg(long, value_name = "PART", value_parser = ["settings", "listener", "virtualHost", "route", "cluster"])]
+    /// Only these parts: settings, policies, listener, virtualHost, route, cluster; can be given again.
+    #[arg(long, value_name = "PART", value_parser = ["settings", "policies", "listener", "virtualHost", "route", "cluster"])]
     only: Vec<String>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
@@ -90,7 +95,7 @@ pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
 }
 
 /// The files, or what a running mesh has in force.
-fn world(mesh: &str, paths: &[String]) -> Result<offline::Offline, String> {
+pub(super) fn world(mesh: &str, paths: &[String]) -> Result<offline::Offline, String> {
     let offline = if paths.is_empty() { running(mesh)? } else { offline::read(&manifest::load(paths)?, "default") };
     for report in offline.reports.iter().filter(|r| r.level == mesh_core::report::Level::Error) {
         eprintln!("left out: {report}");
@@ -126,7 +131,8 @@ fn request(mesh: &str, args: &RequestArgs) -> Outcome {
         headers.append(name, value.clone());
     }
     let request = ExplainRequest { from, method, url: args.url.clone(), headers, claims: args.claims.clone() };
-    let explanation = explain(&offline.inputs.world, &request)?;
+    let judge = Arc::new(Judge::at(HostEnv.now()));
+    let explanation = Explainer::new(&offline.inputs.world).judged_by(judge).explain(&request)?;
     match args.output {
         super::apply::Output::Json => super::print_json(&explanation),
         super::apply::Output::Text => {

@@ -176,6 +176,7 @@ fn undo(change: &Change) -> Option<Change> {
         Change::PeerAuthentication(o) => Change::Remove(o.key.clone()),
         Change::RequestAuthentication(o) => Change::Remove(o.key.clone()),
         Change::AuthorizationPolicy(o) => Change::Remove(o.key.clone()),
+        Change::EgressPolicy(o) => Change::Remove(o.key.clone()),
         Change::Service(s) => Change::RemoveService(s.namespace.clone(), s.hostname.clone()),
         Change::Workload(w) => Change::RemoveWorkload(w.uid.clone()),
         Change::Mesh(_) => Change::Mesh(None),

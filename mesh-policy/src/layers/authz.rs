@@ -14,26 +14,28 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{authority, context, scheme};
-use crate::authz::Explanation;
-use crate::{Decision, Policies, PolicyInput};
+use crate::authz::DryRun;
+use crate::{Decision, Notice, Observer, Peer, Policies, PolicyInput, Refusal};
 
 /// Config of [`AuthzLayer`].
 #[derive(Clone)]
 pub struct AuthzConfig {
     /// The policies, compiled for HTTP.
     pub policies: Arc<Policies>,
-    /// Called for each request that is refused, with the reasons; unset: nobody wants to know. Making the reasons takes
-    /// time in proportion to the number of rules, so whoever sets this decides how often it is worth it.
-    pub denied: Option<Denied>,
+    /// The port that rules about ports see, where it is not the one that the connection came to: that of a Gateway's
+    /// server, which users reach by another one.
+    pub port: Option<u16>,
+    /// Who asks, where that is not the peer of the connection: the own workload (without `spiffe://`), for what it asks of
+    /// others.
+    pub own: Option<Arc<str>>,
+    /// Hears of refusals, and of what policies say that decide nothing; unset: nobody wants to know.
+    pub observer: Option<Arc<dyn Observer>>,
 }
-
-/// A listener for refusals.
-pub type Denied = Arc<dyn Fn(&Cx, &Explanation) + Send + Sync>;
 
 impl AuthzConfig {
     /// Of these policies.
     pub fn new(policies: Arc<Policies>) -> Self {
-        Self { policies, denied: None }
+        Self { policies, port: None, own: None, observer: None }
     }
 }
 
@@ -125,12 +127,21 @@ impl AuthzConfig {
             headers: request.headers(),
             claims: request.extensions().get::<Claims>(),
         };
-        let input = PolicyInput::request(&cx.conn, cx.remote().ip(), facts);
+        let mut input = PolicyInput::request(&cx.conn, cx.remote().ip(), facts);
+        input.destination_port = self.port.unwrap_or(input.destination_port);
+        input.peer = self.own.as_deref().map_or(input.peer, Peer::Spiffe);
+        if let Some(observer) = self.observer.as_ref().filter(|_| self.policies.has_notices()) {
+            let notice = Notice { audit: self.policies.audit(&input), dry_run: self.policies.dry_run(&input) };
+            if notice.audit.is_some() || notice.dry_run != DryRun::default() {
+                observer.noticed(cx, &notice);
+            }
+        }
         match self.policies.decide(&input) {
             Decision::Allow => None,
             Decision::Deny(denial) => {
-                if let Some(denied) = &self.denied {
-                    denied(cx, &self.policies.explain(&input));
+                if let Some(observer) = &self.observer {
+                    observer
+                        .refused(cx, &Refusal::Policies { denial: &denial, policies: &self.policies, input: &input });
                 }
                 Some(refuse(Some(cx), denial.details()))
             }
@@ -138,7 +149,7 @@ impl AuthzConfig {
     }
 }
 
-fn refuse(cx: Option<&Cx>, details: String) -> Response {
+pub(super) fn refuse(cx: Option<&Cx>, details: String) -> Response {
     if let Some(cx) = cx {
         let _ = cx.details.set(details);
     }

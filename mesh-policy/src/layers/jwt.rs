@@ -10,11 +10,13 @@ use http::header::WWW_AUTHENTICATE;
 use mesh_core::env::Env;
 use mesh_core::error::Error;
 use mesh_core::layers::{LocalReply, Request, Response, SendFuture, Upstream};
+use mesh_core::record::Cx;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{authority, context, scheme};
 use crate::jwt::{Authenticator, JwtError, Outcome, RemoteKeys};
+use crate::{Observer, Refusal};
 
 /// Bytes of path and query that a refusal repeats.
 const MAX_TARGET: usize = 256;
@@ -26,6 +28,15 @@ pub struct JwtConfig {
     pub authenticator: Arc<Authenticator>,
     /// The clock that tokens expire by.
     pub env: Arc<dyn Env>,
+    /// Hears of refusals; unset: nobody wants to know.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl JwtConfig {
+    /// With these rules.
+    pub fn new(authenticator: Arc<Authenticator>, env: Arc<dyn Env>) -> Self {
+        Self { authenticator, env, observer: None }
+    }
 }
 
 impl std::fmt::Debug for JwtConfig {
@@ -69,7 +80,7 @@ impl std::fmt::Debug for JwtConfig {
 /// let (authenticator, fetched) = Authenticator::compile(&policies, &KeyStore::default());
 /// // One task for each of these: `keys.run(&source)`.
 /// assert_eq!(fetched.len(), 1);
-/// let layer = JwtLayer::new(JwtConfig { authenticator: Arc::new(authenticator), env: Arc::new(Clock) });
+/// let layer = JwtLayer::new(JwtConfig::new(Arc::new(authenticator), Arc::new(Clock)));
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug)]
@@ -111,19 +122,27 @@ impl JwtConfig {
                 changes.apply(&mut request);
                 Next::Forward(request)
             }
-            Outcome::Refuse(error) => Next::Refuse(refuse(&request, error)),
+            Outcome::Refuse(error) => Next::Refuse(self.refuse(&request, error)),
             Outcome::Wait(keys) => Next::Wait(keys, request),
         }
     }
+
+    fn refuse(&self, request: &Request, error: JwtError) -> Response {
+        let cx = context(request);
+        if let (Some(observer), Some(cx)) = (&self.observer, &cx) {
+            let (authenticator, now) = (&*self.authenticator, self.env.now());
+            observer.refused(cx, &Refusal::Token { error, authenticator, request, now });
+        }
+        refusal(request, error, cx.as_deref())
+    }
 }
 
-fn refuse(request: &Request, error: JwtError) -> Response {
-    let cx = context(request);
-    if let Some(cx) = &cx {
+fn refusal(request: &Request, error: JwtError, cx: Option<&Cx>) -> Response {
+    if let Some(cx) = cx {
         let _ = cx.details.set(error.details());
     }
     let reply = LocalReply::new(error.status(), error.text(), "jwt_authn_access_denied");
-    let mut response = reply.into_response(cx.as_deref());
+    let mut response = reply.into_response(cx);
     let target = request.uri().path_and_query().map_or("/", |p| p.as_str());
     // A target is ASCII but for bytes that nobody should send.
     let end = (0..=target.len().min(MAX_TARGET)).rev().find(|n| target.is_char_boundary(*n)).unwrap_or(0);
@@ -162,12 +181,12 @@ impl<S: Upstream> Service<Request> for Jwt<S> {
                             Next::Forward(request) => return inner.call(request).await,
                             Next::Refuse(response) => return Ok(response),
                             Next::Wait(keys, request) if Arc::ptr_eq(&keys, &waited.0) => {
-                                return Ok(refuse(&request, JwtError::KeysUnavailable));
+                                return Ok(config.refuse(&request, JwtError::KeysUnavailable));
                             }
                             Next::Wait(keys, request) => waited = (keys, request),
                         }
                     }
-                    Ok(refuse(&waited.1, JwtError::KeysUnavailable))
+                    Ok(config.refuse(&waited.1, JwtError::KeysUnavailable))
                 });
                 JwtFuture { state: State::Waiting { future } }
             }

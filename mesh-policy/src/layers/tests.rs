@@ -18,7 +18,7 @@ use super::*;
 use crate::authz::{AuthzInput, Protocol, TrustDomains};
 use crate::jwt::tests::{KEY, NOW, authenticator, now, policies, set};
 use crate::jwt::{Authenticator, KeySetSource, KeyStore};
-use crate::{Peer, Policies};
+use crate::{Notice, Observer, Peer, Policies, Refusal};
 
 struct Clock;
 
@@ -160,13 +160,27 @@ fn identities_of_peers() {
     }
 }
 
+/// Keeps what it is told: the rule that was nearest to letting something through, and notices.
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Told {
+    fn refused(&self, _: &Cx, refusal: &Refusal<'_>) {
+        let reasons = refusal.reasons();
+        assert_eq!(reasons.details, refusal.details());
+        self.0.lock().push(reasons.nearest.unwrap_or_else(|| reasons.tried[0].to_string()));
+    }
+
+    fn noticed(&self, _: &Cx, notice: &Notice<'_>) {
+        self.0.lock().push(notice.to_string());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn policies_allow_and_refuse() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&told);
-    let denied: Denied = Arc::new(move |_, e| log.lock().push(e.nearest().unwrap().1.to_string()));
     let policies = allow("[{from: [{source: {namespaces: [shop]}}], to: [{operation: {paths: ['/a*']}}]}]");
-    let layer = AuthzLayer::new(AuthzConfig { policies, denied: Some(denied) });
+    let layer = AuthzLayer::new(AuthzConfig { observer: Some(Arc::new(Told(log))), ..AuthzConfig::new(policies) });
     let shop = cx("spiffe://td/ns/shop/sa/b");
     let (response, reached) = call(&layer, get("/a?x", &[], &shop)).await;
     assert_eq!((response.status(), reached), (StatusCode::OK, 1));
@@ -216,7 +230,7 @@ async fn g3_denials_for_grpc() {
 }
 
 fn jwt(authenticator: Authenticator) -> JwtLayer {
-    JwtLayer::new(JwtConfig { authenticator: Arc::new(authenticator), env: Arc::new(Clock) })
+    JwtLayer::new(JwtConfig::new(Arc::new(authenticator), Arc::new(Clock)))
 }
 
 fn bearer(body: &str) -> String {

@@ -7,10 +7,12 @@ use mesh_core::env::Env;
 use mesh_core::model::Health;
 use mesh_core::outlier::Stats;
 use mesh_core::snapshot::{Endpoint, Snapshot};
+use mesh_policy::Reasons;
 use mesh_tls::{Authority, AuthorityConfig, CertHandle, CertManager, CertSource, CertState, RotationConfig, SpiffeId};
 use parking_lot::Mutex;
 
 use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Readiness, respond};
+use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::{Metrics, tests::workload};
 
 struct FixedEnv;
@@ -69,6 +71,13 @@ impl AdminState for State {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("access_log.dropped", 3)]
+    }
+
+    fn denials(&self) -> Vec<Arc<Denial>> {
+        let reasons = Reasons { nearest: Some("a rule".into()), ..Reasons::default() };
+        let (client, at) = ("10.0.0.9:1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        let (time, principal, what, request_id, config) = Default::default();
+        vec![Arc::new(Denial { time, client, principal, what, at, request_id, config, reasons })]
     }
 
     fn command(&self, command: Command) {

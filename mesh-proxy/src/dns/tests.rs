@@ -42,6 +42,7 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         binds: Vec::new(),
         clusters: Default::default(),
         names: Arc::new(names.iter().map(entry).collect()),
+        security: Default::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::drain::Drain;
 use crate::listener::{Engine, HttpServer, Route};
 use crate::net::Net;
 use crate::stack::activate;
-use crate::tcp::{Upstream, Upstreams};
+use crate::tcp::{Gate, Upstream, Upstreams};
 
 impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
     async fn open(
@@ -61,8 +61,18 @@ impl<N: Net> Engine<N::Stream> for Proxy<N> {
         for plan in changed() {
             self.runtime.configure(plan);
         }
+        self.runtime.snapshot.store(Some(Arc::clone(snapshot)));
         let next = activate(Arc::clone(snapshot), &self.runtime, previous.as_deref());
+        self.streams.send_if_modified(|old| {
+            let other = !Arc::ptr_eq(old, next.stream_policies());
+            if other {
+                *old = Arc::clone(next.stream_policies());
+            }
+            other
+        });
         self.active.store(Some(Arc::new(next)));
+        drop(previous);
+        self.runtime.keys.sweep();
         for plan in changed() {
             self.runtime.follow_names(plan);
         }
@@ -73,6 +83,10 @@ impl<N: Net> Engine<N::Stream> for Proxy<N> {
 
     fn set_endpoints(&self, cluster: &Arc<str>, endpoints: Vec<Arc<Endpoint>>) {
         self.runtime.set_endpoints(cluster, endpoints);
+    }
+
+    fn gate(&self) -> Gate {
+        Gate::new(self.streams.subscribe(), self.runtime.denials.clone())
     }
 
     fn acceptor(&self, plan: &Arc<DownstreamTls>) -> Arc<Acceptor> {

@@ -35,11 +35,11 @@ impl<S> Sniffed<S> {
 pub(super) async fn sniffing<S: Stream, H: Upstreams<S>>(
     tools: &Tools<'_, H>,
     snapshot: &Snapshot,
-    listener: &ListenerPlan,
+    (listener, may_dial): (&ListenerPlan, bool),
     conn: &ConnInfo,
     mut stream: Prefixed<S>,
 ) -> Sniffed<S> {
-    let plan = plan_for_silence(listener, conn);
+    let plan = plan_for_silence(listener, conn).filter(|_| may_dial);
     // A gateway does not guess: a client that sends nothing has time.
     let guesses = conn.direction != Direction::Gateway;
     let deadline = snapshot.proxy.detection_timeout.filter(|_| guesses).map(|t| Instant::now() + t);

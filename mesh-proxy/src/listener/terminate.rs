@@ -62,7 +62,8 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             }
             TlsThen::Tcp(plan) => {
                 let _in_flight = drain.enter();
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, stream, None)).await;
+                let gate = self.gate(key);
+                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (stream, None), gate)).await;
             }
         }
     }
@@ -81,7 +82,8 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             Inside::Http(_) => self.http.serve(stream, conn, route, drain).await,
             Inside::Tcp(plan) => {
                 let _in_flight = drain.enter();
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, stream, None)).await;
+                let gate = self.http.gate();
+                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (stream, None), gate)).await;
             }
         }
     }

@@ -12,6 +12,7 @@ use super::Process;
 use crate::admin::{AdminState, ClusterEndpoints, Command, Readiness};
 use crate::listener::Engine;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
 
 /// State of a running proxy.
@@ -87,11 +88,17 @@ impl AdminState for State {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        vec![
+        let mut all = vec![
             ("inbound.in_flight", count(self.shared.inbound.in_flight())),
             ("outbound.in_flight", count(self.shared.outbound.in_flight())),
             ("access_log.dropped", self.log.dropped()),
-        ]
+        ];
+        all.extend(self.shared.http.runtime().denials.counters());
+        all
+    }
+
+    fn denials(&self) -> Vec<Arc<Denial>> {
+        self.shared.http.runtime().denials.latest()
     }
 
     fn command(&self, command: Command) {

@@ -14,11 +14,12 @@ use mesh_core::snapshot::{
 };
 
 use super::router::{RouteServices, RouteTarget, Router, Routes};
-use super::{Common, Inbound, Outbound, Place};
+use super::{Common, Inbound, Outbound, Place, Security};
 use crate::cluster::Runtime;
 use crate::listener::server_id;
 use crate::net::Net;
 use crate::pool::Destination;
+use crate::tcp::StreamPolicies;
 
 /// The stack of a listener.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub struct Active {
     pub snapshot: Arc<Snapshot>,
     http: Map<HttpKey, Arc<Built>>,
     clusters: Arc<Map<ClusterId, BoxService>>,
+    security: Arc<Security>,
 }
 
 /// A listener, and which of its TLS servers; 0 for its own HTTP.
@@ -60,6 +62,7 @@ impl std::hash::Hash for ClusterId {
 
 struct Built {
     plan: Arc<HttpPlan>,
+    security: Arc<Security>,
     router: Router,
     stack: Arc<HttpStack>,
 }
@@ -79,6 +82,11 @@ impl Active {
         self.http.get(&(*listener, server)).map(|b| &b.stack)
     }
 
+    /// Policies for streams of bytes.
+    pub(crate) fn stream_policies(&self) -> &Arc<StreamPolicies> {
+        &self.security.bytes
+    }
+
     /// Whether it has the very clusters of a snapshot.
     pub(crate) fn has_clusters_of(&self, snapshot: &Snapshot) -> bool {
         Arc::ptr_eq(&self.snapshot.clusters, &snapshot.clusters)
@@ -95,8 +103,16 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
         shadow_suffix: runtime.shadow_suffix,
     };
     let same_clusters = previous.is_some_and(|p| p.has_clusters_of(&snapshot));
-    let mut building =
-        Building { runtime, common, snapshot: &snapshot, previous, same_clusters, fresh: Map::default() };
+    let security = Security::of(&snapshot, runtime, (previous.map(|p| &p.security), same_clusters));
+    let mut building = Building {
+        runtime,
+        common,
+        snapshot: &snapshot,
+        security: &security,
+        previous,
+        same_clusters,
+        fresh: Map::default(),
+    };
     let mut http = Map::default();
     for (key, listener) in &snapshot.listeners {
         if let Some(plan) = &listener.http {
@@ -111,7 +127,7 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
         }
     }
     let clusters = building.clusters(&http);
-    Active { snapshot, http, clusters }
+    Active { snapshot, http, clusters, security }
 }
 
 fn node<N: Net>(snapshot: &Snapshot, runtime: &Runtime<N>) -> Arc<NodeFacts> {
@@ -123,6 +139,7 @@ struct Building<'a, N: Net> {
     runtime: &'a Arc<Runtime<N>>,
     common: Common,
     snapshot: &'a Snapshot,
+    security: &'a Arc<Security>,
     previous: Option<&'a Active>,
     /// No cluster is another one than in `previous`.
     same_clusters: bool,
@@ -134,7 +151,8 @@ impl<N: Net> Building<'_, N> {
     fn listener(&mut self, at: HttpKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
         let (key, _) = at;
         let old = self.previous.and_then(|p| p.http.get(&at));
-        if let Some(old) = old.filter(|old| self.same_clusters && Arc::ptr_eq(&old.plan, plan)) {
+        let same_policies = old.is_some_and(|old| Arc::ptr_eq(&old.security, self.security));
+        if let Some(old) = old.filter(|old| self.same_clusters && same_policies && Arc::ptr_eq(&old.plan, plan)) {
             return Arc::clone(old);
         }
         let before = old.map_or(&[][..], |old| &old.router.routes().hosts);
@@ -152,19 +170,22 @@ impl<N: Net> Building<'_, N> {
             });
         }
         if let Some(old) = old
+            && same_policies
             && Arc::ptr_eq(&old.plan, plan)
             && before.iter().zip(&hosts).all(|(a, b)| Arc::ptr_eq(a, b))
         {
             return Arc::clone(old);
         }
         let router = Router::new(Routes { plan: Arc::clone(plan), hosts, env: Arc::clone(&self.common.env) });
+        let guards = self.security.of_listener(key);
         let stack = match key.direction {
-            Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, router.clone())),
+            Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, guards, router.clone())),
             direction @ (Direction::Outbound | Direction::Gateway) => {
-                HttpStack::Outbound(super::outbound(&self.common, plan, direction, router.clone()))
+                HttpStack::Outbound(super::outbound(&self.common, plan, direction, guards, router.clone()))
             }
         };
-        Arc::new(Built { plan: Arc::clone(plan), router, stack: Arc::new(stack) })
+        let (plan, security) = (Arc::clone(plan), Arc::clone(self.security));
+        Arc::new(Built { plan, security, router, stack: Arc::new(stack) })
     }
 
     /// Whether the clusters of a virtual host are still the same.

@@ -16,13 +16,7 @@ pub struct Trace;
 pub struct BeforeAuthn;
 /// Who the peer is.
 pub struct PeerAuthn;
-/// The external authorizer.
-pub struct ExternalAuthz;
-/// Who the user is.
-pub struct Jwt;
 /// Extensions of phase AUTHZ.
 pub struct BeforeAuthz;
-/// Whether they may.
-pub struct Authz;
 /// Extensions of phase STATS.
 pub struct BeforeStats;

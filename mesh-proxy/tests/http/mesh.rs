@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mesh_core::convert::{Addresses, BUILTIN_GATEWAY, Options, inputs};
 use mesh_core::layers::limits::Usage;
-use mesh_core::record::{ConnInfo, CopyOutcome, Flag, RequestRecord, Sink};
+use mesh_core::record::{ConnInfo, CopyOutcome, Flag, PeerCertificate, RequestRecord, Sink, TlsInfo};
 use mesh_core::snapshot::{Direction, ProxyId, ProxyKind};
 use mesh_core::world::World;
 use mesh_proxy::cluster::Runtime;
@@ -14,6 +14,7 @@ use mesh_proxy::drain::Drain;
 use mesh_proxy::http::Proxy;
 use mesh_proxy::listener::{Engine, HttpServer, Route};
 use mesh_proxy::net::{HostEnv, HostNet, HostStream};
+use mesh_proxy::telemetry::denials::Denials;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) extra: &'static str,
     /// Protocol of the upstream's port.
     pub(crate) protocol: &'static str,
+    /// Identity that clients have shown over TLS; empty: none.
+    pub(crate) peer: &'static str,
 }
 
 pub(crate) const DEFAULT: Config = Config {
@@ -45,6 +48,7 @@ pub(crate) const DEFAULT: Config = Config {
     routes: "[{retries: {attempts: 0}, route: [$up]}]",
     extra: "",
     protocol: "HTTP",
+    peer: "",
 };
 
 impl Config {
@@ -124,6 +128,33 @@ impl Sink for Records {
     }
 }
 
+/// TLS in which a client has shown an identity.
+fn shown(uri: &str) -> TlsInfo {
+    let peer = PeerCertificate {
+        uris: vec![uri.into()],
+        dns: Vec::new(),
+        ips: Vec::new(),
+        emails: Vec::new(),
+        subject: "".into(),
+        serial: "01".into(),
+        hash: "".into(),
+        spki: "".into(),
+        not_after: std::time::SystemTime::UNIX_EPOCH,
+        chain: Vec::new(),
+    };
+    TlsInfo {
+        version: "TLSv1.3",
+        cipher: "".into(),
+        alpn: "".into(),
+        peer: Some(Arc::new(peer)),
+        is_verified: false,
+        identity: None,
+        own: None,
+        client_cert: None,
+    }
+    .into_verified()
+}
+
 /// A running proxy.
 pub(crate) struct Mesh {
     pub(crate) at: SocketAddr,
@@ -146,7 +177,8 @@ impl Mesh {
         mut sinks: Vec<Arc<dyn Sink>>,
     ) -> Self {
         let (resources, reports) = mesh_core::yaml::read("test.yaml", &config.yaml(upstream));
-        assert!(reports.is_empty(), "{reports:?}");
+        let wrong = |r: &&mesh_core::report::Report| r.level == mesh_core::report::Level::Error;
+        assert!(!reports.iter().any(|r| wrong(&r)), "{reports:?}");
         let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
         let id = config.id(&world);
         let node = id.addresses[0].to_string();
@@ -177,9 +209,11 @@ impl Mesh {
         };
         tokio::spawn({
             let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
+            let tls = (!config.peer.is_empty()).then(|| Arc::new(shown(config.peer)));
             async move {
                 while let Ok((stream, peer)) = listener.accept().await {
-                    let conn = Arc::new(ConnInfo { direction, peer, local, sni: "".into(), tls: None });
+                    let tls = tls.clone();
+                    let conn = Arc::new(ConnInfo { direction, peer, local, sni: "".into(), tls });
                     let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
                     tokio::spawn(async move { proxy.serve(stream, conn, route, drain).await });
                 }
@@ -200,6 +234,11 @@ impl Mesh {
     /// What is in use of a cluster.
     pub(crate) fn usage(&self, cluster: &str) -> Arc<Usage> {
         Arc::clone(self.runtime.cluster(cluster).usage())
+    }
+
+    /// What was refused.
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.runtime.denials
     }
 
     /// The next finished request.

@@ -167,6 +167,12 @@ impl Row {
         self
     }
 
+    /// The identity that the client has shown over TLS; empty: none.
+    pub(crate) fn peer(mut self, peer: &'static str) -> Self {
+        self.config.peer = peer;
+        self
+    }
+
     pub(crate) fn http2_upstream(mut self) -> Self {
         self.config.protocol = "HTTP2";
         self

@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use mesh_core::api::ContentHash;
+use mesh_core::api::{ContentHash, Resource};
 use mesh_core::matching::HostPattern;
 use mesh_core::record::{Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{
     Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey,
-    ListenerPlan, NameEntry, PoolPlan, Provenance, ProxyId, ProxyKind, ProxyPlan, Snapshot, TcpPlan, UpstreamProtocol,
-    WeightedCluster,
+    ListenerPlan, NameEntry, PoolPlan, Provenance, ProxyId, ProxyKind, ProxyPlan, SecurityPlan, Snapshot, TcpPlan,
+    UpstreamProtocol, WeightedCluster,
 };
 use mesh_proxy::cluster::Runtime;
 use mesh_proxy::http::Proxy;
@@ -81,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) to: SocketAddr,
     pub(crate) balancing: Balancing,
     pub(crate) pool: PoolPlan,
+    /// AuthorizationPolicies that apply.
+    pub(crate) policies: &'static str,
 }
 
 impl Setup {
@@ -103,6 +105,7 @@ impl Setup {
             to,
             balancing: Balancing::default(),
             pool: PoolPlan::default(),
+            policies: "",
         }
     }
 }
@@ -148,6 +151,20 @@ impl Running {
             }
         });
         Self { at, records, shared }
+    }
+
+    /// Other policies from now on.
+    pub(crate) fn apply(&self, policies: &str) {
+        let before = self.shared.snapshot.load_full().unwrap();
+        let next = Snapshot { hash: ContentHash(2), security: security(policies), ..Snapshot::clone(&before) };
+        let next = Arc::new(next);
+        self.shared.http.activate(&next);
+        self.shared.snapshot.store(Some(next));
+    }
+
+    /// The next finished stream.
+    pub(crate) async fn record(self) -> RequestRecord {
+        tokio::task::spawn_blocking(move || self.records.recv().unwrap()).await.unwrap()
     }
 
     pub(crate) async fn client(&self) -> TcpStream {
@@ -206,6 +223,20 @@ fn plan_to(cluster: &str) -> Arc<TcpPlan> {
     })
 }
 
+fn security(policies: &str) -> Arc<SecurityPlan> {
+    let (mut authorization, mut egress) = (Vec::new(), Vec::new());
+    for resource in mesh_core::yaml::read("p.yaml", policies).0 {
+        match resource {
+            Resource::AuthorizationPolicy(o) => authorization.push(o),
+            Resource::EgressPolicy(o) => egress.push(o),
+            other => panic!("{}", other.key()),
+        }
+    }
+    let hash = ContentHash::of(policies.as_bytes());
+    let identity = Some("cluster.local/ns/default/sa/web".into());
+    Arc::new(SecurityPlan { authorization, egress, identity, hash, ..SecurityPlan::default() })
+}
+
 fn snapshot(setup: &Setup) -> Snapshot {
     let key = ListenerKey { direction: Direction::Outbound, address: None, port: 0 };
     let l4 = setup.sni.map(|sni| L4Rule {
@@ -240,6 +271,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
         binds: Vec::new(),
         clusters: Arc::new([(cluster.name.clone(), cluster)].into_iter().collect()),
         names: Arc::new([("db".into(), name)].into_iter().collect()),
+        security: security(setup.policies),
     }
 }
 

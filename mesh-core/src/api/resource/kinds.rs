@@ -42,7 +42,7 @@ const fn security(kind: &'static str, plural: &'static str, short: &'static [&'s
     ServedKind { group: "security.istio.io", versions: &["v1", "v1beta1"], ..istio(kind, plural, short) }
 }
 
-static SERVED: [ServedKind; 18] = [
+static SERVED: [ServedKind; 19] = [
     istio("VirtualService", "virtualservices", &["vs"]),
     istio("DestinationRule", "destinationrules", &["dr"]),
     istio("Gateway", "gateways", &["gw"]),
@@ -51,6 +51,7 @@ static SERVED: [ServedKind; 18] = [
     istio("WorkloadGroup", "workloadgroups", &["wg"]),
     istio("Sidecar", "sidecars", &[]),
     ServedKind { group: "policy.mesh.local", ..core("LocalRateLimit", "localratelimits", &["lrl"]) },
+    ServedKind { group: "policy.mesh.local", ..core("EgressPolicy", "egresspolicies", &["ep"]) },
     ServedKind { versions: &["v1beta1"], ..istio("ProxyConfig", "proxyconfigs", &[]) },
     security("PeerAuthentication", "peerauthentications", &["pa"]),
     security("AuthorizationPolicy", "authorizationpolicies", &["ap"]),

@@ -46,6 +46,12 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
     mtls::account_parameters(ledger, mesh);
     ledger.take(at, "trustDomain", &mesh.trust_domain);
     ledger.take_list(at, "trustDomainAliases", &mesh.trust_domain_aliases);
+    // What becomes of those that policies name, the policies say.
+    for (i, provider) in crate::compile::authorizers(mesh) {
+        let why = "no policy with action CUSTOM that applies here names it";
+        ledger.inert(&format!("spec.extensionProviders[{i}].name"), why);
+        ledger.inert(&format!("spec.extensionProviders[{i}].{}", provider.field), why);
+    }
     ledger.take(at, "dnsRefreshRate", &mesh.dns_refresh_rate);
     ledger.take(at, "disableEnvoyListenerLog", &mesh.disable_envoy_listener_log);
     let named = "no statistic of this proxy is named after a cluster; the standard metrics have the service in labels";

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::api::{ContentHash, DestinationRule, Gateway, LocalRateLimit, MeshConfig, Object, Sidecar, VirtualService};
+use crate::api::{
+    AuthorizationPolicy, ContentHash, DestinationRule, Gateway, LocalRateLimit, MeshConfig, Object,
+    RequestAuthentication, Sidecar, VirtualService,
+};
 use crate::compile::sim::Sim;
 use crate::compile::{Compiled, compile};
 use crate::report::Outcome;
@@ -207,6 +210,45 @@ fn every_field_of_a_rate_limit_has_a_fate_and_makes_a_difference() {
     }
 }
 
+#[test]
+fn every_field_of_a_security_policy_has_a_fate_and_makes_a_difference() {
+    let own = |mut spec: Value| {
+        spec["selector"] = json!({"matchLabels": {"app": "a"}});
+        for targets in ["targetRef", "targetRefs"] {
+            spec.as_object_mut().unwrap().remove(targets);
+        }
+        spec
+    };
+    let (authz, tokens) = (schema::<AuthorizationPolicy>(), schema::<RequestAuthentication>());
+    for (spec, proxy) in [(authz.clone(), "a-1"), (own(authz.clone()), "a-1"), (own(authz.clone()), "b-1")] {
+        let o = Arc::new(object::<AuthorizationPolicy>("AuthorizationPolicy", "ns", &spec));
+        let sim = Sim::of("");
+        let world = sim.world.with([Change::AuthorizationPolicy(o.clone())]);
+        assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+    }
+    for (spec, proxy) in [(tokens.clone(), "a-1"), (own(tokens.clone()), "a-1"), (own(tokens.clone()), "c-1")] {
+        let o = Arc::new(object::<RequestAuthentication>("RequestAuthentication", "ns", &spec));
+        let sim = Sim::of("");
+        let world = sim.world.with([Change::RequestAuthentication(o.clone())]);
+        assert_accounted(&compile(&world, &sim.id(proxy), None), &o, proxy);
+    }
+    let sources = |name: &str| {
+        own(json!({"action": "DENY", "rules": [{
+            "from": [{"source": {name: ["x", "y"]}}],
+            "to": [{"operation": {"methods": ["GET"]}}],
+        }]}))
+    };
+    for name in ["principals", "notNamespaces", "ipBlocks", "requestPrincipals", "serviceAccounts"] {
+        flip_consumed("", "a-1", "AuthorizationPolicy", "ns", &sources(name), Change::AuthorizationPolicy);
+    }
+    flip_consumed("", "a-1", "AuthorizationPolicy", "ns", &own(authz.clone()), Change::AuthorizationPolicy);
+    let mut egress = own(authz.clone());
+    egress.as_object_mut().unwrap().remove("provider");
+    egress["action"] = json!("DENY");
+    flip_consumed("", "a-1", "EgressPolicy", "ns", &egress, Change::EgressPolicy);
+    flip_consumed("", "a-1", "RequestAuthentication", "ns", &own(tokens), Change::RequestAuthentication);
+}
+
 /// Another value of the same type, and of the same form where the form matters.
 pub(super) fn flip(path: &str, value: &Value) -> Value {
     let other = |pairs: &[(&str, &str)], text: &str| {
@@ -264,6 +306,8 @@ pub(super) fn flip(path: &str, value: &Value) -> Value {
                 ("EDGE", "UNSPECIFIED"),
                 ("DROP_HEADER", "REJECT_REQUEST"),
                 ("KEEP_UNCHANGED", "REJECT_REQUEST"),
+                ("CUSTOM", "DENY"),
+                ("REQUIRED", "OPTIONAL"),
             ];
             match other(&known, s).filter(|_| !path.ends_with("captureMode")) {
                 None if path.ends_with("captureMode") => json!("DEFAULT"),

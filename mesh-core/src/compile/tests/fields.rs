@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::accounted::{flip, populate};
-use crate::api::{Object, ProxyConfig, ServiceEntry, WorkloadEntry};
+use crate::api::{AuthorizationPolicy, Object, ProxyConfig, RequestAuthentication, ServiceEntry, WorkloadEntry};
 use crate::compile::compile;
 use crate::compile::sim::Sim;
 use crate::endpoints::endpoints;
@@ -368,6 +368,27 @@ fn workload_entry() -> Fields {
     kind(&subject, |full| vec![with(full, "/address", json!("10.8.8.8"))])
 }
 
+fn authorization_policy() -> Fields {
+    let make = |o: Arc<Object<AuthorizationPolicy>>| vec![Change::AuthorizationPolicy(o)];
+    let subject = Subject { kind: "AuthorizationPolicy", namespace: "ns", beside: "", make };
+    kind(&subject, |full| {
+        let own = with(full, "/selector/matchLabels", json!({"app": "a"}));
+        let own = without(&own, &["targetRef", "targetRefs"]);
+        let allow = with(&without(&own, &["provider"]), "/action", json!("ALLOW"));
+        vec![full.clone(), own, allow]
+    })
+}
+
+fn request_authentication() -> Fields {
+    let make = |o: Arc<Object<RequestAuthentication>>| vec![Change::RequestAuthentication(o)];
+    let subject = Subject { kind: "RequestAuthentication", namespace: "ns", beside: "", make };
+    kind(&subject, |full| {
+        let own = with(full, "/selector/matchLabels", json!({"app": "a"}));
+        let own = without(&own, &["targetRef", "targetRefs"]);
+        vec![full.clone(), without(&own, &["jwtRules/0/jwks"]), own]
+    })
+}
+
 /// What is true of a whole group of fields that no sample can show.
 fn remark(kind: &str, field: &str) -> Option<&'static str> {
     let starts = |prefix: &str| field.starts_with(prefix);
@@ -381,7 +402,7 @@ fn remark(kind: &str, field: &str) -> Option<&'static str> {
 
 fn page() -> String {
     let mut out = String::from(
-        "# Fields\n\nEvery field of Istio's traffic kinds, made of the schemas and the field accounting by\n\
+        "# Fields\n\nEvery field of Istio's traffic and security kinds, made of the schemas and the field accounting by\n\
          `UPDATE_DOCS=1 cargo test -p mesh-core --lib fields`; a test fails when this page is stale. A field is shown by *mutation* if\n\
          another value makes another plan, endpoint or name in `compile::tests::fields`, by *account* if\n\
          `compile::tests::accounted` finds it consumed. Every other field has its fate.\n",
@@ -395,6 +416,8 @@ fn page() -> String {
         // Nothing makes workloads of groups yet.
         ("WorkloadGroup", Fields::from([("spec".into(), Shown::Fate("the kind is not read yet".into()))])),
         ("Sidecar", sidecar()),
+        ("RequestAuthentication", request_authentication()),
+        ("AuthorizationPolicy", authorization_policy()),
         ("MeshConfig", mesh_config()),
         ("ProxyConfig", proxy_config()),
     ];

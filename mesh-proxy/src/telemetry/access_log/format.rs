@@ -120,9 +120,11 @@ pub enum Operator {
     ConfigHash,
     /// `MESH_ROUTE_ORIGIN`: object, field and line of the route that decided it (ours).
     RouteOrigin,
+    /// `MESH_VERDICT`: what security policies said about the request (ours).
+    Verdict,
 }
 
-const OPERATORS: [(&str, Operator); 29] = [
+const OPERATORS: [(&str, Operator); 30] = [
     ("START_TIME", Operator::StartTime),
     ("REQ(:METHOD)", Operator::Method),
     ("REQ(:PATH)", Operator::Path),
@@ -152,6 +154,7 @@ const OPERATORS: [(&str, Operator); 29] = [
     ("UPSTREAM_REQUEST_ATTEMPT_COUNT", Operator::AttemptCount),
     ("MESH_CONFIG", Operator::ConfigHash),
     ("MESH_ROUTE_ORIGIN", Operator::RouteOrigin),
+    ("MESH_VERDICT", Operator::Verdict),
 ];
 
 /// `accessLogFormat` does not parse.
@@ -369,6 +372,7 @@ impl Operator {
             Self::RouteName => out.extend_from_slice(cx.route.get().map(|r| r.name.as_bytes()).unwrap_or_default()),
             Self::AttemptCount => number(out, u64::from(cx.attempts.load(Ordering::Relaxed))),
             Self::ConfigHash => put(out, &cx.config),
+            Self::Verdict => quoted(out, cx.verdict.get().map_or("", String::as_str)),
             Self::RouteOrigin => {
                 if let Some(origin) = cx.route.get().map(|r| &r.origin) {
                     if let Some(object) = &origin.object {
@@ -390,6 +394,11 @@ impl Operator {
             | Self::UpstreamServiceTime => {}
         }
     }
+}
+
+/// A text with words of a client in it: a line of the log stays one line.
+fn quoted(out: &mut Vec<u8>, text: &str) {
+    out.extend(text.bytes().map(|b| if b.is_ascii_control() { b' ' } else { b }));
 }
 
 /// Digits without the formatting machinery: six of these are in every line.

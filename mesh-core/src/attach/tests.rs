@@ -1,5 +1,5 @@
-use mesh_core::api::Resource;
-use mesh_core::yaml;
+use crate::api::Resource;
+use crate::yaml;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mesh_core::api::{AuthorizationPolicy, LabelSelector, Object, PolicyTargetReference, RequestAuthentication};
+use crate::api::{AuthorizationPolicy, LabelSelector, Object, PolicyTargetReference, RequestAuthentication};
 
 /// Label of pods that belong to a Gateway of the Gateway API.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
@@ -120,7 +120,7 @@ impl<'a> Workload<'a> {
 }
 
 /// What objects are ordered by: those with a time first, the oldest of them before others, then by name and namespace.
-pub(crate) fn age<S>(o: &Object<S>) -> (bool, Option<String>, Arc<str>, Arc<str>) {
+pub fn age<S>(o: &Object<S>) -> (bool, Option<String>, Arc<str>, Arc<str>) {
     let time = o.meta.creation_timestamp.clone();
     (time.is_none(), time, o.key.name.clone(), o.key.namespace.clone())
 }
