@@ -17,6 +17,8 @@ mod load;
 mod mesh;
 #[path = "tour/ports.rs"]
 mod ports;
+#[path = "tour/security.rs"]
+mod security;
 #[path = "tour/seed.rs"]
 mod seed;
 

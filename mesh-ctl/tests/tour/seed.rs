@@ -11,6 +11,7 @@ use crate::client::{Client, Reply, get};
 use crate::faults;
 use crate::mesh::{Mesh, meshctl};
 use crate::ports;
+use crate::security;
 
 pub(crate) struct Seed<'a> {
     pub(crate) mesh: &'a Mesh,
@@ -51,7 +52,7 @@ fn is(reply: &Reply, status: u16, server: &str) {
     assert_eq!((reply.status, reply.header("server")), (status, Some(server)), "{reply:?}");
 }
 
-/// Files 01 to 15.
+/// Files 01 to 15, and 18 to 23.
 pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
     let seed = Seed { mesh, folder };
     seed.apply("01");
@@ -84,6 +85,7 @@ pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
     is(&get(at, "/", &[]), 404, "istio-envoy");
     subsets(&seed, at);
     faults::in_order(&seed, at);
+    security::in_order(&seed, at);
     ports::tcp(&seed);
     ports::https(mesh);
 }
