@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::api::decode::decode;
 use crate::api::{Object, ProxyConfig, ProxySettings};
+use crate::validate::validate_proxy_config;
 use crate::world::{World, covers};
 use crate::yaml;
 
@@ -63,7 +64,8 @@ fn annotated(config: &ProxyConfig, text: &str) -> Result<ProxyConfig, String> {
     let Some(document) = documents.into_iter().next() else { return Ok(config.clone()) };
     let mut merged = serde_json::to_value(config).expect("invariant: settings have text keys");
     yaml::merge_settings_into(&mut merged, document.value);
-    decode::<ProxyConfig>(&merged, "", true).0.map_err(|e| wrong(format!("{} {}", e.path, e.message)))
+    let merged = decode::<ProxyConfig>(&merged, "", true).0.map_err(|e| wrong(format!("{} {}", e.path, e.message)))?;
+    validate_proxy_config(&merged).map_or(Ok(merged), |why| Err(wrong(why)))
 }
 
 /// A value of `proxyMetadata` that switches something on.

@@ -14,6 +14,7 @@ mod mesh_config;
 mod overlap;
 mod peer_authentication;
 mod pod;
+mod proxy_config;
 mod proxy_settings;
 mod request_authentication;
 mod service_entry;
@@ -24,6 +25,7 @@ mod virtual_service;
 mod workload_group;
 
 pub use mesh_config::validate_mesh_config;
+pub use proxy_config::validate_proxy_config;
 
 use crate::api::codes::{self, Code};
 use crate::api::{Key, Origin, Resource};

@@ -8,6 +8,7 @@ use super::{Addresses, Owner, Placement, Range, Settings, entry, pod, pods_of, s
 use crate::api::kube::{ConfigMap, ServiceSpec};
 use crate::api::{Key, Kind, MeshConfig, MeshLabelSelector, Meta, Object, Origin, Resource, Span, Spans};
 use crate::report::{Level, Report};
+use crate::validate::validate_mesh_config;
 use crate::world::{Change, World};
 use crate::yaml;
 
@@ -121,14 +122,19 @@ fn mesh_of<'r>(
 /// # Errors
 /// Something in it is wrong: it must be refused as a whole.
 pub fn mesh_config(map: &Object<ConfigMap>) -> Result<(Object<MeshConfig>, Vec<Report>), Vec<Report>> {
-    let (spec, reports) = yaml::mesh_config(map)?;
+    let (spec, mut reports) = yaml::mesh_config(map)?;
     let text = map.spec.data.get("mesh").map_or("", String::as_str);
     let at = map.origin.at("data.mesh");
     let place = |s: Span| Span { line: if at.line == 0 { 0 } else { at.line + s.line }, column: s.column };
     let (documents, _) = yaml::documents(text);
-    let mut spans = Spans::from([("spec".into(), at)]);
+    let (mut spans, mut written) = (Spans::from([("spec".into(), at)]), Spans::from([("data.mesh".into(), at)]));
     for (path, span) in documents.iter().take(1).flat_map(|d| d.spans.iter()) {
         spans.insert(format!("spec.{path}").into(), place(*span));
+        written.insert(format!("data.mesh.{path}").into(), place(*span));
+    }
+    reports.extend(validate_mesh_config(&spec, &map.key, &Origin { spans: Arc::new(written), ..map.origin.clone() }));
+    if reports.iter().any(|r| r.level == Level::Error) {
+        return Err(reports);
     }
     let (namespace, name) = MESH_CONFIG_MAP;
     let mesh = Object {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::common::{fqdn, is_label};
-use super::{Check, below, http_route, sidecar, traffic_policy};
-use crate::api::{Duration, ExtAuthzProvider, ExtAuthzSettings, Key, MeshConfig, Origin, ProxyConfig};
+use super::{Check, below, http_route, proxy_config, sidecar, traffic_policy};
+use crate::api::{Duration, ExtAuthzProvider, ExtAuthzSettings, Key, MeshConfig, Origin};
 use crate::report::Report;
-use crate::yaml::child;
+use crate::yaml::{child, item};
 
 const BASE: &str = "data.mesh";
 
@@ -19,7 +19,6 @@ pub fn validate_mesh_config(config: &MeshConfig, key: &Key, origin: &Origin) -> 
         let message = format!("rootNamespace {:?} is not the name of a namespace", config.root_namespace);
         check.error(&child(BASE, "rootNamespace"), message);
     }
-    check.ok(&child(BASE, "trustDomain"), fqdn(&config.trust_domain).map_err(|e| format!("trustDomain: {e}")));
     let visible = [
         ("defaultServiceExportTo", &config.default_service_export_to),
         ("defaultVirtualServiceExportTo", &config.default_virtual_service_export_to),
@@ -37,10 +36,12 @@ pub fn validate_mesh_config(config: &MeshConfig, key: &Key, origin: &Origin) -> 
             );
         }
     }
+    domains(&mut check, config);
+    discovery(&mut check, config);
     blocks(&mut check, config);
     providers(&mut check, config);
     if let Some(proxy) = &config.default_config {
-        self::proxy(&mut check, &child(BASE, "defaultConfig"), proxy);
+        proxy_config::check(&mut check, &child(BASE, "defaultConfig"), proxy);
     }
     check.reports
 }
@@ -65,6 +66,35 @@ fn durations(check: &mut Check<'_>, config: &MeshConfig) {
     }
     if let Some(wrong) = config.dns_refresh_rate.filter(|d| d.0.as_millis() == 0) {
         check.error(&child(BASE, "dnsRefreshRate"), format!("dnsRefreshRate {wrong} must be greater than 1ms"));
+    }
+}
+
+/// The trust domain and its aliases.
+fn domains(check: &mut Check<'_>, config: &MeshConfig) {
+    check.ok(&child(BASE, "trustDomain"), fqdn(&config.trust_domain).map_err(|e| format!("trustDomain: {e}")));
+    for (i, alias) in config.trust_domain_aliases.iter().enumerate() {
+        let field = item(&child(BASE, "trustDomainAliases"), i);
+        check.ok(&field, fqdn(alias).map_err(|e| format!("trustDomainAliases: {e}")));
+    }
+}
+
+/// Label selectors of namespaces.
+fn discovery(check: &mut Check<'_>, config: &MeshConfig) {
+    for (i, selector) in config.discovery_selectors.iter().enumerate() {
+        let at = item(&child(BASE, "discoverySelectors"), i);
+        for (j, e) in selector.match_expressions.iter().enumerate() {
+            let at = item(&child(&at, "matchExpressions"), j);
+            match (e.operator.as_str(), e.values.is_empty()) {
+                ("In" | "NotIn", false) | ("Exists" | "DoesNotExist", true) => {}
+                ("In" | "NotIn", true) => check.error(&at, format!("operator {} needs values", e.operator)),
+                ("Exists" | "DoesNotExist", false) => {
+                    check.error(&at, format!("operator {} takes no values", e.operator))
+                }
+                (other, _) => {
+                    check.error(&child(&at, "operator"), format!("{other:?} is not a valid label selector operator"))
+                }
+            }
+        }
     }
 }
 
@@ -105,7 +135,7 @@ fn blocks(check: &mut Check<'_>, config: &MeshConfig) {
     }
 }
 
-/// External authorizers of `extensionProviders`.
+/// Names of `extensionProviders`, and what external authorizers are.
 fn providers(check: &mut Check<'_>, config: &MeshConfig) {
     let mut names = BTreeSet::new();
     for (i, provider) in config.extension_providers.iter().enumerate() {
@@ -114,11 +144,8 @@ fn providers(check: &mut Check<'_>, config: &MeshConfig) {
         let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let edge = name.starts_with('-') || name.ends_with('-');
         match ExtAuthzProvider::read(provider) {
-            None => continue,
-            Some(Err(message)) => {
-                check.error(&at, message);
-                continue;
-            }
+            None => {}
+            Some(Err(message)) => check.error(&at, message),
             Some(Ok(provider)) => authorizer(check, &child(&at, provider.field), &provider.settings),
         }
         if !(1..=63).contains(&name.len()) || !name.bytes().all(good) || edge {
@@ -158,25 +185,5 @@ fn authorizer(check: &mut Check<'_>, at: &str, settings: &ExtAuthzSettings) {
         if list.iter().any(|n| n == "*" || n.is_empty()) {
             check.error(&child(at, name), format!("{name} must not have * alone; write the headers that are meant"));
         }
-    }
-}
-
-fn proxy(check: &mut Check<'_>, path: &str, config: &ProxyConfig) {
-    for (field, number) in [("proxyAdminPort", config.proxy_admin_port), ("statusPort", config.status_port)] {
-        if !(1..=65535).contains(&number) {
-            check.error(&child(path, field), format!("{field} {number} must be in the range 1..65535"));
-        }
-    }
-    if let Some(wrong) = config.drain_duration.filter(|d| d.0.as_secs() == 0 || d.0.subsec_nanos() != 0) {
-        check.error(&child(path, "drainDuration"), format!("drainDuration {wrong} must be whole seconds, at least 1s"));
-    }
-    if let Some(wrong) = config.concurrency.filter(|n| *n < 0) {
-        check.error(&child(path, "concurrency"), format!("concurrency {wrong} should be greater than or equal to 0"));
-    }
-    if config.discovery_address.is_empty() {
-        check.error(&child(path, "discoveryAddress"), "discoveryAddress must be host:port");
-    }
-    if config.stat_name_length < 0 {
-        check.error(&child(path, "statNameLength"), "statNameLength must not be negative");
     }
 }
