@@ -21,6 +21,7 @@ mod pods;
 mod security;
 mod selectors;
 mod service;
+mod shadowed;
 mod telemetry;
 mod virtual_service;
 
@@ -32,7 +33,8 @@ pub use annotations::{ANNOTATIONS, Annotation};
 pub use fates::{account, account_of, not_in_force};
 pub use messages::{
     DENIES_TCP, INERT, MERGED, MILLISECONDS, MTLS_CONFLICT, NEVER, NEVER_MATCHES, NO_SERVICE, NOT_IN_FORCE, OVERRIDDEN,
-    OWN, SELECTS_NOTHING, SERVICE_PORT, SHORT_HOST, SMALL_PERCENTAGE, SPIFFE_PREFIX, TOKEN_NOT_REQUIRED, WEIGHTS,
+    OWN, SELECTS_NOTHING, SERVICE_PORT, SHADOWED, SHORT_HOST, SMALL_PERCENTAGE, SPIFFE_PREFIX, TOKEN_NOT_REQUIRED,
+    WEIGHTS,
 };
 
 use crate::api::{Key, MeshConfig, Resource};
@@ -141,7 +143,15 @@ fn analyzers(name: &str) -> &'static [Analyzer] {
         "virtualservice.GatewayAnalyzer" => &[virtual_service::gateways],
         "virtualservice.JWTClaimRouteAnalyzer" => &[networks::claims],
         "webhook.Analyzer" => &[pods::webhooks],
-        "mesh.Own" => &[own::short_hosts, own::weights, own::faults, own::merged, own::percentages, own::unknown_hosts],
+        "mesh.Own" => &[
+            own::short_hosts,
+            own::weights,
+            own::faults,
+            own::merged,
+            own::percentages,
+            own::unknown_hosts,
+            shadowed::rules,
+        ],
         "mesh.Security" => &[security::policies, security::times, security::conflicts],
         _ => &[],
     }

@@ -12,6 +12,7 @@ mod miss;
 mod policies;
 mod security;
 mod seen;
+mod settings;
 mod text;
 
 use std::net::IpAddr;

@@ -84,6 +84,8 @@ pub const SMALL_PERCENTAGE: Code = code("MESH0110", "PercentageBelowOne", Info);
 /// A host of a VirtualService for the mesh that no service has.
 pub const NO_SERVICE: Code = code("MESH0111", "HostWithoutService", Info);
 
+/// A rule that no request reaches, where Istio does not notice it.
+pub const SHADOWED: Code = code("MESH0116", "RuleShadowed", Warning);
 /// A RequestAuthentication where nothing requires a token.
 pub const TOKEN_NOT_REQUIRED: Code = code("MESH0201", "TokenNotRequired", Warning);
 /// A time of a token, or for fetching keys, that looks like milliseconds.
@@ -117,6 +119,7 @@ pub const OWN: &[Code] = &[
     codes::VERSION_NOT_SPOKEN,
     codes::NOT_OPENED,
     codes::ANNOTATION,
+    SHADOWED,
     TOKEN_NOT_REQUIRED,
     MILLISECONDS,
     DENIES_TCP,

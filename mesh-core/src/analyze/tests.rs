@@ -135,6 +135,44 @@ spec:
 }
 
 #[test]
+fn rules_that_others_shadow() {
+    let shadowed = |rules: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v}}\nspec: {{hosts: [x.example.com], gateways: [gw], http: [{rules}]}}\n"
+        );
+        said(&text).into_iter().filter(|l| l.contains("MESH0116")).collect()
+    };
+    let rule = |matches: &str| format!("{{match: [{matches}], redirect: {{uri: /}}}}");
+    for (first, second, hidden) in [
+        ("{uri: {prefix: /a}}", "{uri: {exact: /a/b}}", true),
+        ("{uri: {prefix: /a}}", "{uri: {exact: /b}}", false),
+        ("{uri: {prefix: /a}, method: {exact: GET}}", "{uri: {exact: /a/b}}", false),
+        ("{uri: {prefix: /a}, method: {exact: GET}}", "{uri: {exact: /a/b}, method: {exact: GET}}", true),
+        ("{uri: {prefix: /}}", "{headers: {x: {exact: v}}}", true),
+        ("{headers: {x: {}}}", "{headers: {x: {exact: v}}}", true),
+        ("{headers: {x: {prefix: v}}}", "{headers: {x: {exact: v-1}}}", true),
+        ("{headers: {x: {exact: v}}}", "{headers: {x: {}}}", false),
+        ("{uri: {prefix: /A}, ignoreUriCase: true}", "{uri: {exact: /a/b}}", true),
+        ("{uri: {prefix: /a}}", "{uri: {exact: /a/b}, ignoreUriCase: true}", false),
+        ("{withoutHeaders: {x: {}}}", "{uri: {prefix: /a}}", false),
+        ("{uri: {prefix: /a}, port: 80}", "{uri: {exact: /a}}", false),
+        ("{uri: {prefix: /a}, gateways: [gw]}", "{uri: {exact: /a}}", false),
+        ("{uri: {prefix: /a}}", "{uri: {exact: /a}, gateways: [gw]}", true),
+        ("{uri: {regex: '/a.*'}}", "{uri: {exact: /a}}", false),
+        ("{uri: {prefix: /a}}", "{uri: {exact: /a}}, {uri: {exact: /b}}", false),
+        ("{uri: {prefix: /a}}, {uri: {prefix: /b}}", "{uri: {exact: /a}}, {uri: {exact: /b}}", true),
+        // Equal: IST0130 says it.
+        ("{uri: {prefix: /a}}", "{uri: {prefix: /a}}", false),
+    ] {
+        let found = shadowed(&format!("{}, {}", rule(first), rule(second)));
+        assert_eq!(found.len(), usize::from(hidden), "{first} {second}: {found:?}");
+    }
+    let last = shadowed(&format!("{}, {{redirect: {{uri: /}}}}", rule("{uri: {prefix: /}}")));
+    let text = "a.yaml:4:111: Warning [MESH0116] (VirtualService default/v) no request reaches rule #1: rule #0 takes all that it matches (write it before rule #0)";
+    assert_eq!(last, [text]);
+}
+
+#[test]
 fn every_code_is_documented() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/analyze.md")).unwrap();
     for code in OWN {

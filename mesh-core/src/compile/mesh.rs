@@ -203,6 +203,9 @@ fn account_policy(ledger: &mut Ledger<'_>, at: &str, policy: &OutboundTrafficPol
     ledger.later(at, "tls", tls);
     if let Some(Destination { host, subset, port }) = egress_proxy {
         let at = format!("{at}.egressProxy");
+        if *mode == OutboundTrafficPolicyMode::RegistryOnly {
+            return ledger.inert(&at, "mode REGISTRY_ONLY sends nothing to unknown destinations");
+        }
         ledger.take(&at, "host", host);
         ledger.take(&at, "subset", subset);
         if let Some(port) = port {

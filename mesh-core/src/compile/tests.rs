@@ -3,7 +3,9 @@
 mod accounted;
 mod fields;
 mod incremental;
+mod plan;
 mod scale;
+mod shown;
 mod tls;
 
 use super::sim::Sim;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::settings::{self, Sources};
 use super::{Decided, From, Policy, hop, policies, start};
 use crate::compile::compile;
 use crate::snapshot::{
@@ -44,13 +45,14 @@ pub struct Item {
 pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     let (id, place) = start(world, of)?;
     let snapshot = compile(world, &id, None).snapshot;
-    let mut items =
-        vec![Item { section: "settings", name: String::new(), values: policies::of_proxy(world, &snapshot.proxy) }];
-    security(&snapshot.security, &mut items);
+    let sources = Sources::of(world, snapshot.proxy.workload.as_deref());
+    let values = policies::of_proxy(world, &sources, &snapshot.proxy);
+    let mut items = vec![Item { section: "settings", name: String::new(), values }];
+    security(world, &snapshot.security, &mut items);
     let mut listeners: Vec<_> = snapshot.listeners.values().collect();
     listeners.sort_by_key(|l| l.key);
     for l in listeners {
-        listener(l, &mut items);
+        listener(&sources, l, &mut items);
     }
     let mut clusters: Vec<_> = snapshot.clusters.values().collect();
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
@@ -59,7 +61,12 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
             policies::line("origin", hop::source(&c.source), &c.origin),
             policies::line("balancer", format!("{:?}", c.balancer), &c.policy_origin),
         ];
-        values.extend(policies::of_cluster(c));
+        values.extend(policies::of_cluster(c).into_iter().filter(|p| p.what != "limits"));
+        values.extend(settings::pool(&c.pool, &c.pool_origin));
+        if c.balancing.outlier.is_none() {
+            let nobody = Provenance::default("no rule asks for outlierDetection");
+            values.push(policies::line("outlierDetection", "off", &nobody));
+        }
         items.push(Item { section: "cluster", name: c.name.to_string(), values });
     }
     let kind = if place == "gateway" { "gateway" } else { "sidecar" };
@@ -67,7 +74,7 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     Ok(EffectiveConfig { kind, proxy, explain_config_hash: snapshot.hash.to_string(), items })
 }
 
-fn security(plan: &SecurityPlan, items: &mut Vec<Item>) {
+fn security(world: &World, plan: &SecurityPlan, items: &mut Vec<Item>) {
     let SecurityPlan {
         authorization,
         authentication,
@@ -82,7 +89,8 @@ fn security(plan: &SecurityPlan, items: &mut Vec<Item>) {
         return;
     }
     let domains: Vec<&str> = trust_domains.domains().collect();
-    let mut values = vec![policies::line("trustDomains", domains.join(", "), &Provenance::default("MeshConfig"))];
+    let domains_from = Provenance::setting(world.mesh(), "spec.trustDomain", "cluster.local, by default");
+    let mut values = vec![policies::line("trustDomains", domains.join(", "), &domains_from)];
     for o in authentication {
         let issuers: Vec<&str> = o.spec.jwt_rules.iter().map(|r| r.issuer.as_str()).collect();
         let value = format!("tokens of {}", issuers.join(", "));
@@ -103,12 +111,12 @@ fn security(plan: &SecurityPlan, items: &mut Vec<Item>) {
     items.push(Item { section: "policies", name: String::new(), values });
 }
 
-fn listener(l: &ListenerPlan, items: &mut Vec<Item>) {
+fn listener(sources: &Sources<'_>, l: &ListenerPlan, items: &mut Vec<Item>) {
     let address = l.key.address.map_or("any address".to_owned(), |a| a.to_string());
     let port = if l.key.port == 0 { "any port".to_owned() } else { format!("port {}", l.key.port) };
     let direction = format!("{:?}", l.key.direction).to_lowercase();
     let mut values = vec![policies::line("origin", format!("{direction}, {address}, {port}"), &l.origin)];
-    values.extend(policies::of_listener(l));
+    values.extend(policies::of_listener(sources, l));
     for (i, rule) in l.l4.iter().enumerate() {
         values.extend(tcp(if i == 0 { "bytes" } else { "or bytes" }, &rule.plan));
     }
@@ -119,7 +127,7 @@ fn listener(l: &ListenerPlan, items: &mut Vec<Item>) {
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts.dedup_by(|a, b| std::sync::Arc::ptr_eq(a, b));
     for host in hosts {
-        virtual_host(&l.name, host, items);
+        virtual_host(sources, &l.name, host, items);
     }
 }
 
@@ -136,15 +144,15 @@ fn shares(clusters: &[WeightedCluster]) -> impl Iterator<Item = (String, &Weight
     clusters.iter().map(move |c| (format!("{:.1}% {}", f64::from(c.weight) * 100.0 / total.max(1.0), c.cluster), c))
 }
 
-fn virtual_host(listener: &str, host: &VirtualHostPlan, items: &mut Vec<Item>) {
+fn virtual_host(sources: &Sources<'_>, listener: &str, host: &VirtualHostPlan, items: &mut Vec<Item>) {
     let values = vec![policies::line("domains", host.domains.join(", "), &host.origin)];
     items.push(Item { section: "virtualHost", name: format!("{} on {listener}", host.name), values });
     for r in &host.routes {
-        items.push(Item { section: "route", name: format!("{} of {}", r.name, host.name), values: route(r) });
+        items.push(Item { section: "route", name: format!("{} of {}", r.name, host.name), values: route(sources, r) });
     }
 }
 
-fn route(r: &RoutePlan) -> Vec<Policy> {
+fn route(sources: &Sources<'_>, r: &RoutePlan) -> Vec<Policy> {
     let mut values = vec![policies::line("match", super::miss::words_of(&r.matches), &r.origin)];
     match &r.action {
         Action::Forward(clusters) => {
@@ -162,6 +170,7 @@ fn route(r: &RoutePlan) -> Vec<Policy> {
     }
     values.extend(hop::static_changes(r).into_iter().map(|c| policies::line("change", c, &r.origin)));
     values.extend(policies::of_route(r));
+    values.extend(sources.route(r.headers));
     values
 }
 
@@ -197,3 +206,6 @@ pub(super) fn setting(world: &World, what: &'static str, field: &str, value: imp
     let from = Provenance::setting(world.mesh(), field, "default");
     Policy { what, decided: Decided::new(value, &from) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::config::setting;
+use super::settings::Sources;
 use super::{Decided, balancing};
 use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan, TlsThen};
 use crate::world::World;
@@ -88,7 +89,7 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
 }
 
 /// Settings of the whole proxy.
-pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
+pub(super) fn of_proxy(world: &World, sources: &Sources<'_>, plan: &ProxyPlan) -> Vec<Policy> {
     let ProxyPlan {
         id,
         access_log,
@@ -114,7 +115,7 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
     let by = crate::compile::outbound_policy(world, id, workload.as_ref()).origin;
     let header = if *accepts_proxy_header { "expected" } else { "none" };
     vec![
-        set("proxyProtocol", "spec.defaultConfig.gatewayTopology.proxyProtocol", header.into()),
+        sources.line("proxyProtocol", "gatewayTopology.proxyProtocol", header),
         set("accessLogFile", "spec.accessLogFile", file.into()),
         set("accessLogEncoding", "spec.accessLogEncoding", encoding.into()),
         set("accessLogFormat", "spec.accessLogFormat", format),
@@ -124,17 +125,13 @@ pub(super) fn of_proxy(world: &World, plan: &ProxyPlan) -> Vec<Policy> {
         set("proxyHttpPort", "spec.proxyHttpPort", ports.http.map_or("off".to_owned(), |p| p.to_string())),
         line("outboundTrafficPolicy", policy, &by),
         set("protocolDetectionTimeout", "spec.protocolDetectionTimeout", detection),
-        set("drainDuration", "spec.defaultConfig.drainDuration", format!("{drain_duration:?}")),
-        set(
-            "terminationDrainDuration",
-            "spec.defaultConfig.terminationDrainDuration",
-            format!("{termination_drain_duration:?}"),
-        ),
+        sources.line("drainDuration", "drainDuration", format!("{drain_duration:?}")),
+        sources.line("terminationDrainDuration", "terminationDrainDuration", format!("{termination_drain_duration:?}")),
     ]
 }
 
 /// A listener: everything but its routes and L4 rules.
-pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
+pub(super) fn of_listener(sources: &Sources<'_>, plan: &ListenerPlan) -> Vec<Policy> {
     let ListenerPlan { name: _, key: _, detect, http, mesh, tls, l4: _, fallback: _, origin, hash: _ } = plan;
     let protocol = match (detect, http) {
         _ if !tls.is_empty() => "TLS, by server name",
@@ -144,17 +141,17 @@ pub(super) fn of_listener(plan: &ListenerPlan) -> Vec<Policy> {
     };
     let mut lines = vec![line("protocol", protocol, origin)];
     lines.extend(mesh.iter().map(|m| line("mutual TLS", m.mode.to_string(), &m.origin)));
-    lines.extend(http.iter().flat_map(|h| of_http(h, origin)));
+    lines.extend(http.iter().flat_map(|h| of_http(sources, h, origin)));
     for server in tls {
         lines.push(line("tls", format!("{}: {}", server.name, server.tls), &server.tls.origin));
         if let TlsThen::Http(http) = &server.then {
-            lines.extend(of_http(http, &server.origin));
+            lines.extend(of_http(sources, http, &server.origin));
         }
     }
     lines
 }
 
-fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
+fn of_http(sources: &Sources<'_>, plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
     let HttpPlan {
         routes: _,
         server,
@@ -165,18 +162,17 @@ fn of_http(plan: &HttpPlan, origin: &Provenance) -> Vec<Policy> {
         elsewhere,
         hash: _,
     } = plan;
-    let edge = || line("numTrustedProxies", trusted_hops.to_string(), origin);
+    let edge = || sources.line("numTrustedProxies", "gatewayTopology.numTrustedProxies", trusted_hops.to_string());
     let lines = [
-        Some(line("server", format!("{server:?}"), origin)),
+        Some(sources.line("server", "proxyHeaders.server", format!("{server:?}"))),
         use_remote_address.then(edge),
-        Some(line("pathNormalization", format!("{path_normalization:?}"), origin)),
-        Some(line("proxyConfig", format!("{settings:?}"), origin)),
+        Some(line("pathNormalization", format!("{path_normalization:?}"), &sources.path_normalization())),
         (!elsewhere.is_empty()).then(|| {
             let hosts: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
             line("misdirected", format!("421 for {}", hosts.join(", ")), origin)
         }),
     ];
-    lines.into_iter().flatten().collect()
+    lines.into_iter().flatten().chain(sources.http(settings)).collect()
 }
 
 /// Where bytes go: everything but the clusters, whose limits are theirs.

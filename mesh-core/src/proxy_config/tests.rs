@@ -55,3 +55,25 @@ fn the_annotation_goes_before_resources_and_those_before_the_mesh() {
         assert_eq!(ask(namespace, app, annotation), expected, "{namespace} {app} {annotation:?}");
     }
 }
+
+/// Fields that are read where a proxy is started, out of the same merged settings.
+#[test]
+fn what_the_node_reads_is_merged_too() {
+    use crate::api::InboundInterceptionMode;
+    let sim = Sim::of(YAML);
+    let labels = BTreeMap::new();
+    let ask = |text: &str| {
+        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())]);
+        effective(&sim.world, Asker { namespace: "ns", labels: &labels, annotations: &annotations })
+    };
+    let (config, wrong) = ask("proxyAdminPort: 15777\ninterceptionMode: NONE");
+    assert_eq!(
+        (config.proxy_admin_port, config.interception_mode, wrong),
+        (15777, InboundInterceptionMode::None, None)
+    );
+    let (config, _) = ask("{}");
+    assert_eq!((config.proxy_admin_port, config.interception_mode), (15000, InboundInterceptionMode::Redirect));
+    let (config, wrong) = ask("connectionSettings: {http2MaxConcurrentStreams: 0}");
+    assert_eq!(config.connection_settings, None, "what is wrong has no effect at all");
+    assert!(wrong.is_some_and(|w| w.contains("must be in the range 1..2147483647")));
+}

@@ -363,8 +363,63 @@ pub(super) fn flip_consumed<S>(
     assert!(consumed > 3, "{kind}: {consumed} consumed");
 }
 
+/// An object in which every field that a proxy consumes makes a difference.
+pub(super) struct Sample {
+    /// Objects beside it.
+    pub(super) yaml: String,
+    /// Whose plan is looked at.
+    pub(super) proxy: &'static str,
+    /// Its kind.
+    pub(super) kind: &'static str,
+    /// Its namespace.
+    pub(super) namespace: &'static str,
+    /// Its spec.
+    pub(super) spec: Value,
+}
+
+/// All of them.
+pub(super) fn samples() -> Vec<Sample> {
+    let mut all = virtual_services();
+    all.extend(others());
+    all.extend(balancing());
+    all.extend(super::tls::samples());
+    all
+}
+
+fn sample(yaml: &str, proxy: &'static str, kind: &'static str, namespace: &'static str, spec: Value) -> Sample {
+    Sample { yaml: yaml.to_owned(), proxy, kind, namespace, spec }
+}
+
+/// Each sample, by its kind.
+pub(super) fn flip_samples(samples: Vec<Sample>) {
+    for Sample { yaml, proxy, kind, namespace, spec } in samples {
+        match kind {
+            "VirtualService" => flip_consumed(&yaml, proxy, kind, namespace, &spec, Change::VirtualService),
+            "DestinationRule" => flip_consumed(&yaml, proxy, kind, namespace, &spec, Change::DestinationRule),
+            "Gateway" => flip_consumed(&yaml, proxy, kind, namespace, &spec, Change::Gateway),
+            "Sidecar" => flip_consumed(&yaml, proxy, kind, namespace, &spec, Change::Sidecar),
+            _ => flip_consumed(&yaml, proxy, kind, namespace, &spec, |o| Change::Mesh(Some(o))),
+        }
+    }
+}
+
 #[test]
 fn consumed_fields_of_a_virtual_service_make_a_difference() {
+    flip_samples(virtual_services());
+}
+
+#[test]
+fn consumed_fields_of_other_kinds_make_a_difference() {
+    flip_samples(others());
+}
+
+#[test]
+fn consumed_fields_of_balancing_make_a_difference() {
+    flip_samples(balancing());
+}
+
+fn virtual_services() -> Vec<Sample> {
+    let mut all = Vec::new();
     let rules = [
         json!({
             "name": "n",
@@ -410,16 +465,27 @@ fn consumed_fields_of_a_virtual_service_make_a_difference() {
     ];
     for rule in rules {
         let spec = json!({"hosts": ["b"], "gateways": ["mesh"], "exportTo": ["*"], "http": [rule]});
-        flip_consumed("", "a-1", "VirtualService", "ns", &spec, Change::VirtualService);
+        all.push(sample("", "a-1", "VirtualService", "ns", spec));
     }
-    let to = json!([{"destination": {"host": "b", "port": {"number": 8080}}}]);
-    let spec = json!({"hosts": ["c"], "tcp": [{"match": [{"destinationSubnets": ["10.0.0.0/8"], "port": 9000}], "route": to}],
-        "tls": [{"match": [{"sniHosts": ["c.other.svc.cluster.local"], "port": 9443}], "route": to}]});
-    flip_consumed("", "a-1", "VirtualService", "other", &spec, Change::VirtualService);
+    let to = json!([
+        {"destination": {"host": "b", "port": {"number": 8080}, "subset": "v1"}, "weight": 1},
+        {"destination": {"host": "b", "port": {"number": 8080}}, "weight": 2}
+    ]);
+    let spec = json!({"hosts": ["c"],
+        "tcp": [{"match": [{"destinationSubnets": ["10.0.0.0/8"], "port": 9000, "sourceNamespace": "other",
+                            "sourceLabels": {"app": "c"}}], "route": to}],
+        "tls": [{"match": [{"sniHosts": ["c.other.svc.cluster.local"], "destinationSubnets": ["10.0.0.0/8"], "port": 9443,
+                            "sourceNamespace": "other", "sourceLabels": {"app": "c"}}], "route": to}]});
+    all.push(sample("", "c-1", "VirtualService", "other", spec));
+    let inner = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: inner, namespace: ns}\nspec: {http: [{directResponse: {status: 418}}]}\n";
+    let spec = json!({"hosts": ["b"], "gateways": ["mesh"], "http": [
+        {"name": "n", "match": [{"uri": {"prefix": "/a"}}], "delegate": {"name": "inner", "namespace": "ns"}}]});
+    all.push(sample(inner, "a-1", "VirtualService", "ns", spec));
+    all
 }
 
-#[test]
-fn consumed_fields_of_other_kinds_make_a_difference() {
+fn others() -> Vec<Sample> {
+    let mut all = Vec::new();
     let pool = json!({
         "tcp": {"maxConnections": 1, "connectTimeout": "3s", "maxConnectionDuration": "4s", "idleTimeout": "5s",
                 "tcpKeepalive": {"probes": 1, "time": "3s", "interval": "4s"}},
@@ -442,13 +508,13 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
         // Exported to nobody else, it still applies to its own namespace: seen from there only the other fields count.
         let mut spec = spec;
         spec.as_object_mut().unwrap().remove("exportTo");
-        flip_consumed("", "a-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+        all.push(sample("", "a-1", "DestinationRule", "ns", spec));
     }
     let route =
         super::vs("name: v, namespace: ns", "'*.example.com'", "b").replace("spec:\n", "spec:\n  gateways: [all]\n");
     let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": [
         {"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*.a.example.com"], "tls": {"httpsRedirect": true}}]});
-    flip_consumed(&route, "gw-1", "Gateway", "ns", &spec, Change::Gateway);
+    all.push(sample(&route, "gw-1", "Gateway", "ns", spec));
     let spec = json!({
         "workloadSelector": {"labels": {"app": "a"}},
         "ingress": [
@@ -462,7 +528,10 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
         ],
         "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}
     });
-    flip_consumed("", "a-1", "Sidecar", "ns", &spec, Change::Sidecar);
+    all.push(sample("", "a-1", "Sidecar", "ns", spec));
+    let spec = json!({"outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": {"host": "b.ns.svc.cluster.local", "subset": "v1", "port": {"number": 8080}}},
+        "workloadSelector": {"labels": {"app": "a"}}});
+    all.push(sample("", "a-1", "Sidecar", "ns", spec));
     let spec = json!({
         "accessLogFile": "/dev/stdout", "accessLogFormat": "x", "accessLogEncoding": "JSON",
         "protocolDetectionTimeout": "3s", "connectTimeout": "3s", "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
@@ -486,7 +555,8 @@ fn consumed_fields_of_other_kinds_make_a_difference() {
     // accessLogFile only says that there is a log.
     let mut spec = spec;
     spec.as_object_mut().unwrap().remove("accessLogFile");
-    flip_consumed("", "a-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+    all.push(sample("", "a-1", "MeshConfig", "istio-system", spec));
+    all
 }
 
 /// A client in a known place, and a service of its own with an instance elsewhere.
@@ -506,8 +576,8 @@ metadata: {name: d, namespace: ns}
 spec: {selector: {app: d}, ports: [{name: http, port: 80}]}
 ";
 
-#[test]
-fn consumed_fields_of_balancing_make_a_difference() {
+fn balancing() -> Vec<Sample> {
+    let mut all = Vec::new();
     let outlier = json!({
         "consecutive5xxErrors": 7, "consecutiveGatewayErrors": 3, "splitExternalLocalOriginErrors": true,
         "consecutiveLocalOriginFailures": 2, "interval": "3s", "baseEjectionTime": "3s", "maxEjectionPercent": 50,
@@ -535,16 +605,30 @@ fn consumed_fields_of_balancing_make_a_difference() {
     let discovery = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'defaultConfig: {proxyMetadata: {ISTIO_META_ENABLE_SELF_DISCOVERY: \"true\"}}'}\n";
     for balancer in balancers {
         let spec = json!({"host": "b", "trafficPolicy": {"loadBalancer": balancer, "outlierDetection": outlier}});
-        flip_consumed(&format!("{PLACED}{discovery}"), "d-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+        all.push(sample(&format!("{PLACED}{discovery}"), "d-1", "DestinationRule", "ns", spec));
     }
     let spec = json!({
         "localityLbSetting": {"enabled": true, "failover": failover}, "connectTimeout": "3s",
         "defaultTrafficPolicy": {"outlierDetection": outlier}
     });
-    flip_consumed(PLACED, "d-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+    all.push(sample(PLACED, "d-1", "MeshConfig", "istio-system", spec));
     let spec = json!({
         "zoneAwareLbSetting": {"enabled": true, "failover": failover, "minClusterSize": 3}, "connectTimeout": "3s",
         "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_SELF_DISCOVERY": "true"}}
     });
-    flip_consumed(PLACED, "d-1", "MeshConfig", "istio-system", &spec, |o| Change::Mesh(Some(o)));
+    all.push(sample(PLACED, "d-1", "MeshConfig", "istio-system", spec));
+    for setting in [
+        json!({"enabled": true, "distribute": [{"from": "r1", "to": {"r1": 80, "r2": 20}}]}),
+        json!({"failoverPriority": ["version=v9", "tier"], "failover": failover}),
+    ] {
+        let spec = json!({"localityLbSetting": setting, "connectTimeout": "3s", "defaultTrafficPolicy": {"outlierDetection": outlier}});
+        all.push(sample(PLACED, "d-1", "MeshConfig", "istio-system", spec));
+    }
+    let spec = json!({
+        "zoneAwareLbSetting": {"enabled": true, "failoverPriority": ["version", "tier"]}, "connectTimeout": "3s",
+        "meshMTLS": {"minProtocolVersion": "TLSV1_2", "cipherSuites": ["ECDHE-RSA-AES128-GCM-SHA256"]},
+        "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_SELF_DISCOVERY": "true"}}
+    });
+    all.push(sample(PLACED, "d-1", "MeshConfig", "istio-system", spec));
+    all
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::accounted::{flip, populate};
+use super::accounted::{Sample, flip, populate, samples};
+use super::shown;
 use crate::api::{AuthorizationPolicy, Object, ProxyConfig, RequestAuthentication, ServiceEntry, WorkloadEntry};
 use crate::compile::compile;
 use crate::compile::sim::Sim;
@@ -156,12 +157,12 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
         Some(Arc::new(crate::fixtures::object(group, self.kind, self.namespace, "all", spec.clone())))
     }
 
-    /// What two proxies have in force with this object; the account of its fields besides.
-    fn plan(&self, sim: &Sim, spec: &Value) -> Option<Planned> {
+    /// What proxies have in force with this object; the account of its fields besides.
+    fn plan(&self, sim: &Sim, proxies: &[&str], spec: &Value) -> Option<Planned> {
         let o = self.object(spec)?;
         let world = sim.world.with((self.make)(o.clone()));
         let (mut plan, mut fates, mut whole) = (String::new(), Vec::new(), BTreeSet::new());
-        for proxy in ["a-1", "gw-1"] {
+        for proxy in proxies {
             let compiled = compile(&world, &sim.id(proxy), None);
             let _ = write!(plan, "{} ", compiled.snapshot.hash);
             let mut clusters: Vec<_> = compiled.snapshot.clusters.values().collect();
@@ -185,13 +186,22 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
     }
 
     fn learn(&self, fields: &mut Fields, allowed: &BTreeMap<String, Vec<Value>>, spec: &Value) {
-        let sim = Sim::of(self.beside);
-        let Some((before, fates, whole)) = self.plan(&sim, spec) else { return };
+        self.learn_at(&Sim::of(self.beside), &["a-1", "gw-1"], (fields, allowed), spec);
+    }
+
+    fn learn_at(
+        &self,
+        sim: &Sim,
+        proxies: &[&str],
+        (fields, allowed): (&mut Fields, &BTreeMap<String, Vec<Value>>),
+        spec: &Value,
+    ) {
+        let Some((before, fates, whole)) = self.plan(sim, proxies, spec) else { return };
         for (field, outcome) in fates {
             let shown = match outcome {
                 Outcome::Consumed => Shown::ByAccount,
                 Outcome::NotInForceYet => Shown::Fate("not in force yet".into()),
-                Outcome::Overridden { .. } => Shown::Fate("can be overridden".into()),
+                Outcome::Overridden { by } => Shown::Fate(format!("overridden by {by}")),
                 Outcome::Inert { because } if whole.contains(&because) => {
                     Shown::Object(format!("without effect: {because}"))
                 }
@@ -213,7 +223,7 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
             for other in others {
                 let mut changed = spec.clone();
                 *changed.pointer_mut(&pointer).unwrap() = other;
-                if self.plan(&sim, &changed).is_some_and(|(after, ..)| after != before) {
+                if self.plan(sim, proxies, &changed).is_some_and(|(after, ..)| after != before) {
                     say(fields, &name, Shown::ByMutation);
                     break;
                 }
@@ -275,7 +285,34 @@ where
             subject.learn(&mut fields, &allowed, &spec);
         }
     }
+    for Sample { yaml, proxy, namespace, spec, .. } in samples().into_iter().filter(|s| s.kind == subject.kind) {
+        let subject = Subject { kind: subject.kind, namespace, beside: "", make: subject.make };
+        let sim = Sim::of(&yaml);
+        for spec in everywhere(spec) {
+            subject.learn_at(&sim, &[proxy], (&mut fields, &allowed), &spec);
+        }
+    }
     fields
+}
+
+/// The same policy at each place of a DestinationRule that has one; other objects as they are.
+fn everywhere(spec: Value) -> Vec<Value> {
+    let Some(policy) = spec.get("trafficPolicy").filter(|p| p.get("portLevelSettings").is_none()).cloned() else {
+        return vec![spec];
+    };
+    let by_port = |policy: &Value| {
+        let mut entry = without(policy, &["tunnel", "proxyProtocol", "retryBudget"]);
+        entry["port"] = json!({"number": 8080});
+        json!({"portLevelSettings": [entry]})
+    };
+    let top = with(&spec, "/trafficPolicy", by_port(&policy));
+    let subset = |policy: Value| {
+        let mut spec = without(&spec, &["trafficPolicy"]);
+        spec["subsets"] = json!([{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": policy}]);
+        spec
+    };
+    let subsets = [subset(policy.clone()), subset(by_port(&policy))];
+    [spec.clone(), top].into_iter().chain(subsets).collect()
 }
 
 fn virtual_service() -> Fields {
@@ -343,7 +380,9 @@ fn service_entry() -> Fields {
         let made = crate::convert::service_entry(&o, &crate::convert::Settings::default(), |_| None);
         made.into_iter().map(|s| Change::Service(Arc::new(s))).collect()
     };
-    let subject = Subject { kind: "ServiceEntry", namespace: "ns", beside: "", make };
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: ns}\n\
+        spec: {host: x.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}\n";
+    let subject = Subject { kind: "ServiceEntry", namespace: "ns", beside: rule, make };
     kind(&subject, |full| {
         let full = with(full, "/hosts", json!(["x.example.com"]));
         let full = with(&full, "/ports/0/name", json!("x-key"));
@@ -393,20 +432,30 @@ fn request_authentication() -> Fields {
 fn remark(kind: &str, field: &str) -> Option<&'static str> {
     let starts = |prefix: &str| field.starts_with(prefix);
     Some(match kind {
-        "WorkloadEntry" if starts("spec.serviceAccount") => "identity; in force with mutual TLS",
-        "ServiceEntry" if starts("spec.subjectAltNames") => "part of TLS origination",
+        "WorkloadEntry" if starts("spec.serviceAccount") => "read and kept; names the instance's identity",
         "MeshConfig" if starts("spec.defaultConfig") => "setting of the proxy's process",
         _ => "read and kept; no decision of the data plane depends on it",
     })
 }
 
+/// The test that shows a field that is in force, as a link.
+fn shown_by(kind: &str, field: &str, wrong: &mut Vec<String>) -> String {
+    let Some(test) = shown::test_of(kind, field) else {
+        wrong.push(format!("{kind} {field}: no test is named for it in compile::tests::shown"));
+        return String::new();
+    };
+    format!("[`{}`](../{})", test.name, test.file)
+}
+
 fn page() -> String {
     let mut out = String::from(
-        "# Fields\n\nEvery field of Istio's traffic and security kinds, made of the schemas and the field accounting by\n\
-         `UPDATE_DOCS=1 cargo test -p mesh-core --lib fields`; a test fails when this page is stale. A field is shown by *mutation* if\n\
-         another value makes another plan, endpoint or name in `compile::tests::fields`, by *account* if\n\
-         `compile::tests::accounted` finds it consumed. Every other field has its fate.\n",
+        "# Fields\n\nEvery field of Istio's traffic and security kinds: since when it is in force, and a test that fails when it is taken away; or else\n\
+         what became of it. Made of the schemas and the field accounting by `UPDATE_DOCS=1 cargo test -p mesh-core --lib fields`; a test\n\
+         fails when this page is stale. That a field is in force is tried, not claimed: another value makes another plan, endpoint or\n\
+         name (`compile::tests::fields`), or its account says that it is consumed. Tests are named in `compile::tests::shown`, and it\n\
+         is checked that they exist and are about the field.\n",
     );
+    let (mut wrong, mut files) = (Vec::new(), BTreeMap::new());
     let all = [
         ("VirtualService", virtual_service()),
         ("DestinationRule", destination_rule()),
@@ -422,18 +471,22 @@ fn page() -> String {
         ("ProxyConfig", proxy_config()),
     ];
     for (kind, fields) in all {
-        let _ = write!(out, "\n## {kind}\n\n| Field | In force since | Shown by, or fate |\n|---|---|---|\n");
+        let _ = write!(out, "\n## {kind}\n\n| Field | In force since | Test that shows it, or fate |\n|---|---|---|\n");
         for (field, shown) in &fields {
+            let name = field.trim_start_matches("spec.");
             let (since, text) = match shown {
-                Shown::ByMutation => (SINCE, "mutation".to_owned()),
-                Shown::ByAccount => (SINCE, "account".to_owned()),
+                Shown::ByMutation | Shown::ByAccount => (SINCE, shown_by(kind, name, &mut wrong)),
                 Shown::Fate(fate) | Shown::Object(fate) => ("–", fate.clone()),
                 Shown::Nothing => ("–", remark(kind, field).unwrap_or_default().to_owned()),
             };
-            assert!(!text.is_empty(), "{kind} {field} has nothing to say");
-            let _ = writeln!(out, "| {} | {since} | {text} |", field.trim_start_matches("spec."));
+            if since == SINCE {
+                wrong.extend(shown::test_of(kind, name).and_then(|t| shown::wrong(t, name, &mut files)));
+            }
+            assert!(!text.is_empty() || !wrong.is_empty(), "{kind} {field} has nothing to say");
+            let _ = writeln!(out, "| {name} | {since} | {text} |");
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     out
 }
 

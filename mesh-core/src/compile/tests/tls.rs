@@ -2,11 +2,26 @@
 
 use serde_json::json;
 
-use super::accounted::flip_consumed;
-use crate::world::Change;
+use super::accounted::{Sample, flip_samples};
 
 #[test]
 fn towards_services() {
+    flip_samples(clients());
+}
+
+#[test]
+fn of_gateways() {
+    flip_samples(servers());
+}
+
+/// Objects with TLS of both sides.
+pub(super) fn samples() -> Vec<Sample> {
+    clients().into_iter().chain(servers()).collect()
+}
+
+fn clients() -> Vec<Sample> {
+    let rule = |spec| Sample { yaml: String::new(), proxy: "a-1", kind: "DestinationRule", namespace: "ns", spec };
+    let mut all = Vec::new();
     let selector = json!({"matchLabels": {"app": "a"}});
     for (policy, selector) in [
         (
@@ -24,15 +39,16 @@ fn towards_services() {
         if let Some(selector) = selector {
             spec["workloadSelector"] = selector;
         }
-        flip_consumed("", "a-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+        all.push(rule(spec));
     }
     let policy = json!({"tunnel": {"protocol": "CONNECT", "targetHost": "a", "targetPort": 1}});
     let spec = json!({"host": "c.other.svc.cluster.local", "trafficPolicy": policy});
-    flip_consumed("", "a-1", "DestinationRule", "ns", &spec, Change::DestinationRule);
+    all.push(rule(spec));
+    all
 }
 
-#[test]
-fn of_gateways() {
+fn servers() -> Vec<Sample> {
+    let mut all = Vec::new();
     let route =
         super::vs("name: v, namespace: ns", "'*.example.com'", "b").replace("spec:\n", "spec:\n  gateways: [all]\n");
     let certificate = json!({"serverCertificate": "a", "privateKey": "b", "caCertificates": "c"});
@@ -48,6 +64,7 @@ fn of_gateways() {
         let port = json!({"number": 443, "name": "https", "protocol": "HTTPS"});
         let server = json!({"port": port, "hosts": ["*.a.example.com"], "tls": tls, "bind": "127.0.0.1"});
         let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": [server]});
-        flip_consumed(&route, "gw-1", "Gateway", "ns", &spec, Change::Gateway);
+        all.push(Sample { yaml: route.clone(), proxy: "gw-1", kind: "Gateway", namespace: "ns", spec });
     }
+    all
 }
