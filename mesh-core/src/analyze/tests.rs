@@ -168,7 +168,7 @@ fn rules_that_others_shadow() {
         assert_eq!(found.len(), usize::from(hidden), "{first} {second}: {found:?}");
     }
     let last = shadowed(&format!("{}, {{redirect: {{uri: /}}}}", rule("{uri: {prefix: /}}")));
-    let text = "a.yaml:4:111: Warning [MESH0116] (VirtualService default/v) no request reaches rule #1: rule #0 takes all that it matches (write it before rule #0)";
+    let text = "a.yaml:4:106: Warning [MESH0116] (VirtualService default/v) no request reaches rule #1: rule #0 takes all that it matches (write it before rule #0)";
     assert_eq!(last, [text]);
 }
 

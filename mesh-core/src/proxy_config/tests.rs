@@ -66,7 +66,7 @@ fn what_the_node_reads_is_merged_too() {
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text.to_owned())]);
         effective(&sim.world, Asker { namespace: "ns", labels: &labels, annotations: &annotations })
     };
-    let (config, wrong) = ask("proxyAdminPort: 15777\ninterceptionMode: NONE");
+    let (config, wrong) = ask("{proxyAdminPort: 15777, interceptionMode: NONE}");
     assert_eq!(
         (config.proxy_admin_port, config.interception_mode, wrong),
         (15777, InboundInterceptionMode::None, None)

@@ -19,7 +19,8 @@ type Named<'l> = (&'l str, &'l Vec<String>);
 pub(super) fn never(view: &View<'_>) -> Vec<Report> {
     let mut found = Vec::new();
     for o in &view.index.authorization_policies {
-        let context = Context::new(view, For::authorization(o));
+        let policy = For::policy(*o);
+        let context = Context::new(view, &policy);
         let judged: Vec<(Found, bool)> = o
             .spec
             .rules

@@ -21,20 +21,21 @@ pub(super) fn nothing(view: &View<'_>) -> Vec<Report> {
             let report = SELECTS_NOTHING.report(subject, "spec.selector", text);
             found.push(report.fix("write it in the namespace of the workload, or leave the selector out"));
         } else {
-            found.extend(unselected(view, For::selector(&o.key, selector), selector, &o.origin));
+            found.extend(unselected(view, &For::peers(o), selector, &o.origin));
         }
     }
     for o in &view.index.request_authentications {
-        found.extend(unselected(view, For::authentication(o), o.spec.selector.as_ref(), &o.origin));
-        found.extend(targets(view, For::authentication(o), &o.origin));
+        let policy = For::policy(*o);
+        found.extend(unselected(view, &policy, o.spec.selector.as_ref(), &o.origin));
+        found.extend(targets(view, &policy, &o.origin));
     }
     for o in &view.index.authorization_policies {
-        found.extend(targets(view, For::authorization(o), &o.origin));
+        found.extend(targets(view, &For::policy(*o), &o.origin));
     }
     found
 }
 
-fn unselected(view: &View<'_>, policy: For<'_>, selector: Option<&LabelSelector>, origin: &Origin) -> Option<Report> {
+fn unselected(view: &View<'_>, policy: &For<'_>, selector: Option<&LabelSelector>, origin: &Origin) -> Option<Report> {
     let general = selector.is_none() && *policy.key.namespace == *view.index.root();
     let has_targets = policy.targets().next().is_some();
     if !view.has_workloads || general || has_targets || view.of(policy).next().is_some() {
@@ -65,7 +66,7 @@ fn unselected(view: &View<'_>, policy: For<'_>, selector: Option<&LabelSelector>
     Some(SELECTS_NOTHING.report((policy.key, origin), field, text).fix(fix))
 }
 
-fn targets(view: &View<'_>, policy: For<'_>, origin: &Origin) -> Vec<Report> {
+fn targets(view: &View<'_>, policy: &For<'_>, origin: &Origin) -> Vec<Report> {
     let mut found = Vec::new();
     let here = |key: &Key, name: &str| key.namespace == policy.key.namespace && *key.name == *name;
     for t in policy.targets() {
@@ -91,27 +92,27 @@ fn targets(view: &View<'_>, policy: For<'_>, origin: &Origin) -> Vec<Report> {
 pub(super) fn service_ports(view: &View<'_>) -> Vec<Report> {
     let mut found = Vec::new();
     for o in &view.index.peer_authentications {
-        let policy = For::selector(&o.key, o.spec.selector.as_ref());
+        let policy = For::peers(o);
         for text in o.spec.port_level_mtls.iter().flat_map(|p| p.keys()) {
             let field = child("spec.portLevelMtls", text);
-            found.extend(service_port(view, policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
+            found.extend(service_port(view, &policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
         }
     }
     for o in &view.index.authorization_policies {
-        let policy = For::authorization(o);
+        let policy = For::policy(*o);
         for (i, rule) in o.spec.rules.iter().enumerate() {
             for (j, to) in rule.to.iter().flatten().filter_map(|t| t.operation.as_ref()).enumerate() {
                 for (name, list) in [("ports", &to.ports), ("notPorts", &to.not_ports)] {
                     for (k, text) in list.iter().enumerate() {
                         let field = format!("spec.rules[{i}].to[{j}].operation.{name}[{k}]");
-                        found.extend(service_port(view, policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
+                        found.extend(service_port(view, &policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
                     }
                 }
             }
             for (j, c) in rule.when.iter().enumerate().filter(|(_, c)| c.key == "destination.port") {
                 for (k, text) in c.values.iter().enumerate() {
                     let field = format!("spec.rules[{i}].when[{j}].values[{k}]");
-                    found.extend(service_port(view, policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
+                    found.extend(service_port(view, &policy, text).map(|w| w.report(&o.key, &o.origin, &field)));
                 }
             }
         }
@@ -135,7 +136,7 @@ impl Wrong {
 }
 
 /// No workload of the policy has the port, but a Service does.
-fn service_port(view: &View<'_>, policy: For<'_>, text: &str) -> Option<Wrong> {
+fn service_port(view: &View<'_>, policy: &For<'_>, text: &str) -> Option<Wrong> {
     let port: u16 = text.parse().ok()?;
     let of = || view.of(policy).flat_map(|w| &w.ports);
     let declared = view.of(policy).flat_map(|w| w.pod.ports.values()).any(|p| *p == port);

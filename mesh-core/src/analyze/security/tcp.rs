@@ -13,13 +13,14 @@ pub(super) fn denied(view: &View<'_>) -> Vec<Report> {
     let mut found = Vec::new();
     let denies = |o: &&Object<AuthorizationPolicy>| o.spec.action == AuthorizationAction::Deny && !is_tried(o);
     for o in view.index.authorization_policies.iter().copied().filter(denies) {
+        let policy = For::policy(o);
         for (i, rule) in o.spec.rules.iter().enumerate() {
             let fields = http_fields(rule);
             if fields.is_empty() {
                 continue;
             }
             let (mut tcp, mut http) = (BTreeMap::new(), BTreeSet::new());
-            for p in view.of(For::authorization(o)).flat_map(|w| &w.ports) {
+            for p in view.of(&policy).flat_map(|w| &w.ports) {
                 if p.is_tcp() && covers_port(rule, p.number) {
                     tcp.insert(p.number, p);
                 } else if p.is_http() {

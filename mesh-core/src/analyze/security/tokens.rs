@@ -20,8 +20,8 @@ pub(super) fn not_required(view: &View<'_>) -> Vec<Report> {
         if o.spec.jwt_rules.is_empty() || !o.spec.jwt_rules.iter().any(optional) {
             continue;
         }
-        let policy = For::authentication(o);
-        let selected: Vec<&Pod> = view.of(policy).map(|w| w.pod).collect();
+        let policy = For::policy(*o);
+        let selected: Vec<&Pod> = view.of(&policy).map(|w| w.pod).collect();
         // Nobody knows the workloads: then the policy's own labels stand for one.
         let imagined = Pod::imagined(&o.key.namespace, o.spec.selector.as_ref());
         let pods = if selected.is_empty() && !view.has_workloads { vec![&imagined] } else { selected };

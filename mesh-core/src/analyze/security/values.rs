@@ -33,7 +33,7 @@ fn dead(why: impl Into<String>, fix: impl Into<String>) -> Option<Dead> {
 }
 
 impl<'v, 'i> Context<'v, 'i> {
-    pub(super) fn new(view: &'v View<'i>, policy: For<'v>) -> Self {
+    pub(super) fn new(view: &'v View<'i>, policy: &'v For<'v>) -> Self {
         let mesh = &view.index.mesh;
         let workloads: Vec<_> = view.of(policy).collect();
         let federated = mesh.ca_certificates.iter().flat_map(|c| &c.trust_domains).map(String::as_str);

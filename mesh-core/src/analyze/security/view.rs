@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::index::{Index, Pod};
 use crate::api::kube::ServiceSpec;
-use crate::api::{AuthorizationPolicy, IntOrString, Key, LabelSelector, Object, PolicyTargetReference};
+use crate::api::{AuthorizationPolicy, IntOrString, Key, Object, PeerAuthentication, PolicyTargetReference};
 use crate::api::{DRY_RUN, RequestAuthentication, go_bool};
+use crate::attach::{self, Attached};
 use crate::model::AppProtocol;
 use crate::world::covers;
-
-/// Label of pods that belong to a Gateway of the Gateway API.
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// What there is.
 pub(super) struct View<'i> {
@@ -50,50 +48,29 @@ impl Port<'_> {
 }
 
 /// Who a policy is for.
-#[derive(Clone, Copy)]
 pub(super) struct For<'p> {
     pub(super) key: &'p Key,
-    selector: Option<&'p LabelSelector>,
-    target: Option<&'p PolicyTargetReference>,
-    targets: &'p [PolicyTargetReference],
+    targets: Vec<&'p PolicyTargetReference>,
+    applies: Box<dyn Fn(attach::Workload<'_>) -> bool + 'p>,
 }
 
 impl<'p> For<'p> {
-    pub(super) fn authorization(o: &'p Object<AuthorizationPolicy>) -> Self {
-        let AuthorizationPolicy { selector, target_ref, target_refs, .. } = &o.spec;
-        Self { key: &o.key, selector: selector.as_ref(), target: target_ref.as_ref(), targets: target_refs }
+    /// As proxies have it.
+    pub(super) fn policy<S: Attached>(o: &'p Object<S>) -> Self {
+        Self { key: &o.key, targets: o.spec.targets().collect(), applies: Box::new(|w| w.applies(o)) }
     }
 
-    pub(super) fn authentication(o: &'p Object<RequestAuthentication>) -> Self {
-        let RequestAuthentication { selector, target_ref, target_refs, .. } = &o.spec;
-        Self { key: &o.key, selector: selector.as_ref(), target: target_ref.as_ref(), targets: target_refs }
+    /// A PeerAuthentication: by its selector alone.
+    pub(super) fn peers(o: &'p Object<PeerAuthentication>) -> Self {
+        let selected = move |w: attach::Workload<'_>| {
+            let here = *o.key.namespace == *w.namespace || *o.key.namespace == *w.root_namespace;
+            here && o.spec.selector.as_ref().is_none_or(|s| covers(&s.match_labels, w.labels))
+        };
+        Self { key: &o.key, targets: Vec::new(), applies: Box::new(selected) }
     }
 
-    /// The same, by a selector alone.
-    pub(super) fn selector(key: &'p Key, selector: Option<&'p LabelSelector>) -> Self {
-        Self { key, selector, target: None, targets: &[] }
-    }
-
-    pub(super) fn targets(self) -> impl Iterator<Item = &'p PolicyTargetReference> {
-        self.target.into_iter().chain(self.targets)
-    }
-
-    pub(super) fn is_it(
-        self,
-        root: &str,
-        namespace: &str,
-        labels: &std::collections::BTreeMap<String, String>,
-    ) -> bool {
-        let own = *self.key.namespace == *namespace;
-        let mut targets = self.targets().peekable();
-        match (targets.peek().is_some(), labels.get(GATEWAY_NAME)) {
-            (false, _) => {
-                (own || *self.key.namespace == *root) && self.selector.is_none_or(|s| covers(&s.match_labels, labels))
-            }
-            // Sidecars and classic gateways know no targets.
-            (true, None) => false,
-            (true, Some(name)) => own && targets.any(|t| t.kind == "Gateway" && t.name == *name),
-        }
+    pub(super) fn targets(&self) -> impl Iterator<Item = &'p PolicyTargetReference> {
+        self.targets.iter().copied()
     }
 }
 
@@ -111,23 +88,27 @@ impl<'i> View<'i> {
     }
 
     /// Those that a policy is for.
-    pub(super) fn of<'s>(&'s self, policy: For<'s>) -> impl Iterator<Item = &'s Workload<'i>> {
-        let root = self.index.root();
-        self.workloads.iter().filter(move |w| policy.is_it(root, &w.pod.namespace, &w.pod.labels))
+    pub(super) fn of<'s>(&'s self, policy: &'s For<'s>) -> impl Iterator<Item = &'s Workload<'i>> {
+        self.workloads.iter().filter(|w| (policy.applies)(self.attached(w.pod)))
+    }
+
+    fn attached<'s>(&'s self, pod: &'s Pod) -> attach::Workload<'s> {
+        attach::Workload::new(self.index.root(), &pod.namespace, &pod.labels)
     }
 
     /// Policies in force at a pod; those that are only tried decide nothing.
-    pub(super) fn authorization(&self, pod: &Pod) -> impl Iterator<Item = &'i Object<AuthorizationPolicy>> {
-        let root = self.index.root();
-        let all = self.index.authorization_policies.iter().copied().filter(|o| !is_tried(o));
-        all.filter(move |o| For::authorization(o).is_it(root, &pod.namespace, &pod.labels))
+    pub(super) fn authorization<'s>(&'s self, pod: &'s Pod) -> impl Iterator<Item = &'i Object<AuthorizationPolicy>> {
+        let at = self.attached(pod);
+        self.index.authorization_policies.iter().copied().filter(move |o| !is_tried(o) && at.applies(o))
     }
 
     /// What reads tokens at a pod.
-    pub(super) fn authentication(&self, pod: &Pod) -> impl Iterator<Item = &'i Object<RequestAuthentication>> {
-        let root = self.index.root();
-        let all = self.index.request_authentications.iter().copied();
-        all.filter(move |o| For::authentication(o).is_it(root, &pod.namespace, &pod.labels))
+    pub(super) fn authentication<'s>(
+        &'s self,
+        pod: &'s Pod,
+    ) -> impl Iterator<Item = &'i Object<RequestAuthentication>> {
+        let at = self.attached(pod);
+        self.index.request_authentications.iter().copied().filter(move |o| at.applies(o))
     }
 }
 

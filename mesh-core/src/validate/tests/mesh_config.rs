@@ -39,10 +39,13 @@ fn further_settings() {
         ("trustDomainAliases: [old, 'a b']".to_owned(), "trustDomainAliases[1]: trustDomainAliases: "),
         (
             "extensionProviders: [{name: a-1}, {name: a-1}]".to_owned(),
-            "extensionProviders[1].name: duplicate extension provider name: a-1",
+            "extensionProviders[1].name: there are two providers \"a-1\"",
         ),
-        ("extensionProviders: [{name: A_1}]".to_owned(), "extensionProviders[0].name: invalid extension provider name"),
-        ("extensionProviders: [{}]".to_owned(), "extensionProviders[0].name: empty extension provider name"),
+        (
+            "extensionProviders: [{name: A_1}]".to_owned(),
+            "extensionProviders[0].name: provider name \"A_1\" must be 1 to 63 of a-z, 0-9 and -",
+        ),
+        ("extensionProviders: [{}]".to_owned(), "extensionProviders[0].name: provider name \"\" must be 1 to 63"),
         (
             "discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]".to_owned(),
             "discoverySelectors[0].matchExpressions[0]: operator In needs values",
