@@ -70,6 +70,24 @@ fn every_field_is_in_force() {
 }
 
 #[test]
+fn the_tours_security_is_said_to_be_sound() {
+    for (numbers, expected) in [
+        (&[16][..], &[][..]),
+        (&[17], &[]),
+        (&[18], &[]),
+        (&[16, 18, 19, 20, 21], &[]),
+        (&[22], &["MESH0201 22-requestauthentication-productpage-jwt.yaml"]),
+        (&[17, 22, 23], &[]),
+    ] {
+        let Some((resources, world)) = bookinfo(numbers) else { return };
+        let input = AnalyzeInput { resources: &resources, reports: &[], world: Some(&world), clusters: &[] };
+        let said = analyze(&input).into_iter().filter(|r| r.code.starts_with("MESH02") || &*r.code == "IST0127");
+        let said: Vec<String> = said.map(|r| format!("{} {}", r.code, r.file)).collect();
+        assert_eq!(said, expected, "{numbers:?}");
+    }
+}
+
+#[test]
 fn a_proxys_scope_compiles_to_the_same_as_the_whole() {
     for seeds in [&[][..], &[1, 2], &[3], &[3, 4], &[1, 3, 5, 6, 8], &[6, 9, 15], &[6, 11, 12, 14, 24]] {
         let Some((_, world)) = bookinfo(seeds) else { return };
