@@ -135,6 +135,13 @@ fn explain_config_names_the_origin_of_every_value() {
     assert!(text.contains("outboundTrafficPolicy") && !text.contains("cluster outbound"), "{text}");
 }
 
+/// Policies decide in cases, too.
+#[test]
+fn cases_about_policies() {
+    let said = good(&["test", "docs/examples/authz-cases.yaml"]);
+    assert!(said.contains("nobody writes it"), "{said}");
+}
+
 #[test]
 fn test_runs_the_documented_example() {
     let cases = "docs/examples/reviews-cases.yaml";

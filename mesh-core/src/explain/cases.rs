@@ -8,7 +8,7 @@ use std::str::FromStr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 
-use super::{Decided, ExplainRequest, Explanation, From, Hop, Policy, explain};
+use super::{Decided, ExplainRequest, Explainer, Explanation, From, Hop, Policy};
 use crate::api::{Key, Origin, Source};
 use crate::snapshot::Provenance;
 use crate::world::World;
@@ -114,8 +114,8 @@ pub struct Verdict {
 
 impl Case {
     /// Decides the request and compares.
-    pub fn run(&self, world: &World) -> Verdict {
-        match self.question().and_then(|q| explain(world, &q)) {
+    pub fn run(&self, explainer: &Explainer<'_>) -> Verdict {
+        match self.question().and_then(|q| explainer.explain(&q)) {
             Err(e) => Verdict { failures: vec![e], reached: Vec::new() },
             Ok(explanation) => Verdict { failures: self.expect.check(&explanation), reached: reached(&explanation) },
         }

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use mesh_core::env::Env;
+use mesh_core::explain::Explainer;
 use mesh_core::explain::cases::{Case, Coverage, Verdict, coverage};
 use mesh_core::report::Level;
 use mesh_core::yaml;
+use mesh_policy::judge::Judge;
+use mesh_proxy::net::HostEnv;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -122,11 +127,12 @@ fn suite_run(
         eprintln!("left out: {report}");
     }
     let world = &offline.inputs.world;
+    let explainer = Explainer::new(world).judged_by(Arc::new(Judge::at(HostEnv.now())));
     let mut reached = BTreeSet::new();
     let mut tested = Vec::new();
     for (line, case, name) in suite.cases.iter().filter(|(_, _, name)| name.contains(filter)) {
         let verdict = match case {
-            Ok(case) => case.run(world),
+            Ok(case) => case.run(&explainer),
             Err(e) => Verdict { failures: vec![e.clone()], reached: Vec::new() },
         };
         reached.extend(verdict.reached);

@@ -37,7 +37,7 @@ fn case(text: &str) -> Case {
 
 fn failures(request: &str, expect: &str) -> Vec<String> {
     let case = case(&format!("{{name: one, from: a-1, request: {request}, expect: {expect}}}"));
-    case.run(&Sim::of(RULES).world).failures
+    case.run(&Explainer::new(&Sim::of(RULES).world)).failures
 }
 
 #[test]
@@ -103,7 +103,9 @@ fn location() -> String {
 fn coverage_names_rules_that_nothing_reached() {
     let world = Sim::of(RULES).world;
     let ask = |request: &str| {
-        case(&format!("{{name: one, from: a-1, request: {request}, expect: {{status: 1}}}}")).run(&world).reached
+        case(&format!("{{name: one, from: a-1, request: {request}, expect: {{status: 1}}}}"))
+            .run(&Explainer::new(&world))
+            .reached
     };
     let mut reached: BTreeSet<_> = ask("{host: 'b:8080'}").into_iter().collect();
     let before = coverage(&world, &reached);
