@@ -163,6 +163,58 @@ async fn identities_of_peers() {
     }
 }
 
+/// Spellings of a path that a policy is about: whatever is let through, the application never sees the path itself.
+#[tokio::test]
+async fn tricks_with_paths_reach_nothing() {
+    let deny = "{action: DENY, rules: [{to: [{operation: {paths: [/admin, '/admin/*']}}]}]}";
+    let allow = "{rules: [{to: [{operation: {paths: ['/public/*']}}]}]}";
+    let tricks = [
+        "/admin",
+        "/admin?x",
+        "/./admin",
+        "/x/../admin",
+        "/%61dmin",
+        "/%2e/admin",
+        "/x/%2E%2e/admin",
+        "/admin/",
+        "/admin/.",
+        "\\\\admin",
+        "/x\\..\\admin",
+        "/admin;x",
+        "//admin",
+        "/ADMIN",
+        "/admin%00",
+        "/admin#x",
+        "/admin%2f",
+        "/%252e/admin",
+        "/public/../admin",
+        "/public/%2e%2e/admin",
+        "/public/..\\admin",
+        "/public/./../admin",
+        "/public/x/../../admin",
+        "http://up.example/admin",
+        "/;/admin",
+        "/public/..;/admin",
+    ];
+    let mesh = |spec: &str| Config { door: Door::Inbound, extra: policy(Door::Inbound, "x", spec), ..DEFAULT };
+    for (spec, guarded) in [(deny, true), (allow, false)] {
+        let up = Upstream::start(Up::Echo).await;
+        let mesh = Mesh::start(&mesh(spec), up.at).await;
+        for target in tricks {
+            let mut client = mesh.connect().await;
+            client.write_all(format!("GET {target} HTTP/1.1\r\nhost: up.example\r\n\r\n").as_bytes()).await.unwrap();
+            let answer = Answer::read(&mut client, false).await;
+            if answer.status != "200 OK" {
+                continue;
+            }
+            let seen = answer.body.split(' ').nth(1).unwrap().split('?').next().unwrap().to_owned();
+            let reached =
+                if guarded { seen == "/admin" || seen.starts_with("/admin/") } else { !seen.starts_with("/public/") };
+            assert!(!reached, "{target} became {seen}");
+        }
+    }
+}
+
 /// An authorizer that nobody knows, and a policy that asks it: what its rules match is refused.
 #[tokio::test]
 async fn unknown_authorizers_refuse_54() {

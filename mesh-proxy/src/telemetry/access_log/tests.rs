@@ -109,6 +109,15 @@ fn custom_formats() {
     assert_eq!(line(&json, &record(cx(), Some(get()))), "{\"code\":200,\"text\":\"code 200\"}\n");
 }
 
+/// What policies said is one line, whatever a client sent.
+#[test]
+fn verdicts_stay_on_their_line() {
+    let (cx, format) = (cx(), Format::text("%MESH_VERDICT%").unwrap());
+    cx.verdict.set("nearest: path is /a\nb, wanted one of /c".into()).unwrap();
+    assert_eq!(line(&format, &record(cx, Some(get()))), "nearest: path is /a b, wanted one of /c\n");
+    assert_eq!(line(&format, &record(self::cx(), Some(get()))), "-\n");
+}
+
 #[test]
 fn bad_formats_say_what_is_wrong() {
     let error = |f: Result<Format, super::FormatError>| f.unwrap_err().to_string();
