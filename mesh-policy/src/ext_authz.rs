@@ -5,13 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use mesh_core::layers::SendFuture;
-use mesh_core::record::Cx;
+use mesh_core::record::{ConnInfo, Cx};
 
 /// Asks an external authorizer over whatever it speaks.
 pub trait ExternalAuthorizer: Send + Sync + 'static {
     /// Asks. An error says why there is no answer; whether that lets the request through is [`Provider::fail_open`]'s to
     /// say.
     fn check(&self, check: &Check) -> SendFuture<Result<Verdict, String>>;
+
+    /// Asks whether a stream of bytes may go on.
+    fn admits(&self, conn: &Arc<ConnInfo>) -> SendFuture<Result<bool, String>>;
 }
 
 /// A provider of `extensionProviders` that can be asked.

@@ -83,8 +83,8 @@ pub enum Refusal<'a> {
         rule: &'a str,
         /// Name of the provider.
         provider: &'a str,
-        /// What it was asked about.
-        check: &'a Check,
+        /// The request that it was asked about; `None`: bytes.
+        check: Option<&'a Check>,
         /// Why there is no answer; `None`: it said no.
         failure: Option<&'a str>,
     },

@@ -7,6 +7,7 @@ mod web;
 use std::sync::Arc;
 
 use mesh_core::layers::SendFuture;
+use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{AuthorizerPlan, ClusterPlan, ProviderPlan, Snapshot};
 use mesh_policy::ext_authz::{BodyInCheck, Check, ExternalAuthorizer, Provider, Verdict};
 
@@ -37,6 +38,20 @@ struct Authorizer<N: Net> {
 }
 
 impl<N: Net> ExternalAuthorizer for Authorizer<N> {
+    fn admits(&self, conn: &Arc<ConnInfo>) -> SendFuture<Result<bool, String>> {
+        let (plan, cluster, runtime) = (Arc::clone(&self.plan), Arc::clone(&self.cluster), Arc::clone(&self.runtime));
+        let conn = Arc::clone(conn);
+        Box::pin(async move {
+            if plan.speaks != AuthorizerPlan::Grpc {
+                return Err("authorizers over HTTP are not asked about bytes".to_owned());
+            }
+            match tokio::time::timeout(plan.timeout, grpc::admits(&runtime, &cluster, &plan, &conn)).await {
+                Ok(admitted) => admitted,
+                Err(_) => Err(format!("no answer within {:?}", plan.timeout)),
+            }
+        })
+    }
+
     fn check(&self, check: &Check) -> SendFuture<Result<Verdict, String>> {
         let (plan, cluster, runtime) = (Arc::clone(&self.plan), Arc::clone(&self.cluster), Arc::clone(&self.runtime));
         let check = check.clone();

@@ -272,7 +272,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         if let ConnDecision::NeedBytes = decide_connection(listener, &facts) {
             let tools = self.tools();
             // Nobody is dialled for a client that may not get there.
-            let allowed = gate.refusal(&conn).is_none();
+            let allowed = gate.is_open(&conn);
             let first = Box::pin(sniffing(&tools, snapshot, (listener, allowed), &conn, sniffed.stream));
             // Only a ClientHello can do anything here: it is the beginning of a handshake.
             sniffed = match waits_for_hello(listener) {

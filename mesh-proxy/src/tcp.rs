@@ -14,10 +14,10 @@ use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan, TunnelPlan};
-use mesh_policy::Denial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use self::gate::Closed;
 pub use self::gate::{Gate, StreamPolicies};
 use self::relay::{End, relay};
 use crate::detect::Prefixed;
@@ -151,8 +151,8 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     mut gate: Gate,
 ) {
     let mut finish = Finish::new(conn, snapshot, tools.env, tools.sink);
-    if let Some(denial) = passes(&finish.cx, &mut gate, &mut downstream).await {
-        finish.termination = denial.details().into();
+    if let Some(closed) = passes(&finish.cx, &mut gate, &mut downstream).await {
+        finish.termination = closed.details().into();
         return;
     }
     gate.notice(&finish.cx);
@@ -188,12 +188,12 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     };
     let ended = tokio::select! {
         ended = relayed => ended,
-        denial = gate.closes(conn) => {
+        closed = gate.closes(conn) => {
             // Neither side may take it for a regular end.
             downstream.abort_on_close();
             stream.abort_on_close();
-            gate.refused(cx, &denial);
-            finish.termination = denial.details().into();
+            gate.refused(cx, &closed);
+            finish.termination = closed.details().into();
             return;
         }
     };
@@ -220,22 +220,22 @@ const SILENCE: Duration = Duration::from_secs(3_600);
 
 /// Waits until the gate lets a connection through. As Envoy does, one that is refused stays open until its client sends
 /// something, and then ends; unlike Envoy's, it has had nothing from the server by then, since nobody dialled it.
-async fn passes<D: Stream>(cx: &Cx, gate: &mut Gate, downstream: &mut D) -> Option<Denial> {
+async fn passes<D: Stream>(cx: &Cx, gate: &mut Gate, downstream: &mut D) -> Option<Closed> {
     let mut first = bytes::BytesMut::new();
     let until = Instant::now() + SILENCE;
     loop {
-        let denial = gate.refusal(&cx.conn)?;
+        let closed = gate.refusal(&cx.conn).await?;
         tokio::select! {
             biased;
             () = gate.changed() => {}
             read = downstream.read_buf(&mut first) => {
                 cx.request_bytes.fetch_add(read.unwrap_or(0) as u64, Ordering::Relaxed);
-                gate.refused(cx, &denial);
+                gate.refused(cx, &closed);
                 // The client may have gone; there is nobody else to tell.
                 let _ = downstream.shutdown().await;
-                return Some(denial);
+                return Some(closed);
             }
-            () = tokio::time::sleep_until(until) => return Some(denial),
+            () = tokio::time::sleep_until(until) => return Some(closed),
         }
     }
 }

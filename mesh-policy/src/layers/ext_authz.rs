@@ -132,7 +132,7 @@ impl ExtAuthzConfig {
     fn refused(&self, question: &Question, check: &Check, failure: Option<&str>) {
         if let Some(observer) = &self.observer {
             let Question { provider, rule, cx } = question;
-            observer.refused(cx, &Refusal::Authorizer { rule, provider: &provider.name, check, failure });
+            observer.refused(cx, &Refusal::Authorizer { rule, provider: &provider.name, check: Some(check), failure });
         }
     }
 

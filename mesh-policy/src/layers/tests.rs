@@ -7,7 +7,7 @@ use http::StatusCode;
 use mesh_core::api::{ContentHash, Resource};
 use mesh_core::env::Env;
 use mesh_core::error::Error;
-use mesh_core::layers::{Body, RespondLayer, Response, Upstream};
+use mesh_core::layers::{Body, RespondLayer, Response, SendFuture, Upstream};
 use mesh_core::matching::Claims;
 use mesh_core::record::{ConnInfo, PeerCertificate, TlsInfo};
 use mesh_core::snapshot::Direction;
@@ -16,6 +16,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use super::*;
 use crate::authz::{AuthzInput, Protocol, TrustDomains};
+use crate::ext_authz::{Allowed, BodyInCheck, Check, ExternalAuthorizer, Provider, Refused, Verdict};
 use crate::jwt::tests::{KEY, NOW, authenticator, now, policies, set};
 use crate::jwt::{Authenticator, KeySetSource, KeyStore};
 use crate::{Notice, Observer, Peer, Policies, Refusal};
@@ -342,4 +343,90 @@ async fn the_first_requests_wait_for_keys_h29() {
     let token = bearer(r#"{"iss":"i"}"#);
     let (response, reached) = call(&jwt(authenticator), get("/", &[("authorization", &token)], &cx(""))).await;
     assert_eq!((text(response).await.as_str(), reached), ("Jwks remote fetch is failed", 0));
+}
+
+/// Answers what it is told to, and keeps what it was asked.
+struct Authorizer(Result<Verdict, String>, Arc<Mutex<Vec<Check>>>);
+
+impl ExternalAuthorizer for Authorizer {
+    fn check(&self, check: &Check) -> SendFuture<Result<Verdict, String>> {
+        self.1.lock().push(check.clone());
+        Box::pin(ready(self.0.clone()))
+    }
+
+    fn admits(&self, _: &Arc<ConnInfo>) -> SendFuture<Result<bool, String>> {
+        Box::pin(ready(Err("not asked here".to_owned())))
+    }
+}
+
+/// A Layer that asks about everything but `/free`.
+fn asking(answer: Result<Verdict, String>, change: impl Fn(&mut Provider)) -> (ExtAuthzLayer, Arc<Mutex<Vec<Check>>>) {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: foo}\n\
+                spec: {action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {notPaths: [/free]}}]}]}\n";
+    let found = mesh_core::yaml::read("f", text).0.into_iter().filter_map(|r| match r {
+        Resource::AuthorizationPolicy(o) => Some(o),
+        _ => None,
+    });
+    let policies = Arc::new(Policies::compile(&AuthzInput {
+        policies: &found.collect::<Vec<_>>(),
+        protocol: Protocol::Http,
+        trust_domains: &TrustDomains::default(),
+        providers: &[("x".to_owned(), crate::authz::Provider::Http)].into(),
+    }));
+    let asked = Arc::default();
+    let mut provider = Provider {
+        name: "x".into(),
+        authorizer: Arc::new(Authorizer(answer, Arc::clone(&asked))),
+        fail_open: false,
+        status_on_error: StatusCode::FORBIDDEN,
+        body: None,
+    };
+    change(&mut provider);
+    let providers = vec![provider].into();
+    (ExtAuthzLayer::new(ExtAuthzConfig { policies, port: None, providers, observer: None }), asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorizers_are_asked() {
+    let note = ("x-note".parse().unwrap(), "hi".parse().unwrap());
+    let allowed = Allowed { response: vec![note], ..Allowed::default() };
+    let (layer, asked) = asking(Ok(Verdict::Allow(allowed)), |_| {});
+    let (response, reached) = call(&layer, get("/free", &[], &cx(""))).await;
+    assert_eq!((response.status().as_u16(), reached, asked.lock().len()), (200, 1, 0));
+    let (response, reached) = call(&layer, get("/a?b", &[], &cx(""))).await;
+    assert_eq!((response.headers()["x-note"].to_str().unwrap(), reached), ("hi", 1));
+    assert_eq!(asked.lock()[0].uri, "/a?b");
+
+    let refused = Refused { status: StatusCode::UNAUTHORIZED, headers: Vec::new(), body: "no".into() };
+    let (layer, _) = asking(Ok(Verdict::Deny(refused)), |_| {});
+    let context = cx("");
+    let (response, reached) = call(&layer, get("/a", &[], &context)).await;
+    assert_eq!((response.status().as_u16(), text(response).await.as_str(), reached), (401, "no", 0));
+    assert_eq!(context.details.get().unwrap(), "ext_authz_denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorizers_that_do_not_answer() {
+    let (layer, _) = asking(Err("gone".into()), |p| p.status_on_error = StatusCode::SERVICE_UNAVAILABLE);
+    let (response, reached) = call(&layer, get("/a", &[], &cx(""))).await;
+    assert_eq!((response.status().as_u16(), reached), (503, 0));
+    let (layer, _) = asking(Err("gone".into()), |p| p.fail_open = true);
+    assert_eq!(call(&layer, get("/a", &[], &cx(""))).await.1, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorizers_see_as_much_of_a_body_as_they_may() {
+    let ask = async |max: usize, allow_partial: bool| {
+        let body = Some(BodyInCheck { max, allow_partial });
+        let (layer, asked) = asking(Ok(Verdict::Allow(Allowed::default())), |p| p.body = body);
+        let mut request = get("/a", &[], &cx(""));
+        *request.body_mut() = Body::from("hello");
+        let (response, reached) = call(&layer, request).await;
+        let shown = asked.lock().first().and_then(|c| c.body.clone());
+        (response.status().as_u16(), reached, shown)
+    };
+    assert_eq!(ask(5, false).await, (200, 1, Some(("hello".into(), false))));
+    assert_eq!(ask(5, true).await, (200, 1, Some(("hello".into(), false))));
+    assert_eq!(ask(2, true).await, (200, 1, Some(("he".into(), true))));
+    assert_eq!(ask(4, false).await, (413, 0, None));
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::Body;
+use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{ClusterPlan, ProviderPlan};
 use mesh_policy::Peer as Identity;
 use mesh_policy::ext_authz::{Allowed, Check, Refused, Verdict};
@@ -31,6 +32,30 @@ pub(super) async fn ask<N: Net>(
     plan: &ProviderPlan,
     check: &Check,
 ) -> Result<Verdict, String> {
+    let pack = plan.body.as_ref().is_some_and(|b| b.pack_as_bytes);
+    Ok(verdict(call(runtime, cluster, plan, question(check, pack)).await?))
+}
+
+/// Whether a stream of bytes may go on.
+pub(super) async fn admits<N: Net>(
+    runtime: &Arc<Runtime<N>>,
+    cluster: &Arc<ClusterPlan>,
+    plan: &ProviderPlan,
+    conn: &ConnInfo,
+) -> Result<bool, String> {
+    let (source, destination) = (peer(conn, conn.peer), address(conn.local));
+    let destination = Peer { address: Some(destination), principal: String::new() };
+    let attributes = AttributeContext { source: Some(source), destination: Some(destination), request: None };
+    let answer = call(runtime, cluster, plan, CheckRequest { attributes: Some(attributes) }).await?;
+    Ok(matches!(verdict(answer), Verdict::Allow(_)))
+}
+
+async fn call<N: Net>(
+    runtime: &Arc<Runtime<N>>,
+    cluster: &Arc<ClusterPlan>,
+    plan: &ProviderPlan,
+    question: CheckRequest,
+) -> Result<CheckResponse, String> {
     let (runtime, cluster) = (Arc::clone(runtime), Arc::clone(cluster));
     let service = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
         let (runtime, cluster) = (Arc::clone(&runtime), Arc::clone(&cluster));
@@ -39,11 +64,10 @@ pub(super) async fn ask<N: Net>(
     let origin: Uri = format!("http://{}", plan.authority).parse().map_err(|e| format!("{}: {e}", plan.authority))?;
     let mut grpc = tonic::client::Grpc::with_origin(service, origin);
     grpc.ready().await.map_err(|e| e.to_string())?;
-    let pack = plan.body.as_ref().is_some_and(|b| b.pack_as_bytes);
-    let request = tonic::Request::new(question(check, pack));
+    let request = tonic::Request::new(question);
     let codec = ProstCodec::<CheckRequest, CheckResponse>::default();
     let response = grpc.unary(request, METHOD, codec).await.map_err(|s| format!("{:?}: {}", s.code(), s.message()))?;
-    Ok(verdict(response.into_inner()))
+    Ok(response.into_inner())
 }
 
 /// Between tonic's types and the stack's.
@@ -62,14 +86,19 @@ fn address(at: std::net::SocketAddr) -> Address {
     Address { socket_address: Some(SocketAddress { address: at.ip().to_string(), port_value: at.port().into() }) }
 }
 
-fn question(check: &Check, pack_as_bytes: bool) -> CheckRequest {
-    let conn = &check.cx.conn;
+/// Who asks.
+fn peer(conn: &ConnInfo, at: std::net::SocketAddr) -> Peer {
     let principal = match Identity::of(conn) {
         Identity::Anonymous => String::new(),
         Identity::Spiffe(id) => format!("spiffe://{id}"),
         Identity::Other(name) => name.to_owned(),
     };
-    let source = Peer { address: Some(address(check.cx.remote())), principal };
+    Peer { address: Some(address(at)), principal }
+}
+
+fn question(check: &Check, pack_as_bytes: bool) -> CheckRequest {
+    let conn = &check.cx.conn;
+    let source = peer(conn, check.cx.remote());
     let destination = Peer { address: Some(address(conn.local)), principal: String::new() };
     let time = check.cx.start.get().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
     let time = time.map(|t| Timestamp {

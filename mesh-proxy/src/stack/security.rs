@@ -68,7 +68,6 @@ impl Security {
             Some(old) => (Arc::clone(&old.egress), Arc::clone(&old.bytes.outbound)),
             None => (compile(&plan.egress, Protocol::Http), compile(&egress::for_bytes(&plan.egress), Protocol::Tcp)),
         };
-        let bytes = Arc::new(StreamPolicies { inbound, outbound, own: plan.identity.clone() });
         let old = previous.filter(|p| security::same(&p.plan.authentication, &plan.authentication));
         let authenticator = match old {
             Some(old) => Arc::clone(&old.authenticator),
@@ -76,6 +75,8 @@ impl Security {
         };
         let (observer, env) = (runtime.denials.clone(), Arc::clone(&runtime.env));
         let providers = ext_authz::providers(snapshot, runtime);
+        let (own, asked) = (plan.identity.clone(), Arc::clone(&providers));
+        let bytes = Arc::new(StreamPolicies { inbound, outbound, own, providers: asked });
         Arc::new(Self { plan: Arc::clone(plan), http, bytes, egress, authenticator, providers, observer, env })
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use mesh_core::record::{ConnInfo, Cx};
+use mesh_policy::authz::Custom;
+use mesh_policy::ext_authz::Provider;
 use mesh_policy::{Decision, Denial, Notice, Observer, Peer, Policies, PolicyInput, Refusal};
 use tokio::sync::watch;
 
@@ -15,6 +17,33 @@ pub struct StreamPolicies {
     pub(crate) outbound: Arc<Policies>,
     /// Who that is, without `spiffe://`.
     pub(crate) own: Option<Arc<str>>,
+    /// External authorizers.
+    pub(crate) providers: Arc<[Provider]>,
+}
+
+/// What policies say of a connection.
+enum Access {
+    Open,
+    Refused(Denial),
+    /// An external authorizer has to say, which this rule wants to be asked.
+    Ask(Box<Provider>, Arc<str>),
+}
+
+/// Why a connection is refused.
+pub(crate) enum Closed {
+    ByPolicies(Denial),
+    ByAuthorizer { rule: Arc<str>, provider: Arc<str>, failure: Option<String> },
+}
+
+impl Closed {
+    /// As `%CONNECTION_TERMINATION_DETAILS%` has it.
+    pub(crate) fn details(&self) -> String {
+        match self {
+            Self::ByPolicies(denial) => denial.details(),
+            Self::ByAuthorizer { failure: None, .. } => "ext_authz_denied".to_owned(),
+            Self::ByAuthorizer { failure: Some(_), .. } => "ext_authz_error".to_owned(),
+        }
+    }
 }
 
 /// Policies for streams of bytes, as they are in force from moment to moment.
@@ -58,20 +87,46 @@ impl Gate {
         f(&now.outbound, &input)
     }
 
-    /// The refusal of a connection by the policies in force.
-    pub(crate) fn refusal(&self, conn: &ConnInfo) -> Option<Denial> {
+    fn access(&self, conn: &ConnInfo) -> Access {
+        let providers = Arc::clone(&self.policies.borrow().providers);
         self.ask(conn, |policies, input| {
-            // Nobody can be asked about bytes yet: what a CUSTOM rule matches stays out.
-            if let Some(mesh_policy::authz::Custom::Ask { rule, .. } | mesh_policy::authz::Custom::Refuse { rule }) =
-                policies.custom(input)
-            {
-                return Some(Denial { rule: Arc::clone(rule) });
-            }
-            match policies.decide(input) {
-                Decision::Allow => None,
-                Decision::Deny(denial) => Some(denial),
+            let decided = match policies.decide(input) {
+                Decision::Allow => Access::Open,
+                Decision::Deny(denial) => Access::Refused(denial),
+            };
+            match policies.custom(input) {
+                None => decided,
+                // What policies refuse, nobody needs to be asked about.
+                Some(_) if matches!(decided, Access::Refused(_)) => decided,
+                Some(Custom::Refuse { rule }) => Access::Refused(Denial { rule: Arc::clone(rule) }),
+                Some(Custom::Ask { provider, rule }) => match providers.iter().find(|p| p.name == *provider) {
+                    Some(provider) => Access::Ask(Box::new(provider.clone()), Arc::clone(rule)),
+                    None => Access::Refused(Denial { rule: Arc::clone(rule) }),
+                },
             }
         })
+    }
+
+    /// Whether a connection is open without anybody being asked.
+    pub(crate) fn is_open(&self, conn: &ConnInfo) -> bool {
+        matches!(self.access(conn), Access::Open)
+    }
+
+    /// The refusal of a connection by the policies in force, and by whom they have asked.
+    pub(crate) async fn refusal(&self, conn: &Arc<ConnInfo>) -> Option<Closed> {
+        match self.access(conn) {
+            Access::Open => None,
+            Access::Refused(denial) => Some(Closed::ByPolicies(denial)),
+            Access::Ask(provider, rule) => {
+                let failure = match provider.authorizer.admits(conn).await {
+                    Ok(true) => return None,
+                    Ok(false) => None,
+                    Err(_) if provider.fail_open => return None,
+                    Err(why) => Some(why),
+                };
+                Some(Closed::ByAuthorizer { rule, provider: provider.name, failure })
+            }
+        }
     }
 
     /// Tells whoever keeps records what policies that decide nothing say about a connection.
@@ -88,10 +143,16 @@ impl Gate {
     }
 
     /// Tells whoever keeps records of a refusal.
-    pub(crate) fn refused(&self, cx: &Cx, denial: &Denial) {
-        self.ask(&cx.conn, |policies, input| {
-            self.observer.refused(cx, &Refusal::Policies { denial, policies, input });
-        });
+    pub(crate) fn refused(&self, cx: &Cx, closed: &Closed) {
+        match closed {
+            Closed::ByPolicies(denial) => self.ask(&cx.conn, |policies, input| {
+                self.observer.refused(cx, &Refusal::Policies { denial, policies, input });
+            }),
+            Closed::ByAuthorizer { rule, provider, failure } => {
+                let failure = failure.as_deref();
+                self.observer.refused(cx, &Refusal::Authorizer { rule, provider, check: None, failure });
+            }
+        }
     }
 
     /// Resolves when the policies are others. Never, if nobody changes them any more.
@@ -102,11 +163,11 @@ impl Gate {
     }
 
     /// Resolves when policies refuse a connection that is open.
-    pub(crate) async fn closes(&mut self, conn: &ConnInfo) -> Denial {
+    pub(crate) async fn closes(&mut self, conn: &Arc<ConnInfo>) -> Closed {
         loop {
             self.changed().await;
-            if let Some(denial) = self.refusal(conn) {
-                return denial;
+            if let Some(closed) = self.refusal(conn).await {
+                return closed;
             }
         }
     }

@@ -120,7 +120,8 @@ fn what(refusal: &Refusal<'_>) -> String {
             let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
             format!("{} {}{}", request.method(), cut(host), cut(request.uri().path()))
         }
-        Refusal::Authorizer { check, .. } => {
+        Refusal::Authorizer { check: None, .. } => "bytes".to_owned(),
+        Refusal::Authorizer { check: Some(check), .. } => {
             let host = check.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
             format!("{} {}{}", check.method, cut(host), cut(check.uri.path()))
         }
