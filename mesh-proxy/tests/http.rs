@@ -6,6 +6,8 @@
 mod authorizers;
 #[path = "http/balancing.rs"]
 mod balancing;
+#[path = "http/checker.rs"]
+mod checker;
 #[path = "http/filters.rs"]
 mod filters;
 #[path = "http/frames.rs"]

@@ -1,6 +1,9 @@
 //! Connections on loopback: TCP streams, sniffing, explicit proxying, and the real binary's ports and drain.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+#[path = "http/checker.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "shared with the tests of requests")]
+mod checker;
 #[path = "l4/policies.rs"]
 mod policies;
 #[path = "l4/process.rs"]

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use mesh_proxy::listener::Door;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::checker::{grpc, status};
 use super::support::{Running, Setup, upstream};
 
 const NOTHING: &str = "\
@@ -122,5 +123,34 @@ async fn egress_policies_decide_outbound_streams() {
         }
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(&*proxy.record().await.termination, "rbac_access_denied_matched_policy[none]");
+    }
+}
+
+const ASK: &str = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: default}
+spec: {action: CUSTOM, provider: {name: checker}, rules: [{}]}
+";
+
+/// What an authorizer over gRPC says of a stream; without its answer nobody gets through.
+#[tokio::test]
+async fn authorizers_decide_streams() {
+    let (listener, at) = upstream();
+    for (answer, ends) in [(Some(status(0)), ""), (Some(status(7)), "ext_authz_denied"), (None, "ext_authz_error")] {
+        let (authorizer, asked) = grpc(answer).await;
+        let authorizer = Some(authorizer);
+        let setup = Setup { policies: ASK, authorizer, ..Setup::tcp(Some(at)) };
+        let proxy = Running::start(setup, Door::Inbound).await;
+        let mut client = proxy.client().await;
+        client.write_all(b"a").await.unwrap();
+        if ends.is_empty() {
+            let (mut server, _) = listener.accept().await.unwrap();
+            assert_eq!(server.read_u8().await.unwrap(), b'a');
+        } else {
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+            assert_eq!(&*proxy.record().await.termination, ends);
+        }
+        assert!(asked.lock()[0].starts_with("/envoy.service.auth.v3.Authorization/Check "));
     }
 }

@@ -9,9 +9,9 @@ use mesh_core::api::{ContentHash, Resource};
 use mesh_core::matching::HostPattern;
 use mesh_core::record::{Flag, RequestRecord, Sink};
 use mesh_core::snapshot::{
-    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule, ListenerKey,
-    ListenerPlan, NameEntry, PoolPlan, Provenance, ProxyId, ProxyKind, ProxyPlan, SecurityPlan, Snapshot, TcpPlan,
-    UpstreamProtocol, WeightedCluster,
+    AuthorizerPlan, Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, HeaderOps, L4Rule,
+    ListenerKey, ListenerPlan, NameEntry, PoolPlan, Provenance, ProviderPlan, ProxyId, ProxyKind, ProxyPlan,
+    SecurityPlan, Snapshot, TcpPlan, UpstreamProtocol, WeightedCluster,
 };
 use mesh_proxy::cluster::Runtime;
 use mesh_proxy::http::Proxy;
@@ -83,6 +83,8 @@ pub(crate) struct Setup {
     pub(crate) pool: PoolPlan,
     /// AuthorizationPolicies that apply.
     pub(crate) policies: &'static str,
+    /// Where the external authorizer `checker` is.
+    pub(crate) authorizer: Option<SocketAddr>,
 }
 
 impl Setup {
@@ -106,6 +108,7 @@ impl Setup {
             balancing: Balancing::default(),
             pool: PoolPlan::default(),
             policies: "",
+            authorizer: None,
         }
     }
 }
@@ -132,12 +135,15 @@ impl Running {
             inbound: Default::default(),
             outbound: Default::default(),
         });
-        let endpoints = setup.endpoint.map(|address| {
+        let endpoint = |address| {
             let (weight, health, workload) = (1, Default::default(), Default::default());
             Arc::new(Endpoint { address, weight, health, workload })
-        });
+        };
+        let endpoints = setup.endpoint.map(endpoint);
         let snapshot = Arc::new(snapshot(&setup));
         shared.http.set_endpoints(&"db".into(), endpoints.into_iter().collect());
+        let authorizer = setup.authorizer.map(endpoint);
+        shared.http.set_endpoints(&"authz".into(), authorizer.into_iter().collect());
         shared.http.activate(&snapshot);
         shared.snapshot.store(Some(snapshot));
         let mut listener = net.listen("test", LOOPBACK, Share::WHOLE).await.unwrap();
@@ -156,7 +162,7 @@ impl Running {
     /// Other policies from now on.
     pub(crate) fn apply(&self, policies: &str) {
         let before = self.shared.snapshot.load_full().unwrap();
-        let next = Snapshot { hash: ContentHash(2), security: security(policies), ..Snapshot::clone(&before) };
+        let next = Snapshot { hash: ContentHash(2), security: security(policies, None), ..Snapshot::clone(&before) };
         let next = Arc::new(next);
         self.shared.http.activate(&next);
         self.shared.snapshot.store(Some(next));
@@ -223,7 +229,21 @@ fn plan_to(cluster: &str) -> Arc<TcpPlan> {
     })
 }
 
-fn security(policies: &str) -> Arc<SecurityPlan> {
+fn checker() -> ProviderPlan {
+    ProviderPlan {
+        name: "checker".into(),
+        cluster: "authz".into(),
+        authority: "authz.example".into(),
+        timeout: Duration::from_secs(5),
+        fail_open: false,
+        status_on_error: http::StatusCode::FORBIDDEN,
+        body: None,
+        speaks: AuthorizerPlan::Grpc,
+        origin: origin(),
+    }
+}
+
+fn security(policies: &str, authorizer: Option<SocketAddr>) -> Arc<SecurityPlan> {
     let (mut authorization, mut egress) = (Vec::new(), Vec::new());
     for resource in mesh_core::yaml::read("p.yaml", policies).0 {
         match resource {
@@ -234,7 +254,8 @@ fn security(policies: &str) -> Arc<SecurityPlan> {
     }
     let hash = ContentHash::of(policies.as_bytes());
     let identity = Some("cluster.local/ns/default/sa/web".into());
-    Arc::new(SecurityPlan { authorization, egress, identity, hash, ..SecurityPlan::default() })
+    let providers = authorizer.map(|_| Arc::new(checker())).into_iter().collect();
+    Arc::new(SecurityPlan { authorization, egress, identity, providers, hash, ..SecurityPlan::default() })
 }
 
 fn snapshot(setup: &Setup) -> Snapshot {
@@ -261,6 +282,8 @@ fn snapshot(setup: &Setup) -> Snapshot {
     let inbound = ListenerKey { direction: Direction::Inbound, ..key };
     let plan = cluster(setup.source.clone(), setup.pool.clone());
     let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone(), ..plan });
+    let authz = cluster_called("authz", setup.source.clone(), PoolPlan::default());
+    let authz = ClusterPlan { protocol: UpstreamProtocol::Http2, ..authz };
     let name = Arc::new(NameEntry { hostname: "db".into(), addresses: vec![setup.to.ip()] });
     Snapshot {
         hash: ContentHash(1),
@@ -269,15 +292,19 @@ fn snapshot(setup: &Setup) -> Snapshot {
             .into_iter()
             .collect(),
         binds: Vec::new(),
-        clusters: Arc::new([(cluster.name.clone(), cluster)].into_iter().collect()),
+        clusters: Arc::new([(cluster.name.clone(), cluster), ("authz".into(), Arc::new(authz))].into_iter().collect()),
         names: Arc::new([("db".into(), name)].into_iter().collect()),
-        security: security(setup.policies),
+        security: security(setup.policies, setup.authorizer),
     }
 }
 
 fn cluster(source: EndpointSource, pool: PoolPlan) -> ClusterPlan {
+    cluster_called("db", source, pool)
+}
+
+fn cluster_called(name: &str, source: EndpointSource, pool: PoolPlan) -> ClusterPlan {
     ClusterPlan {
-        name: "db".into(),
+        name: name.into(),
         source,
         protocol: UpstreamProtocol::Tcp,
         balancer: Balancer::RoundRobin,
