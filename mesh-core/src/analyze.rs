@@ -174,10 +174,19 @@ pub fn analyze_with(input: &AnalyzeInput<'_>, names: &[&str]) -> Vec<Report> {
         found.extend(account(world));
         found.extend(input.resources.iter().flat_map(fates::of_object));
     }
+    said_better(&mut found);
     let suppressed = suppressions(input.resources);
     found.retain(|r| !suppressed.get(&r.object).is_some_and(|codes| codes.contains("*") || codes.contains(&*r.code)));
     sort(&mut found);
     found
+}
+
+/// The account says of a policy that is for nobody that it has no effect; where an analyzer says so, too, and what to write
+/// instead, that is enough.
+fn said_better(found: &mut Vec<Report>) {
+    let is_better = |r: &&Report| *r.code == *SELECTS_NOTHING.code || *r.code == *messages::NO_WORKLOADS.code;
+    let objects: BTreeSet<Key> = found.iter().filter(is_better).map(|r| r.object.clone()).collect();
+    found.retain(|r| *r.code != *INERT.code || &*r.field != "spec" || !objects.contains(&r.object));
 }
 
 /// Validation and `istioctl analyze` say the same about unreachable rules in slightly different words.

@@ -281,6 +281,26 @@ fn policies_that_select_nothing() {
 }
 
 #[test]
+fn that_a_policy_is_for_nobody_is_said_once() {
+    let peer = "{selector: {matchLabels: {app: wbe}}, mtls: {mode: STRICT}}";
+    let rule = "{selector: {matchLabels: {app: wbe}}, rules: [{}]}";
+    for (kind, spec, code) in [("PeerAuthentication", peer, "MESH0205"), ("AuthorizationPolicy", rule, "IST0127")] {
+        let text = format!("{SHOP}{}", document(kind, "shop", "x", spec));
+        let (resources, reports) = yaml::read("a.yaml", &text);
+        let made = crate::convert::inputs(&resources, &Default::default(), &mut Default::default());
+        let input = AnalyzeInput {
+            resources: &resources,
+            reports: &reports,
+            world: Some(&made.world),
+            ..AnalyzeInput::default()
+        };
+        let found = analyze(&input);
+        let about = found.iter().filter(|r| &*r.object.kind.kind == kind);
+        assert_eq!(about.map(|r| &*r.code).collect::<Vec<_>>(), [code], "{found:#?}");
+    }
+}
+
+#[test]
 fn values_and_rules_that_never_match() {
     let web = |rule: &str| policy(&format!("{{selector: {{matchLabels: {{app: web}}}}, rules: [{rule}]}}"));
     let source = |s: &str| web(&format!("{{from: [{{source: {{{s}}}}}]}}"));
