@@ -164,6 +164,7 @@ impl State {
             headers: Default::default(),
             timeout: None,
             retry: None,
+            replay: RoutePlan::REPLAY,
             origin: origin.clone(),
             timeout_origin: origin.clone(),
             retry_origin: origin.clone(),

@@ -12,14 +12,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::env::Env;
 use crate::model::Health;
-use crate::snapshot::{Balancer, Balancing, Endpoint, Warmup};
+use crate::snapshot::{Address, Balancer, Balancing, Endpoint, Warmup};
 use choose::Group;
 use levels::Level;
 pub use table::{Table, hash};
@@ -64,7 +63,7 @@ impl<T: Host + ?Sized> Host for Arc<T> {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tried {
     /// Endpoints of the tries before, in order.
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<Address>,
     /// `retryIgnorePreviousHosts`; `None`: unset, which is yes, but no under a consistent hash.
     pub ignore_previous_hosts: Option<bool>,
     /// `retryRemoteLocalities`: after two tries at a priority others are tried.
@@ -76,7 +75,7 @@ impl Tried {
     const UPDATE_FREQUENCY: usize = 2;
 
     /// The endpoints whose priorities are to be left.
-    fn remote(&self) -> &[SocketAddr] {
+    fn remote(&self) -> &[Address] {
         let whole = self.endpoints.len() / Self::UPDATE_FREQUENCY * Self::UPDATE_FREQUENCY;
         if self.remote_localities { &self.endpoints[..whole] } else { &[] }
     }
@@ -179,7 +178,7 @@ impl<H: Host + Clone> Layout<H> {
     }
 
     /// Where the host of an address stands; `None`: it gets nothing at all (`distribute`).
-    pub fn standing(&self, address: SocketAddr) -> Option<Standing> {
+    pub fn standing(&self, address: &Address) -> Option<Standing> {
         let at = self.levels.iter().position(|l| l.has(address))?;
         let level = &self.levels[at];
         let share = level.share(address) * f64::from(level.load);

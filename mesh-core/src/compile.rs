@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
         let all_clusters = self.clusters(previous.map(|p| &p.cache.all_clusters));
         self.note_unused();
         self.binds.sort_unstable();
-        self.binds.dedup_by_key(|b| b.at);
+        self.binds.dedup_by(|a, b| a.at == b.at);
         keep_equal(&mut self.listeners, previous.map(|p| &p.snapshot.listeners), |l| l.hash);
         let names = self.names.unwrap_or_default();
         if let Some(old) = previous.map(|p| &p.snapshot.proxy).filter(|old| **old == self.proxy) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::model::{Service, ServicePort, Workload};
-use crate::snapshot::{ClusterPlan, Endpoint, EndpointSource};
+use crate::snapshot::{Address, ClusterPlan, Endpoint, EndpointSource};
 use crate::world::{World, covers};
 
 /// The endpoints of a cluster whose source is a service, in a stable order (by address); other sources have none here.
@@ -25,20 +25,18 @@ pub fn of_service(world: &World, service: &Service, port: u16, subset: &BTreeMap
     let all = listed.chain(world.selected_workloads(service));
     let mut found: Vec<Endpoint> =
         all.filter(|w| covers(subset, &w.labels)).filter_map(|w| endpoint(service, port, w)).collect();
-    found.sort_by(|a, b| (a.address, &a.workload.uid).cmp(&(b.address, &b.workload.uid)));
+    found.sort_by(|a, b| (&a.address, &a.workload.uid).cmp(&(&b.address, &b.workload.uid)));
     found.dedup_by(|a, b| a.address == b.address);
     found
 }
 
 fn endpoint(service: &Service, port: &ServicePort, workload: &Arc<Workload>) -> Option<Endpoint> {
-    let address = address(service, workload)?;
-    let number = target_port(port, workload)?;
-    Some(Endpoint {
-        address: SocketAddr::new(address, number),
-        weight: workload.weight.max(1),
-        health: workload.health,
-        workload: workload.clone(),
-    })
+    let address = match &workload.socket {
+        // A socket has no ports.
+        Some(path) => Address::Unix(path.clone()),
+        None => SocketAddr::new(address(service, workload)?, target_port(port, workload)?).into(),
+    };
+    Some(Endpoint { address, weight: workload.weight.max(1), health: workload.health, workload: workload.clone() })
 }
 
 /// One address of an instance counts once: of the family that the service has, else its first.

@@ -10,7 +10,6 @@ mod host;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::snapshot::{Map, OutlierPlan};
+use crate::snapshot::{Address, Map, OutlierPlan};
 pub use host::Host;
 
 /// The longest ejection, unless `baseEjectionTime` is longer; Envoy's default, which Istio keeps.
@@ -66,7 +65,7 @@ pub enum Change {
     /// An endpoint is out.
     Ejected {
         /// The endpoint.
-        address: SocketAddr,
+        address: Address,
         /// The counter that was full.
         cause: Cause,
         /// Failures in a row.
@@ -81,7 +80,7 @@ pub enum Change {
     /// An endpoint should be out, but `maxEjectionPercent` are already.
     Overflow {
         /// The endpoint.
-        address: SocketAddr,
+        address: Address,
         /// The counter that was full.
         cause: Cause,
         /// Failures in a row.
@@ -90,7 +89,7 @@ pub enum Change {
     /// An endpoint is back.
     Returned {
         /// The endpoint.
-        address: SocketAddr,
+        address: Address,
     },
 }
 
@@ -125,7 +124,7 @@ pub type Listener = Box<dyn Fn(&Change) + Send + Sync>;
 /// The outlier detection of one cluster. Without a plan it counts nothing.
 pub struct Detector {
     plan: ArcSwapOption<OutlierPlan>,
-    hosts: ArcSwap<Map<SocketAddr, Arc<Host>>>,
+    hosts: ArcSwap<Map<Address, Arc<Host>>>,
     began: Instant,
     counts: Counts,
     /// Endpoints that are out. Locked only when one goes out, on sweeps and when endpoints change.
@@ -156,7 +155,7 @@ impl Detector {
                 if host.is_ejected() {
                     host.return_now(self.now());
                     *out = out.saturating_sub(1);
-                    (self.listener)(&Change::Returned { address: *address });
+                    (self.listener)(&Change::Returned { address: address.clone() });
                 }
             }
         }
@@ -168,19 +167,19 @@ impl Detector {
     }
 
     /// Sets the endpoints. Those that stay keep their counters.
-    pub fn set_hosts(&self, hosts: impl Iterator<Item = (SocketAddr, Arc<Host>)>) {
+    pub fn set_hosts(&self, hosts: impl Iterator<Item = (Address, Arc<Host>)>) {
         let mut out = self.out.lock();
-        let hosts: Map<SocketAddr, Arc<Host>> = hosts.collect();
+        let hosts: Map<Address, Arc<Host>> = hosts.collect();
         *out = u32::try_from(hosts.values().filter(|h| h.is_ejected()).count()).unwrap_or(u32::MAX);
         self.hosts.store(Arc::new(hosts));
     }
 
     /// Takes note of what a try saw.
-    pub fn observe(&self, address: SocketAddr, event: Event) {
+    pub fn observe(&self, address: &Address, event: Event) {
         let plan = self.plan.load();
         let Some(plan) = &*plan else { return };
         let hosts = self.hosts.load();
-        let Some(host) = hosts.get(&address) else { return };
+        let Some(host) = hosts.get(address) else { return };
         if let Some((cause, failures)) = host.count(plan, event) {
             self.eject(plan, address, host, (cause, failures, event), hosts.len());
         }
@@ -189,7 +188,7 @@ impl Detector {
     fn eject(
         &self,
         plan: &OutlierPlan,
-        address: SocketAddr,
+        address: &Address,
         host: &Host,
         (cause, failures, last): (Cause, u32, Event),
         hosts: usize,
@@ -203,7 +202,7 @@ impl Detector {
         if u64::from(*out + 1) * 100 > u64::from(plan.max_ejection_percent) * u64::from(hosts) {
             drop(out);
             self.counts.overflow.fetch_add(1, Ordering::Relaxed);
-            return (self.listener)(&Change::Overflow { address, cause, failures });
+            return (self.listener)(&Change::Overflow { address: address.clone(), cause, failures });
         }
         *out += 1;
         let time = host.eject(plan, self.now());
@@ -214,6 +213,7 @@ impl Detector {
             Cause::ConsecutiveLocal => &self.counts.by_local,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        let address = address.clone();
         (self.listener)(&Change::Ejected { address, cause, failures, last, time, out });
     }
 
@@ -225,7 +225,7 @@ impl Detector {
         for (address, host) in self.hosts.load().iter() {
             if host.sweep(&plan, now) {
                 *out = out.saturating_sub(1);
-                (self.listener)(&Change::Returned { address: *address });
+                (self.listener)(&Change::Returned { address: address.clone() });
             }
         }
     }

@@ -164,6 +164,8 @@ pub struct Cx {
     pub attempts: AtomicU32,
     /// The try under way is given up because its time is over, not because nobody wants it any more.
     pub given_up: AtomicBool,
+    /// A limit of the listener has cut the response: its end is not the client's going.
+    pub cut: AtomicBool,
     /// Set of [`Flag`]s.
     pub flags: AtomicU32,
     /// Set of [`Proof`]s of the tries that were repeated.
@@ -207,6 +209,7 @@ impl Cx {
             upstream_local: Latest::default(),
             attempts: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             flags: AtomicU32::new(0),
             proofs: AtomicU32::new(0),
             replays: AtomicU32::new(0),

@@ -31,7 +31,7 @@ pub use balancing::{
     ZoneAwarePlan,
 };
 pub use cluster::{ClusterPlan, DnsName, EndpointSource, UpstreamProtocol};
-pub use endpoints::{Endpoint, EndpointSet};
+pub use endpoints::{Address, Endpoint, EndpointSet};
 pub use filters::{
     AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
 };
@@ -170,13 +170,15 @@ pub enum BindDoor {
     Inbound,
     /// An HTTP proxy, whose clients name where they want to go.
     HttpProxy,
+    /// As if this had been dialled: the address of the service that a socket without one stands for.
+    Service(SocketAddr),
 }
 
 /// A socket that applications or clients dial, instead of being captured (`captureMode: NONE` of a Sidecar).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Bind {
-    /// Where to listen, in the workload's network.
-    pub at: SocketAddr,
+    /// Where to listen: in the workload's network, or among its files.
+    pub at: Address,
     /// What its connections are.
     pub door: BindDoor,
 }

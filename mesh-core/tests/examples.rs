@@ -7,7 +7,7 @@ use std::path::Path;
 use mesh_core::compile::compile;
 use mesh_core::convert::{Addresses, Options, inputs};
 use mesh_core::report::Level;
-use mesh_core::snapshot::{ProxyId, ProxyKind, Snapshot};
+use mesh_core::snapshot::{BindDoor, EndpointSource, ProxyId, ProxyKind, Snapshot};
 use mesh_core::yaml;
 
 fn read(path: &str) -> Vec<mesh_core::api::Resource> {
@@ -53,6 +53,25 @@ fn retries() {
         retry,
         "2 on connect-failure,refused-stream,gateway-error,reset, 500ms for each try, back-off from 25ms"
     );
+}
+
+#[test]
+fn unix_sockets() {
+    let snapshot = plan("productpage-v1", &["egress/unix-sockets.yaml"]);
+    let app = &snapshot.clusters["inbound|9080||"].source;
+    assert_eq!(*app, EndpointSource::LocalSocket("/var/run/productpage.sock".into()));
+    let binds: Vec<_> = snapshot.binds.iter().map(|b| (b.at.to_string(), b.door)).collect();
+    assert_eq!(binds, [("/var/run/mesh.sock".to_owned(), BindDoor::HttpProxy)]);
+    let cache = &snapshot.outbound(Some([240, 240, 9, 9].into()), 11211).l4[0].plan;
+    assert_eq!(&*cache.clusters[0].cluster, "outbound|11211||cache.example");
+}
+
+#[test]
+fn unknown_hosts_by_name() {
+    let snapshot = plan("productpage-v1", &["egress/dynamic-dns.yaml"]);
+    let tls = snapshot.clusters["AllowAnyDynamicDNSCluster"].tls.as_ref().unwrap().to_string();
+    let want = "SIMPLE, sni: the authority, the server must be the authority, verified by the system's authorities";
+    assert_eq!(tls, want);
 }
 
 #[test]

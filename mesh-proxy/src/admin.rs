@@ -238,7 +238,7 @@ fn config_dump<S: AdminState>(state: &S) -> Response<Full<Bytes>> {
 fn endpoint(status: &EndpointStatus) -> serde_json::Value {
     let EndpointStatus { endpoint: e, active, ejected, ejections, failures: (errors, local), standing } = status;
     json!({
-        "address": e.address,
+        "address": e.address.to_string(),
         "workload": e.workload.uid,
         "locality": e.workload.locality,
         "weight": e.weight,

@@ -26,7 +26,7 @@ use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
 use mesh_core::outlier::{Detector, Event};
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan, Snapshot};
+use mesh_core::snapshot::{Address, ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan, Snapshot};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -167,25 +167,39 @@ impl<N: Net> Runtime<N> {
                 self.choose(cluster, choice)
             }
             EndpointSource::DynamicDns { port } => {
-                let at = SocketAddr::new(conn.local.ip(), port.unwrap_or(conn.local.port()));
+                let dialled = match conn.local.port() {
+                    80 if plan.tls.is_some() => 443,
+                    dialled => dialled,
+                };
+                let at = SocketAddr::new(conn.local.ip(), port.unwrap_or(dialled));
                 let address = match choice.host.unwrap_or(&conn.sni) {
                     // Nothing tells a name: where the client dialled, unless a service is meant.
                     "" if port.is_none() => at,
                     name => cluster.asked.address(self, name, at.port()).await?,
                 };
-                (!self.is_own(address, conn)).then(|| self.dialled(cluster, address))
+                (!self.is_own(address, conn)).then(|| self.dialled(cluster, address.into()))
             }
             // A client of explicit proxying that names what nobody knows has dialled us: that would be a loop.
-            EndpointSource::OriginalDst { .. } if CAPTURE_PORTS.contains(&conn.local.port()) => None,
+            // The same goes for one that has dialled a unix socket, which has no port.
+            EndpointSource::OriginalDst { .. }
+                if CAPTURE_PORTS.contains(&conn.local.port()) || conn.local.port() == 0 =>
+            {
+                None
+            }
             EndpointSource::OriginalDst { port } => {
                 let port = port.unwrap_or(conn.local.port());
-                Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), port)))
+                Some(self.dialled(cluster, SocketAddr::new(conn.local.ip(), port).into()))
             }
             EndpointSource::LocalOriginalDst => {
-                Some(self.dialled(cluster, self.app.connect(conn, conn.local.port()).0))
+                Some(self.dialled(cluster, self.app.connect(conn, conn.local.port()).0.into()))
             }
-            EndpointSource::LocalApp { port, ip: None } => Some(self.dialled(cluster, self.app.connect(conn, *port).0)),
-            EndpointSource::LocalApp { port, ip: Some(ip) } => Some(self.dialled(cluster, self.app.at(*ip, *port))),
+            EndpointSource::LocalApp { port, ip: None } => {
+                Some(self.dialled(cluster, self.app.connect(conn, *port).0.into()))
+            }
+            EndpointSource::LocalApp { port, ip: Some(ip) } => {
+                Some(self.dialled(cluster, self.app.at(*ip, *port).into()))
+            }
+            EndpointSource::LocalSocket(path) => Some(self.dialled(cluster, Address::Unix(Arc::clone(path)))),
             EndpointSource::BlackHole => None,
         };
         member.map(Active::new).ok_or_else(|| Error::new(ErrorKind::NoHealthyUpstream))
@@ -217,7 +231,7 @@ impl<N: Net> Runtime<N> {
         let keepalive = plan.pool.keepalive;
         match &plan.source {
             // From loopback to loopback: nothing there is captured.
-            EndpointSource::LocalApp { ip: Some(_), .. } => {
+            EndpointSource::LocalApp { ip: Some(_), .. } | EndpointSource::LocalSocket(_) => {
                 ConnectOptions { purpose: Purpose::App, source: None, keepalive }
             }
             EndpointSource::LocalApp { ip: None, .. } | EndpointSource::LocalOriginalDst => {
@@ -261,23 +275,24 @@ impl<N: Net> Runtime<N> {
     }
 
     /// The member for an address that is not configured but comes with the connection.
-    fn dialled(&self, cluster: &Cluster<N>, address: SocketAddr) -> Arc<Member<N>> {
+    fn dialled(&self, cluster: &Cluster<N>, address: Address) -> Arc<Member<N>> {
         if let Some(known) = cluster.dialled.load().get(&address) {
             return Arc::clone(known);
         }
-        let fresh = Arc::new(Member::new(Arc::new(self.endpoint_at(address)), self.workers, cluster.began.elapsed()));
+        let fresh =
+            Arc::new(Member::new(Arc::new(self.endpoint_at(address.clone())), self.workers, cluster.began.elapsed()));
         cluster.dialled.rcu(|all| {
             let mut all = Map::clone(all);
             if all.len() >= MAX_DIALLED {
                 all.retain(|_, m| m.is_active());
             }
-            all.entry(address).or_insert_with(|| Arc::clone(&fresh));
+            all.entry(address.clone()).or_insert_with(|| Arc::clone(&fresh));
             all
         });
         cluster.dialled.load().get(&address).map_or(fresh, Arc::clone)
     }
 
-    fn endpoint_at(&self, address: SocketAddr) -> Endpoint {
+    fn endpoint_at(&self, address: Address) -> Endpoint {
         Endpoint { address, weight: 1, health: Health::Healthy, workload: Arc::clone(&self.nobody) }
     }
 }
@@ -304,7 +319,7 @@ pub struct Cluster<N: Net> {
     layout: ArcSwap<Layout<Arc<Member<N>>>>,
     ordering: Mutex<()>,
     rules: ArcSwap<health::Rules>,
-    dialled: ArcSwap<Map<SocketAddr, Arc<Member<N>>>>,
+    dialled: ArcSwap<Map<Address, Arc<Member<N>>>>,
     /// Virtual time of weighted balancing.
     clock: AtomicU64,
     began: Instant,
@@ -361,7 +376,7 @@ impl<N: Net> Cluster<N> {
             Err(ErrorKind::ConnectTimeout) => Event::LocalTimeout,
             Err(_) => Event::LocalFailure,
         };
-        self.detector.observe(member.endpoint().address, event);
+        self.detector.observe(&member.endpoint().address, event);
     }
 
     fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize, seed: u64) -> bool {
@@ -378,7 +393,7 @@ impl<N: Net> Cluster<N> {
         let new: Vec<_> = endpoints.into_iter().map(member).collect();
         let unchanged = new.len() == old.len() && new.iter().zip(old.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
         if !unchanged {
-            self.detector.set_hosts(new.iter().map(|m| (m.endpoint().address, Arc::clone(m.outlier()))));
+            self.detector.set_hosts(new.iter().map(|m| (m.endpoint().address.clone(), Arc::clone(m.outlier()))));
             self.members.store(Arc::new(new));
             self.order(seed);
         }

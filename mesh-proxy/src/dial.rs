@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use bytes::Bytes;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{ClusterPlan, TunnelPlan};
+use mesh_core::snapshot::{Address, ClusterPlan, TunnelPlan};
 use mesh_tls::Carries;
 use tokio::io::AsyncWriteExt;
 
@@ -73,8 +73,10 @@ impl<N: Net> Runtime<N> {
     }
 
     async fn socket(&self, plan: &ClusterPlan, member: &Member<N>) -> Result<N::Stream, Error> {
-        let options = self.options(plan);
-        let connected = self.net.connect(member.endpoint().address, options).await;
+        let connected = match &member.endpoint().address {
+            Address::Ip(at) => self.net.connect(*at, self.options(plan)).await,
+            Address::Unix(path) => self.net.connect_unix(path).await,
+        };
         connected.map_err(|e| Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(e)))
     }
 

@@ -10,13 +10,14 @@ mod guard;
 mod lifetime;
 mod prefix;
 mod rules;
+mod streams;
 mod upgrade;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{HttpSettings, TlsThen};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -32,6 +33,7 @@ use exchange::Exchanges;
 use guard::{Guard, Shared};
 use lifetime::{Kind, Life};
 use prefix::Protocol;
+use streams::Streams;
 
 /// The HTTP half of a proxy: what is in force, and what outlives it.
 pub struct Proxy<N: Net> {
@@ -155,8 +157,16 @@ async fn serve_http2<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = hyper::service::service_fn(move |request| exchanges.clone().http2(request));
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let streams = Streams::default();
+    let service = hyper::service::service_fn({
+        let (streams, shared) = (streams.clone(), Arc::clone(&shared));
+        move |request| {
+            let clock = shared.life.own_clock();
+            streams.next_goes_by(clock.clone());
+            exchanges.clone().http2(request, clock)
+        }
+    });
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.max_streams)

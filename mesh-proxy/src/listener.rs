@@ -39,6 +39,8 @@ pub enum Door {
     Outbound,
     /// From the own application, which dials the listener itself (a Sidecar's `captureMode: NONE`).
     OutboundDirect,
+    /// From the own application, by a socket that stands for this destination.
+    OutboundTo(SocketAddr),
     /// 15006: to the own application, captured.
     Inbound,
     /// To the own application, at the address that its clients dial (explicit mode).
@@ -55,7 +57,7 @@ impl Door {
     /// Direction of its listeners.
     pub fn direction(self) -> Direction {
         match self {
-            Self::Outbound | Self::OutboundDirect | Self::Explicit => Direction::Outbound,
+            Self::Outbound | Self::OutboundDirect | Self::OutboundTo(_) | Self::Explicit => Direction::Outbound,
             Self::Inbound | Self::InboundDirect => Direction::Inbound,
             Self::Gateway(_) | Self::GatewayAt(..) => Direction::Gateway,
         }
@@ -230,6 +232,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
         let local = match door {
             Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::OutboundDirect | Door::InboundDirect => own,
+            Door::OutboundTo(to) => to,
             Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
                 Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
                 // The port of the door itself: nobody captured this connection, and following it would be a loop.
@@ -238,7 +241,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         };
         let mut conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
         let route = match door {
-            Door::Outbound | Door::OutboundDirect => Route::Outbound(local),
+            Door::Outbound | Door::OutboundDirect | Door::OutboundTo(_) => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
             Door::GatewayAt(address, port) => Route::GatewayAt(address, port),

@@ -129,7 +129,8 @@ impl std::fmt::Display for Resolved {
 
 /// A connected byte stream.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The peer's address; an IPv4 peer of a dual-stack socket is given as IPv4.
+    /// The peer's address; an IPv4 peer of a dual-stack socket is given as IPv4. Who dials a unix socket is on this
+    /// machine: that is loopback, with port 0.
     fn peer_addr(&self) -> io::Result<SocketAddr>;
 
     /// The own address, in the same form.
@@ -176,6 +177,18 @@ pub trait Net: Clone + Send + Sync + 'static {
     /// Connects.
     fn connect(&self, to: SocketAddr, options: ConnectOptions)
     -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Connects to a unix socket beside the proxy: an absolute path, or `@NAME`. Not every network has them.
+    fn connect_unix(&self, path: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send {
+        let _ = path;
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Listens on such a socket, which everybody who sees it may dial; a path is free again when the listener goes.
+    fn listen_unix(&self, path: &str) -> impl Future<Output = io::Result<Self::Listener>> + Send {
+        let _ = path;
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
 
     /// Listens. An inherited socket of that name goes before a new one, and a wildcard IPv6 address takes IPv4 too. Must
     /// be called on the runtime that accepts.

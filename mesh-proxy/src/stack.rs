@@ -16,7 +16,6 @@ use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
-use mesh_core::layers::retry::DEFAULT_CAP;
 use mesh_core::layers::{
     AffinityConfig, AffinityLayer, BoxService, CorsConfig, CorsLayer, FaultConfig, FaultLayer, Meter, MeterConfig,
     MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, Opt, OutlierLayer, PerTryLayer,
@@ -182,7 +181,7 @@ pub fn route(
         .layer(RetryLayer::new(RetryConfig {
             policy: retry,
             attempt_count: outwards && plan.headers.attempt_count,
-            buffer: DEFAULT_CAP,
+            buffer: plan.replay,
             env: Arc::clone(&common.env),
             limit,
         }))

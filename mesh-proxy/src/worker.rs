@@ -1,9 +1,9 @@
 //! Workers: one thread with one single-threaded runtime each. A connection stays on the worker that accepted it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mesh_core::snapshot::Address;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,18 +35,28 @@ impl Workers {
         N: Net,
         H: Engine<N::Stream>,
     {
-        let mut open = Open { at: what.at, loops: Vec::new() };
+        let mut open = Open { at: what.at.clone(), loops: Vec::new() };
         for (index, (runtime, _)) in self.runtimes.iter().enumerate() {
             let share = Share { index, of: self.runtimes.len() };
-            let (shared, what, at) = (shared.clone(), what.clone(), open.at);
+            let (shared, what, at) = (shared.clone(), what.clone(), open.at.clone());
+            // A path can't be shared as a port can.
+            if index > 0 && at.ip().is_none() {
+                break;
+            }
             // On the worker, because a listener belongs to the runtime on which it was made.
             let started = runtime.spawn(async move {
                 let net = &shared.net;
-                let listener = match what.host {
-                    true => net.listen_host(&what.name, at, share).await?,
-                    false => net.listen(&what.name, at, share).await?,
+                let (listener, at) = match &at {
+                    Address::Unix(path) => (net.listen_unix(path).await?, at),
+                    Address::Ip(ip) => {
+                        let listener = match what.host {
+                            true => net.listen_host(&what.name, *ip, share).await?,
+                            false => net.listen(&what.name, *ip, share).await?,
+                        };
+                        let at = listener.local_addr()?.into();
+                        (listener, at)
+                    }
                 };
-                let at = listener.local_addr()?;
                 let (stop, stopped) = oneshot::channel();
                 let accepting = tokio::spawn(accept(shared.clone(), listener, what.door, stopped));
                 io::Result::Ok((at, stop, accepting))
@@ -60,13 +70,13 @@ impl Workers {
     }
 }
 
-/// A port to open.
+/// A port, or a unix socket, to open.
 #[derive(Clone, Debug)]
 pub(crate) struct Opening {
     /// Name, under which a socket may be inherited.
     pub(crate) name: String,
     /// Where.
-    pub(crate) at: SocketAddr,
+    pub(crate) at: Address,
     /// Whether users of the machine reach it.
     pub(crate) host: bool,
     /// What its connections are.
@@ -76,7 +86,7 @@ pub(crate) struct Opening {
 /// An open port.
 pub(crate) struct Open {
     /// Where it is.
-    pub(crate) at: SocketAddr,
+    pub(crate) at: Address,
     loops: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 

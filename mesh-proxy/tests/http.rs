@@ -16,6 +16,8 @@ mod frames;
 mod headers;
 #[path = "http/http2.rs"]
 mod http2;
+#[path = "http/interop.rs"]
+mod interop;
 #[path = "http/lifetimes.rs"]
 mod lifetimes;
 #[path = "http/limits.rs"]
@@ -48,6 +50,8 @@ mod telemetry;
 mod timeouts;
 #[path = "http/tokens.rs"]
 mod tokens;
+#[path = "http/unix.rs"]
+mod unix;
 #[path = "http/upgrades.rs"]
 mod upgrades;
 #[path = "http/upstream.rs"]

@@ -8,6 +8,8 @@ mod checker;
 mod policies;
 #[path = "l4/process.rs"]
 mod process;
+#[path = "l4/sockets.rs"]
+mod sockets;
 #[path = "l4/streams.rs"]
 mod streams;
 #[path = "l4/support.rs"]

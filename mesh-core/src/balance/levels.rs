@@ -1,13 +1,12 @@
 //! Priorities: which endpoints are tried first, and how much spills over to the next ones.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use super::choose::Group;
 use super::{Ask, Host, Table, locality};
 use crate::env::Env;
 use crate::model::Health;
-use crate::snapshot::{Balancer, LocalityPlan};
+use crate::snapshot::{Address, Balancer, LocalityPlan};
 
 /// A priority takes its load as long as this times its healthy share is 100 %; Envoy's overprovisioning factor.
 const OVERPROVISIONING: u32 = 140;
@@ -46,14 +45,14 @@ impl<H: Host + Clone> Level<H> {
 
 impl<H: Host + Clone> Level<H> {
     /// Whether an address is of this priority, healthy or not.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
-        self.all.iter().any(|h| h.endpoint().address == address)
+    pub(super) fn has(&self, address: &Address) -> bool {
+        self.all.iter().any(|h| h.endpoint().address == *address)
     }
 
     /// Part of the level's requests that an address gets, 0 to 1.
-    pub(super) fn share(&self, address: SocketAddr) -> f64 {
+    pub(super) fn share(&self, address: &Address) -> f64 {
         let of_group = |g: &Group<H>| {
-            let mine: u64 = g.hosts.iter().filter(|h| h.endpoint().address == address).map(weight).sum();
+            let mine: u64 = g.hosts.iter().filter(|h| h.endpoint().address == *address).map(weight).sum();
             let all: u64 = g.hosts.iter().map(weight).sum();
             mine as f64 / all.max(1) as f64 * g.weight as f64 / self.total.max(1) as f64
         };
@@ -203,10 +202,10 @@ pub(super) fn choose<'a, H: Host + Clone>(levels: &'a [Level<H>], ask: &Ask<'_>)
 /// A priority that none of these endpoints is of; if all were tried, any.
 pub(super) fn choose_other<'a, H: Host + Clone>(
     levels: &'a [Level<H>],
-    tried: &[SocketAddr],
+    tried: &[Address],
     ask: &Ask<'_>,
 ) -> Option<&'a Level<H>> {
-    let others: Vec<&Level<H>> = levels.iter().filter(|l| !tried.iter().any(|t| l.has(*t))).collect();
+    let others: Vec<&Level<H>> = levels.iter().filter(|l| !tried.iter().any(|t| l.has(t))).collect();
     let total: u32 = others.iter().map(|l| l.available).sum();
     if total == 0 {
         return choose(levels, ask);

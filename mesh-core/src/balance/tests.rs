@@ -57,7 +57,7 @@ impl Host for Test {
 
 fn host(number: usize, weight: u32, locality: &str) -> Arc<Test> {
     let workload = Workload { locality: locality.into(), ..Workload::default() };
-    let address = SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250) as u8], 80));
+    let address = Address::Ip(([10, 0, (number / 250) as u8, (number % 250) as u8], 80).into());
     let endpoint = Endpoint { address, weight, health: Health::Healthy, workload: Arc::new(workload) };
     Arc::new(Test {
         endpoint,
@@ -92,15 +92,15 @@ impl Chooser {
         Self { env: Numbers(AtomicU64::new(7)), clock: AtomicU64::new(0), now: Duration::ZERO }
     }
 
-    fn pick(&self, layout: &Layout<Arc<Test>>, hash: Option<u64>, tried: Option<&Tried>) -> Option<SocketAddr> {
+    fn pick(&self, layout: &Layout<Arc<Test>>, hash: Option<u64>, tried: Option<&Tried>) -> Option<Address> {
         let now = || self.now;
         let ask = Ask { env: &self.env, now: &now, clock: &self.clock, hash, tried };
-        layout.pick(&ask).map(|h| h.endpoint().address)
+        layout.pick(&ask).map(|h| h.endpoint().address.clone())
     }
 
     /// How often each host is chosen, by its position.
     fn count(&self, layout: &Layout<Arc<Test>>, hosts: &[Arc<Test>], times: usize) -> Vec<usize> {
-        let mut count: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        let mut count: BTreeMap<Address, usize> = BTreeMap::new();
         for _ in 0..times {
             *count.entry(self.pick(layout, None, None).expect("a host")).or_default() += 1;
         }
@@ -221,7 +221,7 @@ fn nearest_first_and_what_spills_over() {
     let balancing = by_locality(LocalityPlan::Failover(plan));
     let standing = |hosts: &[Arc<Test>]| {
         let layout = build(hosts, Balancer::RoundRobin, &balancing);
-        let of = |h: &Arc<Test>| layout.standing(h.endpoint().address).map(|s| (s.priority, s.load));
+        let of = |h: &Arc<Test>| layout.standing(&h.endpoint().address).map(|s| (s.priority, s.load));
         hosts.iter().map(|h| of(h).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(standing(&all), [(0, 100), (0, 100), (1, 0), (2, 0), (3, 0)]);
@@ -239,7 +239,7 @@ fn priorities_have_no_gaps() {
     let all = at(&["r2/z1", "r3/z1", "r1/z9"]);
     let plan = FailoverPlan { labels: Vec::new(), near: Some(near("r1/z1", Some("r3"))) };
     let layout = build(&all, Balancer::RoundRobin, &by_locality(LocalityPlan::Failover(plan)));
-    let of = |h: &Arc<Test>| layout.standing(h.endpoint().address).unwrap().priority;
+    let of = |h: &Arc<Test>| layout.standing(&h.endpoint().address).unwrap().priority;
     assert_eq!(all.iter().map(of).collect::<Vec<_>>(), [2, 1, 0], "own region, the one that takes over, the rest");
 }
 
@@ -300,7 +300,7 @@ fn distribution() {
     let to = vec![("r1/z1/*".into(), 80), ("r1/z2/*".into(), 20)];
     let balancing = by_locality(LocalityPlan::Distribute(to));
     let layout = build(&all, Balancer::RoundRobin, &balancing);
-    let share = |i: usize| layout.standing(all[i].endpoint().address).map(|s| s.share.round() as u32);
+    let share = |i: usize| layout.standing(&all[i].endpoint().address).map(|s| s.share.round() as u32);
     assert_eq!([share(0), share(1), share(2), share(3)], [Some(40), Some(40), Some(20), None]);
     let count = Chooser::new().count(&layout, &all, 10_000);
     assert!((3800..4200).contains(&count[0]) && (1800..2200).contains(&count[2]) && count[3] == 0, "{count:?}");
@@ -322,7 +322,7 @@ fn the_own_zone_as_far_as_it_has_capacity() {
     };
     let shares = |hosts: &[Arc<Test>], balancing: &Balancing| {
         let layout = build(hosts, Balancer::RoundRobin, balancing);
-        let share = |h: &Arc<Test>| layout.standing(h.endpoint().address).unwrap().share.round() as u32;
+        let share = |h: &Arc<Test>| layout.standing(&h.endpoint().address).unwrap().share.round() as u32;
         hosts.iter().map(share).collect::<Vec<_>>()
     };
     let even = at(&["r1/z1", "r1/z1", "r1/z2", "r1/z2", "r2/z1"]);
@@ -364,7 +364,7 @@ fn warm_up() {
 fn tries_go_elsewhere() {
     let three = hosts(&[1, 1, 1]);
     let tried = |endpoints: &[usize], ignore| Tried {
-        endpoints: endpoints.iter().map(|i| three[*i].endpoint().address).collect(),
+        endpoints: endpoints.iter().map(|i| three[*i].endpoint().address.clone()).collect(),
         ignore_previous_hosts: ignore,
         remote_localities: false,
     };
@@ -372,7 +372,7 @@ fn tries_go_elsewhere() {
     let layout = plain(&three, Balancer::RoundRobin);
     for _ in 0..50 {
         let got = chooser.pick(&layout, None, Some(&tried(&[0, 2], None)));
-        assert_eq!(got, Some(three[1].endpoint().address));
+        assert_eq!(got, Some(three[1].endpoint().address.clone()));
     }
     assert!(chooser.pick(&layout, None, Some(&tried(&[0, 1, 2], None))).is_some(), "all were tried: any");
     // A key stays where it is, unless the user says otherwise.
@@ -380,7 +380,7 @@ fn tries_go_elsewhere() {
         let layout = plain(&three, balancer);
         let first = chooser.pick(&layout, Some(42), None).unwrap();
         let at = three.iter().position(|h| h.endpoint().address == first).unwrap();
-        assert_eq!(chooser.pick(&layout, Some(42), Some(&tried(&[at], None))), Some(first));
+        assert_eq!(chooser.pick(&layout, Some(42), Some(&tried(&[at], None))), Some(first.clone()));
         let other = chooser.pick(&layout, Some(42), Some(&tried(&[at], Some(true)))).unwrap();
         assert_ne!(other, first);
         assert_eq!(chooser.pick(&layout, Some(42), Some(&tried(&[at], Some(true)))), Some(other), "and stays there");
@@ -392,7 +392,7 @@ fn tries_leave_a_priority_after_two() {
     let all = at(&["r1/z1", "r1/z1", "r2/z1"]);
     let plan = FailoverPlan { labels: Vec::new(), near: Some(near("r1/z1", None)) };
     let layout = build(&all, Balancer::RoundRobin, &by_locality(LocalityPlan::Failover(plan)));
-    let address = |i: usize| all[i].endpoint().address;
+    let address = |i: usize| all[i].endpoint().address.clone();
     let chooser = Chooser::new();
     let pick = |endpoints: &[usize], remote_localities| {
         let endpoints = endpoints.iter().map(|i| address(*i)).collect();
@@ -461,7 +461,7 @@ proptest! {
         let (before, after) = (plain(&all[..n], balancer), plain(&all, balancer));
         let chooser = Chooser::new();
         let keys = 5000_u32;
-        let added = all[n].endpoint().address;
+        let added = all[n].endpoint().address.clone();
         let (mut moved, mut between) = (0, 0);
         for key in 0..keys {
             let key = Some(hash(&key.to_be_bytes()));

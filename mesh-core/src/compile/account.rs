@@ -78,13 +78,6 @@ impl<'a> Ledger<'a> {
         values
     }
 
-    /// A field that this version does not act on yet, with everything below it.
-    pub(super) fn later<T: Default + PartialEq>(&mut self, at: &str, name: &str, value: &T) {
-        if *value != T::default() {
-            self.fate(&format!("{at}.{name}"), Outcome::NotInForceYet);
-        }
-    }
-
     /// A field that can't have an effect, with everything below it.
     pub(super) fn without_effect<T: Default + PartialEq>(&mut self, at: &str, name: &str, value: &T, because: &str) {
         if *value != T::default() {

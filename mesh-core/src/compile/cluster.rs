@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) use balancing::{Client as BalancingClient, account_mesh_locality, account_outlier};
+pub(super) use hops::{account_settings as account_tls, to_unknown};
 pub(super) use policy::{RuleIndex, Rules};
 pub(super) use pool::ClusterDefaults;
 use pool::{Kind, Pool};
@@ -27,6 +28,8 @@ pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
     format!("outbound|{port}|{subset}|{host}").into()
 }
 
+/// HTTP to hosts that nobody knows, by the name that each request has; TLS is put around it if the mesh says so.
+pub(super) const DYNAMIC_DNS: &str = "AllowAnyDynamicDNSCluster";
 /// Traffic to where the client dialled.
 pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
 /// Nothing.

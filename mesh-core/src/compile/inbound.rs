@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::snapshot::{
-    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, MeshTls, Provenance,
+    Address, Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, MeshTls, Provenance,
     UpstreamProtocol,
 };
 
@@ -26,9 +26,7 @@ use crate::snapshot::{
 struct Port<'a> {
     protocol: AppProtocol,
     /// Where the application listens.
-    local: u16,
-    /// Address on which it does, if that is not the one that clients dial.
-    ip: Option<IpAddr>,
+    app: EndpointSource,
     service: Option<&'a Arc<Service>>,
     /// Port number of the service.
     service_port: u16,
@@ -61,7 +59,7 @@ pub(super) fn compile(run: &mut Run<'_>) {
         let Some(number) = ingress.port.as_ref().and_then(|p| u16::try_from(p.number).ok()) else { continue };
         let own = run.id.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let at = SocketAddr::new(ingress.bind.parse().unwrap_or(own), number);
-        run.binds.push(Bind { at, door: BindDoor::Inbound });
+        run.binds.push(Bind { at: at.into(), door: BindDoor::Inbound });
     }
     others(run, &mesh, |port| ports.contains_key(&port));
 }
@@ -81,8 +79,9 @@ fn service_ports<'a>(run: &mut Run<'a>) -> BTreeMap<u16, Port<'a>> {
                 continue;
             }
             let (protocol, service_port) = (port.protocol, port.number);
-            let (service, ip) = (Some(service), localhost(run));
-            out.insert(target, Port { protocol, local: target, ip, service, service_port, ingress: None, origin });
+            let app = EndpointSource::LocalApp { port: target, ip: localhost(run) };
+            let service = Some(service);
+            out.insert(target, Port { protocol, app, service, service_port, ingress: None, origin });
         }
     }
     out
@@ -127,7 +126,10 @@ fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u1
         let Some(port) = port else { continue };
         let Ok(number) = u16::try_from(port.number) else { continue };
         let (ip, local) = endpoint(default_endpoint);
-        let local = local.unwrap_or(number);
+        let app = match Address::unix(default_endpoint) {
+            Some(Address::Unix(path)) => EndpointSource::LocalSocket(path),
+            _ => EndpointSource::LocalApp { port: local.unwrap_or(number), ip },
+        };
         let origin = Provenance::field(&sidecar.key, &sidecar.origin, &format!("spec.ingress[{i}]"));
         let port_of = |s: &'a Arc<Service>| {
             let workload = run.workload?;
@@ -137,7 +139,7 @@ fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u1
         let (service, service_port) = found.map_or((None, number), |(s, p)| (Some(s), p));
         let protocol = AppProtocol::of_port(Some(&port.protocol), "", number);
         let ingress = Some(i);
-        out.entry(number).or_insert(Port { protocol, local, ip, service, service_port, ingress, origin });
+        out.entry(number).or_insert(Port { protocol, app, service, service_port, ingress, origin });
     }
     out
 }
@@ -210,7 +212,7 @@ fn listener(run: &mut Run<'_>, (number, mesh): (u16, MeshTls), port: &Port<'_>, 
         None => ("".into(), "".into(), "".into()),
     };
     let limits = pool::plan(port.kind(), pool_of(run, port, sidecar), None, &run.cluster_defaults);
-    let source = EndpointSource::LocalApp { port: port.local, ip: port.ip };
+    let source = port.app.clone();
     let cluster = with_hash(ClusterPlan {
         service,
         service_name,
@@ -287,10 +289,5 @@ pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, listener: &IstioIngress
     ledger.without_effect(at, "tls", tls, strict);
     // With the ports, in `account_pools`.
     let _ = connection_pool;
-    if default_endpoint.starts_with("unix:") {
-        let why = "applications are reached by TCP; the port itself is dialled instead of the unix socket";
-        ledger.inert(&format!("{at}.defaultEndpoint"), why);
-    } else {
-        ledger.take(at, "defaultEndpoint", default_endpoint);
-    }
+    ledger.take(at, "defaultEndpoint", default_endpoint);
 }

@@ -6,20 +6,21 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use settings::{http_settings, route_headers};
+pub(super) use settings::{buffer_limit, http_settings, route_headers};
 
 use super::account::Ledger;
-use super::cluster::{BalancingClient, account_mesh_locality, account_outlier, pool};
+use super::cluster::{BalancingClient, account_mesh_locality, account_outlier, account_tls, pool, to_unknown};
 use super::memo::{Notes, hash_debug};
 use super::visible::sidecar_for;
 use crate::api::{
     AccessLogEncoding, CaptureMode, Destination, HttpRetry, IstioEgressListener, Key, Kind, MeshConfig, Object, Origin,
     OutboundTrafficPolicy, OutboundTrafficPolicyMode, ProxyConfig, ProxyHeaders, Sidecar, SidecarPort, Topology,
 };
-use crate::model::Workload;
+use crate::model::{AppProtocol, Workload};
 use crate::report::Report;
 use crate::snapshot::{
     Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader, UpstreamProtocol,
+    UpstreamTls,
 };
 use crate::world::World;
 
@@ -79,6 +80,8 @@ pub(crate) struct OutboundPolicy {
     pub(crate) allow: bool,
     /// Where the client names a host, that is looked up (ALLOW_ANY_DYNAMIC_DNS).
     pub(crate) by_name: bool,
+    /// What is put around HTTP to such hosts.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
     /// Who says so.
     pub(crate) origin: Provenance,
     /// The service that takes it, if any.
@@ -100,13 +103,27 @@ pub(crate) fn outbound_policy(world: &World, id: &ProxyId, workload: Option<&Arc
         Some((policy, Provenance::setting(mesh, field, ALLOW_ANY)))
     };
     match of_sidecar.or_else(of_mesh) {
-        Some((OutboundTrafficPolicy { mode, egress_proxy, tls: _ }, origin)) => OutboundPolicy {
-            allow: *mode != OutboundTrafficPolicyMode::RegistryOnly,
-            by_name: *mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns,
-            origin,
-            proxy: egress_proxy.clone(),
+        Some((OutboundTrafficPolicy { mode, egress_proxy, tls }, origin)) => {
+            let by_name = *mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns;
+            let around = |tls| {
+                let origin = Provenance::setting(mesh, "spec.outboundTrafficPolicy.tls", "no TLS by default");
+                to_unknown(tls, (&id.namespace, &mesh.key.namespace), origin)
+            };
+            OutboundPolicy {
+                allow: *mode != OutboundTrafficPolicyMode::RegistryOnly,
+                by_name,
+                tls: tls.as_ref().filter(|_| by_name).and_then(around).map(Arc::new),
+                origin,
+                proxy: egress_proxy.clone(),
+            }
+        }
+        None => OutboundPolicy {
+            allow: true,
+            by_name: false,
+            tls: None,
+            origin: Provenance::default(ALLOW_ANY),
+            proxy: None,
         },
-        None => OutboundPolicy { allow: true, by_name: false, origin: Provenance::default(ALLOW_ANY), proxy: None },
     }
 }
 
@@ -163,14 +180,20 @@ fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
     for (i, listener) in egress.iter().enumerate() {
         let at = format!("spec.egress[{i}]");
         let IstioEgressListener { port, bind, capture_mode, hosts } = listener;
-        account_port(ledger, &at, port.as_ref());
-        match bind.starts_with("unix:") {
-            true => ledger.inert(&format!("{at}.bind"), "listeners are TCP ports, not unix sockets; write a port"),
-            false => {
-                ledger.take(&at, "bind", bind);
+        ledger.take(&at, "bind", bind);
+        let unix = bind.starts_with("unix:");
+        match port {
+            Some(port) if unix && names_hosts(&port.protocol) => {
+                let number = "a unix socket has no port: clients name it in each request";
+                ledger.without_effect(&format!("{at}.port"), "number", &port.number, number);
+                account_port(ledger, &at, Some(&SidecarPort { number: 0, ..port.clone() }));
             }
+            _ => account_port(ledger, &at, port.as_ref()),
         }
         match (capture_mode, port) {
+            (mode, Some(_)) if unix => {
+                ledger.without_effect(&at, "captureMode", mode, "a unix socket is dialled, whatever this says");
+            }
             (CaptureMode::None, Some(_)) => {
                 ledger.take(&at, "captureMode", capture_mode);
             }
@@ -182,8 +205,13 @@ fn account_sidecar(ledger: &mut Ledger<'_>, sidecar: &Sidecar) {
         ledger.take_list(&at, "hosts", hosts);
     }
     if let Some(policy) = outbound_traffic_policy {
-        account_policy(ledger, "spec.outboundTrafficPolicy", policy);
+        account_policy(ledger, "spec.outboundTrafficPolicy", policy, false);
     }
+}
+
+/// Clients of such a listener say in each request where they want to go.
+fn names_hosts(protocol: &str) -> bool {
+    AppProtocol::of_port(Some(protocol), "", 0).is_http() || protocol.eq_ignore_ascii_case("HTTP_PROXY")
 }
 
 /// What became of the fields of a Sidecar's port.
@@ -196,11 +224,17 @@ pub(super) fn account_port(ledger: &mut Ledger<'_>, at: &str, port: Option<&Side
     ledger.without_effect(&at, "targetPort", target_port, "it has no effect in Istio");
 }
 
-fn account_policy(ledger: &mut Ledger<'_>, at: &str, policy: &OutboundTrafficPolicy) {
+fn account_policy(ledger: &mut Ledger<'_>, at: &str, policy: &OutboundTrafficPolicy, of_mesh: bool) {
     let OutboundTrafficPolicy { mode, egress_proxy, tls } = policy;
     ledger.consumed(at);
     ledger.take(at, "mode", mode);
-    ledger.later(at, "tls", tls);
+    if let Some(tls) = tls {
+        let path = format!("{at}.tls");
+        match mode {
+            OutboundTrafficPolicyMode::AllowAnyDynamicDns if of_mesh => account_tls(ledger, &path, tls),
+            _ => ledger.inert(&path, "it is for mode ALLOW_ANY_DYNAMIC_DNS, which only the mesh's settings can have"),
+        }
+    }
     if let Some(Destination { host, subset, port }) = egress_proxy {
         let at = format!("{at}.egressProxy");
         if *mode == OutboundTrafficPolicyMode::RegistryOnly {
@@ -229,7 +263,7 @@ fn account_mesh(mesh: &Object<MeshConfig>, id: &ProxyId, balancing: &BalancingCl
     ledger.take_list(at, "defaultVirtualServiceExportTo", &read.default_virtual_service_export_to);
     ledger.take_list(at, "defaultDestinationRuleExportTo", &read.default_destination_rule_export_to);
     if let Some(policy) = &read.outbound_traffic_policy {
-        account_policy(&mut ledger, "spec.outboundTrafficPolicy", policy);
+        account_policy(&mut ledger, "spec.outboundTrafficPolicy", policy, true);
     }
     if let Some(path) = &read.path_normalization {
         ledger.consumed("spec.pathNormalization");

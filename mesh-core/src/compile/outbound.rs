@@ -1,7 +1,7 @@
 //! Listeners for traffic from the own application.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -9,18 +9,20 @@ use foldhash::fast::RandomState;
 mod hosts;
 
 use super::Run;
-use super::cluster::{BLACK_HOLE, PASSTHROUGH, special};
+use super::account::Ledger;
+use super::cluster::{BLACK_HOLE, DYNAMIC_DNS, PASSTHROUGH, special, with_hash};
 use super::imported::{Entry, Imported, Port, Visible};
 use super::l4::{L4Input, Target, plan_listener, plan_tcp};
 use super::routes::Routes;
 use super::table::{HttpDefaults, Row};
 use super::virtual_host::{Fallback, Written, plain};
 use super::visible::{self, Egress, exported_to, is_private};
+use crate::api::{Object, Sidecar};
 use crate::matching::HostPattern;
 use crate::model::{AppProtocol, Route};
 use crate::snapshot::{
-    BindDoor, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, MeshTls, Provenance, RouteTable,
-    Snapshot, TcpPlan, UpstreamProtocol, VirtualHostPlan,
+    Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, L4Rule, ListenerKey, ListenerPlan, MeshTls,
+    Provenance, RouteTable, Snapshot, TcpPlan, UpstreamProtocol, VirtualHostPlan,
 };
 use hosts::Hosts;
 pub(super) use hosts::PortHosts;
@@ -29,30 +31,73 @@ pub(super) fn compile(run: &mut Run<'_>, previous: Option<&Snapshot>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
     let egress = visible::egress(sidecar.map(|s| &s.spec), &run.id.namespace);
     let unknown = unknown_traffic(run);
-    let claimed: HashSet<u16> = egress.iter().filter_map(|e| e.port.as_ref().map(|(p, _)| *p)).collect();
+    let claimed: HashSet<u16> = egress.iter().filter_map(Egress::captured_port).collect();
+    let (mut served, mut doors) = (HashSet::new(), Vec::new());
     let mut all: Vec<Arc<Imported>> = Vec::new();
     for (index, listener) in egress.iter().enumerate() {
         let view = View::new(run, index, listener);
         run.used_services.import(&view.imported);
         all.push(view.imported.clone());
         let wanted = |p: u16| listener.port.as_ref().map_or(!claimed.contains(&p), |(own, _)| *own == p);
-        if listener.is_http_proxy() {
-            run.binds.extend(listener.socket(BindDoor::HttpProxy));
+        if listener.is_door() {
+            doors.push((view, listener));
             continue;
         }
         for (port, services) in view.imported.ports.iter().filter(|(p, _)| wanted(**p)) {
             let declared = listener.port.as_ref().map(|(_, name)| AppProtocol::of_port(Some(name), "", *port));
             port_listeners(run, &view, (*port, services, declared), &unknown);
-            run.binds.extend(listener.socket(BindDoor::Outbound).filter(|b| b.at.port() == *port));
+            run.binds.extend(listener.socket(BindDoor::Outbound).filter(|_| listener.captured_port() == Some(*port)));
+            served.insert(*port);
         }
+    }
+    for (view, listener) in doors {
+        // Whatever clients of a door name needs listeners, too.
+        for (port, services) in &view.imported.ports {
+            if served.insert(*port) {
+                port_listeners(run, &view, (*port, services, None), &unknown);
+            }
+        }
+        door(run, &view, listener, sidecar);
     }
     catch_all(run, &unknown);
     super::names::compile(run, &all, previous.map(|p| &*p.names));
 }
 
+/// The socket of an egress listener that is a door. Over HTTP clients name where they want to go; bytes go to the first
+/// service that has a port for them, as if they had dialled it.
+fn door(run: &mut Run<'_>, view: &View, listener: &Egress, sidecar: Option<&Arc<Object<Sidecar>>>) {
+    let Some(at) = listener.unix().cloned() else {
+        run.binds.extend(listener.socket(BindDoor::HttpProxy));
+        return;
+    };
+    let Some((number, name)) = &listener.port else { return };
+    let protocol = AppProtocol::of_port(Some(name), "", *number);
+    if protocol.is_http() || listener.is_http_proxy() {
+        run.binds.push(Bind { at, door: BindDoor::HttpProxy });
+        return;
+    }
+    let ports = view.imported.ports.iter().filter(|(port, _)| [0, **port].contains(number));
+    let entries = ports.flat_map(|(port, all)| all.entries.iter().map(move |e| (*port, e)));
+    let stands_for = entries.filter(|(_, e)| !e.protocol.is_http()).map(|(port, e)| {
+        let service = &view.imported.services[e.service].service;
+        SocketAddr::new(service.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port)
+    });
+    match (stands_for.into_iter().next(), sidecar) {
+        (Some(service), _) => run.binds.push(Bind { at, door: BindDoor::Service(service) }),
+        (None, Some(sidecar)) => {
+            let mut ledger = Ledger::new(sidecar);
+            let why = "no service that it imports has a port for bytes";
+            ledger.inert(&format!("spec.egress[{}].bind", view.index), why);
+            run.parts.push(Arc::new(ledger.notes));
+        }
+        (None, None) => {}
+    }
+}
+
 /// What happens to traffic that no service takes.
 struct Unknown {
-    cluster: Arc<str>,
+    /// For HTTP.
+    http: Arc<str>,
     tcp: Arc<TcpPlan>,
     allow: bool,
     /// By the name that the client asks for, not by address.
@@ -83,8 +128,17 @@ fn unknown_traffic(run: &mut Run<'_>) -> Unknown {
         None if allow => PASSTHROUGH.into(),
         None => BLACK_HOLE.into(),
     };
-    let tcp = plan_tcp("", vec![plain(cluster.clone(), origin.clone())], origin.clone());
-    Unknown { cluster, tcp, allow, by_name: policy.by_name, origin }
+    let mut http = cluster.clone();
+    if policy.by_name && *cluster == *PASSTHROUGH {
+        // Bytes are passed on as they are; only HTTP can be put into TLS here.
+        let source = EndpointSource::DynamicDns { port: None };
+        let bare = special(DYNAMIC_DNS, source, UpstreamProtocol::Client, default(), &defaults);
+        let named = with_hash(ClusterPlan { tls: policy.tls, ..ClusterPlan::clone(&bare) });
+        http = named.name.clone();
+        run.clusters.insert(http.clone(), Arc::new(named));
+    }
+    let tcp = plan_tcp("", vec![plain(cluster, origin.clone())], origin.clone());
+    Unknown { http, tcp, allow, by_name: policy.by_name, origin }
 }
 
 /// Services and routes that one egress listener imports, and which route takes which service.
@@ -111,7 +165,8 @@ impl View {
         let imported = run.imported(egress);
         let routes = run.routes.clone();
         let (assigned, starts, unknown) = Default::default();
-        let mut view = Self { index, bind: egress.bind, imported, routes, assigned, starts, unknown, l4: Vec::new() };
+        let bind = egress.bind.filter(|_| !egress.is_door());
+        let mut view = Self { index, bind, imported, routes, assigned, starts, unknown, l4: Vec::new() };
         let candidates = candidates(run, egress);
         view.assign(&candidates);
         let l4 = candidates.iter().map(|place| &view.routes.at(*place).route);
@@ -388,7 +443,7 @@ fn foreign_host(
 /// Any other host.
 fn unknown_host(run: &mut Run<'_>, unknown: &Unknown) -> Arc<VirtualHostPlan> {
     let (name, fallback) = match unknown.allow {
-        true => ("allow_any", Fallback::Plain(unknown.cluster.clone(), None)),
+        true => ("allow_any", Fallback::Plain(unknown.http.clone(), None)),
         false => ("block_all", Fallback::Status(http::StatusCode::BAD_GATEWAY)),
     };
     run.simple_host((name, 0), &["*"], fallback, unknown.origin.clone())

@@ -229,6 +229,9 @@ spec:
     assert_eq!(&*snapshot.inbound(9000).name, "0.0.0.0_9000");
     let source = &snapshot.clusters["inbound|9000||"].source;
     assert_eq!(*source, crate::snapshot::EndpointSource::LocalApp { port: 7070, ip: Some([127, 0, 0, 1].into()) });
+    let snapshot = Sim::of(&yaml.replace("127.0.0.1:7070", "unix:///run/app.sock")).compile("b-1").snapshot;
+    let source = &snapshot.clusters["inbound|9000||"].source;
+    assert_eq!(*source, crate::snapshot::EndpointSource::LocalSocket("/run/app.sock".into()));
 }
 
 #[test]

@@ -73,6 +73,8 @@ pub(super) struct RouteDefaults {
     pub(super) retry: Option<RetryPlan>,
     pub(super) retry_origin: Provenance,
     pub(super) headers: RouteHeaders,
+    /// Bytes of a body that are kept for retries.
+    pub(super) replay: usize,
     /// From a sidecar to its application; `None`: no retries.
     pub(super) inbound: Option<(RetryPlan, Provenance)>,
     pub(super) hash: ContentHash,
@@ -92,9 +94,11 @@ impl RouteDefaults {
         };
         let inbound = Self::inbound(mesh);
         let headers = super::mesh::route_headers(config);
-        let hash = hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers)).with(retry_origin.hash());
+        let replay = super::mesh::buffer_limit(config).map_or(RoutePlan::REPLAY, |limit| limit as usize);
+        let hash =
+            hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers, replay)).with(retry_origin.hash());
         let hash = inbound.iter().fold(hash, |h, (_, origin)| h.with(origin.hash()));
-        Self { retry, retry_origin, inbound, headers, hash }
+        Self { retry, retry_origin, inbound, headers, replay, hash }
     }
 
     /// `defaultInboundHttpRetryPolicy`: attempts, retryOn and backoff of it.
@@ -339,6 +343,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         headers: input.defaults.headers,
         timeout,
         retry,
+        replay: input.defaults.replay,
         origin: m.map_or(&rule.origin, |m| &m.origin).clone(),
         timeout_origin,
         retry_origin,
@@ -478,6 +483,7 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         headers: defaults.headers,
         timeout: None,
         retry,
+        replay: defaults.replay,
         origin: input.origin.in_words(),
         timeout_origin: Provenance::default(NO_TIMEOUT),
         retry_origin,
@@ -511,12 +517,13 @@ fn with_hash(mut plan: RoutePlan) -> RoutePlan {
         headers,
         timeout,
         retry,
+        replay,
         origin,
         timeout_origin,
         retry_origin,
         hash: _,
     } = &plan;
-    let rewrite = (rewrite, headers);
+    let rewrite = (rewrite, headers, replay);
     let rest = (name, matches, request_headers, response_headers, rewrite, hash_filters(filters), timeout, retry);
     let action = match action {
         Action::Forward(clusters) => clusters.iter().map(hash_weighted).fold(ContentHash(1), ContentHash::with),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::api::{CaptureMode, IstioEgressListener, Object, Sidecar};
 use crate::matching::HostPattern;
 use crate::model::{Route, Service, Workload};
-use crate::snapshot::{Bind, BindDoor, Map};
+use crate::snapshot::{Address, Bind, BindDoor, Map};
 use crate::world::{World, covers};
 
 /// Whether an object of namespace `own` is exported to `client`. An empty list means the mesh's default, which is
@@ -69,6 +69,8 @@ pub(crate) struct Egress {
     pub(crate) port: Option<(u16, Arc<str>)>,
     /// Address of its listeners, instead of the services' own.
     pub(crate) bind: Option<IpAddr>,
+    /// A unix socket (`bind: unix://…`) is all that it has: nothing is captured for it.
+    unix: Option<Address>,
     /// Applications dial it (`captureMode: NONE`).
     pub(crate) dialled: bool,
     imports: Vec<Import>,
@@ -88,6 +90,7 @@ impl Egress {
         Self {
             port: None,
             bind: None,
+            unix: None,
             dialled: false,
             imports: vec![Import { namespace: None, host: HostPattern::Any, exclude: false }],
         }
@@ -97,9 +100,15 @@ impl Egress {
     pub(crate) fn of(listener: &IstioEgressListener, namespace: &str) -> Self {
         let IstioEgressListener { port, bind, capture_mode, hosts } = listener;
         let dialled = *capture_mode == CaptureMode::None && port.is_some();
+        let unix = Address::unix(bind).filter(|_| port.is_some());
         let bind = bind.parse().ok().or(dialled.then_some(Ipv4Addr::LOCALHOST.into()));
         let port = port.as_ref().and_then(|p| Some((u16::try_from(p.number).ok()?, p.protocol.as_str().into())));
-        Self { port, bind, dialled, imports: hosts.iter().filter_map(|h| import(h, namespace)).collect() }
+        Self { port, bind, unix, dialled, imports: hosts.iter().filter_map(|h| import(h, namespace)).collect() }
+    }
+
+    /// Applications dial a socket that stands for all that it imports, instead of the services' addresses.
+    pub(crate) fn is_door(&self) -> bool {
+        self.is_http_proxy() || self.unix.is_some()
     }
 
     /// It is an HTTP proxy (protocol `HTTP_PROXY`): clients name where they want to go.
@@ -111,7 +120,17 @@ impl Egress {
     pub(crate) fn socket(&self, door: BindDoor) -> Option<Bind> {
         let (port, _) = self.port.as_ref().filter(|_| self.dialled || door == BindDoor::HttpProxy)?;
         let ip = self.bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
-        Some(Bind { at: SocketAddr::new(ip, *port), door })
+        Some(Bind { at: SocketAddr::new(ip, *port).into(), door })
+    }
+
+    /// The unix socket that applications dial.
+    pub(crate) fn unix(&self) -> Option<&Address> {
+        self.unix.as_ref()
+    }
+
+    /// The port that is captured for it only; `None`: every port that no other listener has, or none at all.
+    pub(crate) fn captured_port(&self) -> Option<u16> {
+        self.port.as_ref().filter(|_| self.unix.is_none()).map(|(port, _)| *port)
     }
 
     /// Whether a host of a namespace is imported.

@@ -92,6 +92,9 @@ fn service_entry(w: &mut Writer, object: &Object<ServiceEntry>) {
             ServiceResolution::None => {
                 w.fate(at, Outcome::Inert { because: "resolution NONE goes where the client dialled".into() });
             }
+            ServiceResolution::Dns | ServiceResolution::DnsRoundRobin if endpoint.address.starts_with("unix:") => {
+                w.fate(at, Outcome::Inert { because: "unix sockets are reached with resolution STATIC only".into() });
+            }
             _ => workload_entry(w, &at, endpoint),
         }
     }
@@ -105,11 +108,7 @@ fn service_entry(w: &mut Writer, object: &Object<ServiceEntry>) {
 
 fn workload_entry(w: &mut Writer, at: &str, entry: &WorkloadEntry) {
     let WorkloadEntry { address, ports, labels, network, locality, weight, service_account } = entry;
-    if address.starts_with("unix:") {
-        w.inert(at, "address", address, "endpoints are reached by TCP, not by unix sockets: it is no endpoint");
-    } else {
-        w.used(at, "address", address);
-    }
+    w.used(at, "address", address);
     w.map(at, "ports", ports.keys());
     w.map(at, "labels", labels.keys());
     w.inert(at, "network", network, "all workloads are in one network, and reached directly");

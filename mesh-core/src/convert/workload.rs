@@ -47,6 +47,7 @@ pub fn pod(object: &Object<PodSpec>, owner: Option<Owner<'_>>, placement: &Place
         namespace: object.key.namespace.clone(),
         addresses: placement.addresses.clone(),
         hostname: None,
+        socket: None,
         labels: with_canonical_labels(object.meta.labels.clone(), owner.name),
         annotations: object.meta.annotations.clone(),
         ports: named_ports(containers),
@@ -144,7 +145,8 @@ fn name_part(mut seed: u64, length: usize) -> String {
 /// A WorkloadEntry as an instance: listed in a ServiceEntry or an object of its own, whose key is `of`.
 pub fn entry(e: &WorkloadEntry, name: &str, of: &Key, settings: &Settings) -> Workload {
     let address = parse_ip(&e.address);
-    let is_name = address.is_none() && !e.address.is_empty() && !e.address.starts_with("unix://");
+    let socket = e.address.strip_prefix("unix://").filter(|path| !path.is_empty());
+    let is_name = address.is_none() && !e.address.is_empty() && socket.is_none();
     let owner = e.labels.get("service.istio.io/workload-name").map_or(name, String::as_str);
     let mut workload = Workload {
         uid: format!("{}/{}/{}/{}/{name}", settings.cluster, of.kind.group, of.kind.kind, of.namespace).into(),
@@ -152,6 +154,7 @@ pub fn entry(e: &WorkloadEntry, name: &str, of: &Key, settings: &Settings) -> Wo
         namespace: of.namespace.clone(),
         addresses: address.into_iter().collect(),
         hostname: is_name.then(|| e.address.trim_end_matches('.').to_ascii_lowercase().into()),
+        socket: socket.map(Into::into),
         labels: with_canonical_labels(e.labels.clone(), owner),
         annotations: BTreeMap::new(),
         ports: e.ports.iter().filter_map(|(n, p)| Some((n.clone(), u16::try_from(*p).ok()?))).collect(),

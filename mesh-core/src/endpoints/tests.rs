@@ -59,3 +59,24 @@ fn listed_endpoints_have_their_own_ports() {
     assert_eq!(all[1].weight, 5);
     assert_eq!(shown(&of_service(&world, &made[0], 5432, &subset("v1"))), ["10.9.0.1:15432"]);
 }
+
+#[test]
+fn unix_sockets_have_no_ports() {
+    let spec = json!({
+        "hosts": ["db.example.com"],
+        "resolution": "STATIC",
+        "ports": [{"number": 5432, "name": "tcp", "protocol": "TCP", "targetPort": 15432}],
+        "endpoints": [
+            {"address": "unix://@db", "labels": {"version": "v1"}},
+            {"address": "unix:///run/db.sock", "weight": 2},
+            {"address": "10.9.0.1"},
+        ],
+    });
+    let made =
+        service_entry(&object("networking.istio.io", "ServiceEntry", "a", "db", spec), &Settings::default(), |_| None);
+    let world = World::of([Change::Service(Arc::new(made[0].clone()))]);
+    let all = of_service(&world, &made[0], 5432, &BTreeMap::new());
+    assert_eq!(shown(&all), ["10.9.0.1:15432", "/run/db.sock", "@db"]);
+    assert_eq!(all[1].weight, 2);
+    assert_eq!(shown(&of_service(&world, &made[0], 5432, &subset("v1"))), ["@db"]);
+}

@@ -158,7 +158,7 @@ pub(super) fn endpoints(plan: &ClusterPlan, all: &[Endpoint]) -> Vec<(String, En
     let hosts: Vec<_> = all.iter().map(fresh).collect();
     let layout = Layout::build(&hosts, plan.balancer, &plan.balancing, 0);
     let healthy = all.iter().filter(|e| e.health == Health::Healthy);
-    let mut out: Vec<_> = healthy.map(|e| (layout.standing(e.address), e)).collect();
+    let mut out: Vec<_> = healthy.map(|e| (layout.standing(&e.address), e)).collect();
     out.sort_by(|(a, _), (b, _)| b.map_or(-1.0, |s| s.share).total_cmp(&a.map_or(-1.0, |s| s.share)));
     let same = out.iter().all(|(s, _)| {
         let (first, this) = (out[0].0.map(|s| s.share), s.map(|s| s.share));

@@ -109,8 +109,9 @@ impl Proxy<'_> {
 
     /// The last hop: into the workload at `address`.
     pub(super) fn inbound(&self, Next { endpoint, request, url, mutual }: &Next, peer: &Peer) -> (Hop, Vec<Next>) {
-        let address = endpoint.address;
-        let listener = self.snapshot.inbound(address.port());
+        // Behind a unix socket there is no proxy that could be asked.
+        let local = endpoint.address.ip().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = self.snapshot.inbound(local.port());
         let first = match (mutual, url.https) {
             (false, _) => url.detected(),
             (true, https) => {
@@ -118,8 +119,8 @@ impl Proxy<'_> {
                 Detected::Tls { sni: None, alpn: vec![protocol.into(), "istio".into()] }
             }
         };
-        let facts = ConnFacts { original_dst: Some(address), detected: Some(first), ..ConnFacts::default() };
-        self.through(self.hop(), Arrival { listener, peer, local: address }, &facts, request, url)
+        let facts = ConnFacts { original_dst: Some(local), detected: Some(first), ..ConnFacts::default() };
+        self.through(self.hop(), Arrival { listener, peer, local }, &facts, request, url)
     }
 
     fn through(
@@ -354,6 +355,10 @@ impl Proxy<'_> {
                 target.endpoints = vec![format!("the application{at}, port {port}")];
                 (target, None)
             }
+            EndpointSource::LocalSocket(path) => {
+                target.endpoints = vec![format!("the application at the unix socket {path}")];
+                (target, None)
+            }
             EndpointSource::BlackHole => {
                 target.reply = Some(reply(ErrorKind::NoHealthyUpstream, "what is sent here fails on purpose"));
                 (target, None)
@@ -437,6 +442,7 @@ pub(super) fn source(source: &EndpointSource) -> String {
         EndpointSource::LocalApp { port, ip } => {
             format!("the application{}, port {port}", ip.map_or(String::new(), |ip| format!(" at {ip}")))
         }
+        EndpointSource::LocalSocket(path) => format!("the application at the unix socket {path}"),
         EndpointSource::BlackHole => "nothing".into(),
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn of_route(plan: &RoutePlan) -> Vec<Policy> {
         headers: _,
         timeout: _,
         retry: _,
+        replay: _,
         origin,
         timeout_origin: _,
         retry_origin: _,

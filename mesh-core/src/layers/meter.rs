@@ -134,7 +134,7 @@ impl Drop for Open {
         }
         // A client that broke the protocol did not just go.
         let broken = self.cx.flags.load(Ordering::Relaxed) & Flag::Dpe as u32 != 0;
-        if !self.complete && !broken {
+        if !self.complete && !broken && !self.cx.cut.load(Ordering::Relaxed) {
             self.cx.flag(Flag::Dc);
             // Unset only if nothing else has ended it before.
             let _ = self.cx.details.set("downstream_remote_disconnect".into());

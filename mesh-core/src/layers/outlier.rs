@@ -4,7 +4,6 @@
 mod tests;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +19,7 @@ use super::{Body, Request, Response, Upstream, respond::is_grpc};
 use crate::error::{Error, ErrorKind};
 use crate::outlier::{Detector, Event};
 use crate::record::Cx;
+use crate::snapshot::Address;
 
 /// Observes tries. The endpoint is the one in [`Cx::endpoint`], which what is below sets when it has chosen.
 ///
@@ -93,8 +93,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn endpoint(&self) -> Option<SocketAddr> {
-        self.cx.endpoint.get().filter(|_| self.cx.endpoint.count() > self.before).map(|e| e.address)
+    fn endpoint(&self) -> Option<&Address> {
+        self.cx.endpoint.get().filter(|_| self.cx.endpoint.count() > self.before).map(|e| &e.address)
     }
 
     fn tell(&self, event: Event) {
@@ -173,7 +173,7 @@ fn grpc(response: Response, watch: Watch) -> Response {
         watch.tell(Event::Status(response.status()));
         return response;
     }
-    let endpoint = watch.endpoint();
+    let endpoint = watch.endpoint().cloned();
     response.map(|body| Body::Stream(Box::pin(GrpcBody { body, watch: Some(watch), endpoint })))
 }
 
@@ -201,7 +201,7 @@ fn grpc_status(headers: &HeaderMap) -> Option<StatusCode> {
 struct GrpcBody {
     body: Body,
     watch: Option<Watch>,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Address>,
 }
 
 impl HttpBody for GrpcBody {
@@ -217,7 +217,7 @@ impl HttpBody for GrpcBody {
         };
         if let Some(event) = event
             && let Some(watch) = self.watch.take()
-            && let Some(endpoint) = self.endpoint
+            && let Some(endpoint) = &self.endpoint
         {
             watch.detector.observe(endpoint, event);
         }

@@ -11,7 +11,6 @@ mod replay;
 mod tests;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +30,7 @@ use crate::balance::Tried;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Sent};
 use crate::record::{Cx, Flag, Proof};
-use crate::snapshot::{PoolPlan, RetryPlan};
+use crate::snapshot::{Address, PoolPlan, RetryPlan};
 pub use replay::DEFAULT_CAP;
 use replay::Replay;
 
@@ -208,7 +207,7 @@ struct Again {
     replayed: bool,
     /// When, where the upstream is told what is left of the time.
     began: Option<Instant>,
-    tried: Vec<SocketAddr>,
+    tried: Vec<Address>,
     permit: Option<Permit>,
 }
 
@@ -273,7 +272,7 @@ impl Again {
             Err(Sent::Unknown) => Proof::Unknown,
         };
         cx.proofs.fetch_or(proof as u32, Ordering::Relaxed);
-        self.tried.extend(cx.endpoint.get().map(|e| e.address));
+        self.tried.extend(cx.endpoint.get().map(|e| e.address.clone()));
     }
 
     /// Random in 0..base*(2^n-1) for the n-th retry, at most ten times the base.

@@ -24,7 +24,7 @@ pub use clock::{StreamClock, StreamTimer};
 
 use super::{Body, Request, Response, Upstream};
 use crate::error::{Error, ErrorKind};
-use crate::record::{Cx, Flag};
+use crate::record::Cx;
 use crate::snapshot::HttpSettings;
 use watch::Watch;
 
@@ -101,7 +101,7 @@ impl<S: Upstream> Service<Request> for StreamLimit<S> {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let timer = request.extensions_mut().remove::<StreamTimer>();
         let cx = request.extensions().get::<Arc<Cx>>().cloned();
-        let (request, watch) = Watch::of(request, self.config, timer);
+        let (request, watch) = Watch::of(request, self.config, timer, cx.as_ref());
         StreamLimitFuture { inner: self.inner.call(request), state: Some(State { watch, cx }) }
     }
 }
@@ -166,11 +166,7 @@ impl HttpBody for LimitedBody {
         }
         let kind = ready!(this.state.watch.poll(cx));
         if let Some(cx) = &this.state.cx {
-            let row = kind.row();
-            if let Some(flag) = Flag::from_name(row.flag) {
-                cx.flag(flag);
-            }
-            let _ = cx.details.set(row.details.into());
+            clock::cut(cx, kind);
         }
         this.body = Body::Empty;
         Poll::Ready(Some(Err(Error::new(kind))))

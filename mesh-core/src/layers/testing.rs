@@ -227,6 +227,7 @@ pub(super) fn route() -> RoutePlan {
         headers: Default::default(),
         timeout: None,
         retry: None,
+        replay: RoutePlan::REPLAY,
         origin: origin.clone(),
         timeout_origin: origin.clone(),
         retry_origin: origin,

@@ -223,6 +223,9 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// DNS name of an endpoint that has no address.
     pub hostname: Option<Arc<str>>,
+    /// Unix socket (an absolute path, or `@NAME`) of an endpoint that has no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Arc<str>>,
     /// Labels, which subsets and selectors match.
     pub labels: BTreeMap<String, String>,
     /// Annotations that the data plane reads.

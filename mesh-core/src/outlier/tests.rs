@@ -9,8 +9,8 @@ fn status(code: u16) -> Event {
     Event::Status(StatusCode::from_u16(code).unwrap())
 }
 
-fn address(i: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, u8::try_from(i).unwrap()], 80))
+fn address(i: usize) -> Address {
+    Address::Ip(([10, 0, 0, u8::try_from(i).unwrap()], 80).into())
 }
 
 /// A detector with its changes.
@@ -32,7 +32,7 @@ impl Rig {
     }
 
     fn see(&self, host: usize, events: &[Event]) -> bool {
-        events.iter().for_each(|e| self.detector.observe(address(host), *e));
+        events.iter().for_each(|e| self.detector.observe(&address(host), *e));
         self.hosts[host].is_ejected()
     }
 }
@@ -171,7 +171,7 @@ async fn endpoints_and_plans_come_and_go() {
     rig.detector.set_plan(None);
     assert!(!rig.hosts[1].is_ejected(), "without a plan everyone is in");
     assert!(!rig.see(1, &[status(500); 50]));
-    rig.detector.observe(address(9), status(500));
+    rig.detector.observe(&address(9), status(500));
 }
 
 proptest! {
@@ -189,8 +189,8 @@ proptest! {
             for (host, what) in events {
                 match what {
                     0 => { advance(Duration::from_secs(10)).await; rig.detector.sweep() }
-                    1..=3 => rig.detector.observe(address(host), OK),
-                    _ => rig.detector.observe(address(host), status(500)),
+                    1..=3 => rig.detector.observe(&address(host), OK),
+                    _ => rig.detector.observe(&address(host), status(500)),
                 }
                 let out = rig.hosts.iter().filter(|h| h.is_ejected()).count();
                 assert!(out * 100 <= percent as usize * hosts, "{out} of {hosts} at {percent}%");

@@ -34,7 +34,7 @@ pub enum EndpointSource {
     },
     /// The name that a request asks for (Host, or the server name of TLS), resolved when it comes.
     DynamicDns {
-        /// Port to connect to; `None`: the one that the client dialled.
+        /// Port to connect to; `None`: the one that the client dialled, and 443 for 80 where TLS is put around it.
         port: Option<u16>,
     },
     /// The address that the client dialled.
@@ -50,6 +50,8 @@ pub enum EndpointSource {
         /// loopback, not from the address that capture lets through.
         ip: Option<IpAddr>,
     },
+    /// The own application at a unix socket (`defaultEndpoint: unix://PATH` of a Sidecar): an absolute path, or `@NAME`.
+    LocalSocket(Arc<str>),
     /// The own application on the port that the client dialled.
     LocalOriginalDst,
     /// Nothing: what is sent here fails.

@@ -7,11 +7,63 @@ use arc_swap::ArcSwap;
 
 use crate::model::{Health, Workload};
 
+/// Where an instance is reached.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Address {
+    /// By TCP.
+    Ip(SocketAddr),
+    /// By a unix socket beside the proxy: an absolute path, or `@NAME` in the abstract namespace.
+    Unix(Arc<str>),
+}
+
+impl Address {
+    /// The address of TCP; `None`: it is a unix socket.
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(at) => Some(*at),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What `unix://…` names; `None`: the text is something else.
+    pub fn unix(text: &str) -> Option<Self> {
+        text.strip_prefix("unix://").filter(|path| !path.is_empty()).map(|path| Self::Unix(path.into()))
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(at: SocketAddr) -> Self {
+        Self::Ip(at)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::net::AddrParseError;
+
+    /// What `Display` writes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.starts_with(['/', '@']) {
+            true => Ok(Self::Unix(text.into())),
+            false => text.parse().map(Self::Ip),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    /// As Envoy writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(at) => at.fmt(f),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
 /// One address of one instance.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Endpoint {
     /// Where to connect.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Weight, at least 1.
     pub weight: u32,
     /// Health as configuration knows it.

@@ -77,6 +77,8 @@ pub struct RoutePlan {
     pub timeout: Option<Duration>,
     /// `None`: no retries.
     pub retry: Option<RetryPlan>,
+    /// Bytes of a request's body that are kept to send it again: `connectionSettings.perConnectionBufferLimitBytes`.
+    pub replay: usize,
     /// The rule.
     pub origin: Provenance,
     /// Where the timeout comes from.
@@ -272,6 +274,11 @@ pub struct RetryPlan {
     /// `retryIgnorePreviousHosts`: avoid endpoints that were tried. `None`: yes, unless the request's hash chooses the
     /// endpoint.
     pub ignore_previous_hosts: Option<bool>,
+}
+
+impl RoutePlan {
+    /// Envoy's buffer limit, where nothing says another one: 1 MiB.
+    pub const REPLAY: usize = 1 << 20;
 }
 
 impl RetryPlan {

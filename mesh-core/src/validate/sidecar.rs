@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::common::{self, fqdn, is_label, port, wildcard_domain};
 use super::gateway::server_tls;
-use super::traffic_policy::connection_pool;
+use super::traffic_policy::{client_tls, connection_pool};
 use super::{Check, below};
 use crate::api::{CaptureMode, IstioEgressListener, IstioIngressListener, OutboundTrafficPolicy};
 use crate::api::{OutboundTrafficPolicyMode, ServerTlsMode, ServerTlsSettings, Sidecar};
@@ -179,6 +179,9 @@ fn egress_hosts(check: &mut Check<'_>, field: &str, hosts: &[String]) {
 
 /// Traffic to unknown destinations, of a Sidecar or of the mesh.
 pub(super) fn outbound_traffic_policy_rules(check: &mut Check<'_>, path: &str, policy: &OutboundTrafficPolicy) {
+    if let Some(tls) = &policy.tls {
+        client_tls(check, &child(path, "tls"), tls);
+    }
     let Some(proxy) = &policy.egress_proxy else {
         return;
     };

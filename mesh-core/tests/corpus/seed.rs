@@ -69,6 +69,40 @@ fn every_field_is_in_force() {
     }
 }
 
+/// Whole folders of samples, over bookinfo, so that the services that most of them name are there.
+#[test]
+fn no_field_of_a_traffic_kind_in_a_sample_waits() {
+    let Some(corpus) = corpus() else { return };
+    let kinds = [
+        "VirtualService",
+        "DestinationRule",
+        "Gateway",
+        "ServiceEntry",
+        "WorkloadEntry",
+        "WorkloadGroup",
+        "Sidecar",
+        "ProxyConfig",
+    ];
+    let (mut objects, mut waiting) = (0, Vec::new());
+    for file in ["samples", "seed", "config"].iter().flat_map(|folder| crate::yaml_files(&corpus.join(folder))) {
+        let (mut resources, _) = yaml::read(&file.display().to_string(), &std::fs::read_to_string(&file).unwrap());
+        objects += resources.iter().filter(|r| kinds.contains(&&*r.key().kind.kind)).count();
+        let (platform, _) = bookinfo(&[]).unwrap();
+        resources
+            .extend(platform.into_iter().filter(|p| resources.iter().all(|r| r.key() != p.key())).collect::<Vec<_>>());
+        let reports: Vec<_> = resources.iter().flat_map(mesh_core::validate::validate).collect();
+        let options = Options { quarantined: mesh_core::convert::quarantined(&reports), ..Options::default() };
+        let world = inputs(&resources, &options, &mut Addresses::default()).world;
+        let said =
+            analyze(&AnalyzeInput { resources: &resources, reports: &reports, world: Some(&world), clusters: &[] });
+        let late = said.iter().filter(|r| *r.code == *NOT_IN_FORCE.code && kinds.contains(&&*r.object.kind.kind));
+        waiting.extend(late.map(ToString::to_string));
+    }
+    println!("{objects} objects of traffic kinds");
+    assert!(objects > 100, "{objects}");
+    assert!(waiting.is_empty(), "{}", waiting.join("\n"));
+}
+
 #[test]
 fn the_tours_security_is_said_to_be_sound() {
     for (numbers, expected) in [

@@ -129,7 +129,8 @@ fn route(world: &World, wanted: SocketAddr) -> Way {
         return Way::Outside(wanted);
     };
     let all = of_service(world, service, wanted.port(), &BTreeMap::new());
-    let ready: Vec<SocketAddr> = all.iter().filter(|e| e.health == Health::Healthy).map(|e| e.address).collect();
+    let ready: Vec<SocketAddr> =
+        all.iter().filter(|e| e.health == Health::Healthy).filter_map(|e| e.address.ip()).collect();
     let turn = usize::try_from(mesh_core::env::Env::random(&mesh_proxy::net::HostEnv)).unwrap_or_default();
     match ready.get(turn % ready.len().max(1)) {
         Some(to) if inside(to.ip()) => Way::Inside(*to),

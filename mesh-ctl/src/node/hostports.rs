@@ -90,7 +90,8 @@ pub(super) fn endpoint(mesh: &Mesh, service: &Key, port: u16, turn: usize) -> Op
     let world = &state.published.world;
     let service = world.services().iter().find(|s| s.key == *service)?;
     let all = of_service(world, service, port, &BTreeMap::new());
-    let ready: Vec<SocketAddr> = all.iter().filter(|e| e.health == Health::Healthy).map(|e| e.address).collect();
+    let ready: Vec<SocketAddr> =
+        all.iter().filter(|e| e.health == Health::Healthy).filter_map(|e| e.address.ip()).collect();
     ready.get(turn % ready.len().max(1)).copied()
 }
 

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::model::Health;
-use mesh_core::snapshot::{DnsName, Endpoint, Map};
+use mesh_core::snapshot::{Address, DnsName, Endpoint, Map};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -142,7 +142,7 @@ impl Round {
         for (name, (addresses, _)) in self.wanted.names.iter().zip(&self.found) {
             let most = if self.wanted.first_only { 1 } else { usize::MAX };
             for ip in addresses.iter().take(most) {
-                let address = SocketAddr::new(*ip, name.port);
+                let address = Address::Ip(SocketAddr::new(*ip, name.port));
                 if all.iter().any(|e| e.address == address) {
                     continue;
                 }
@@ -150,7 +150,7 @@ impl Round {
                 all.push(Arc::new(Endpoint { address, weight, health: Health::Healthy, workload }));
             }
         }
-        all.sort_by_key(|e| e.address);
+        all.sort_by(|a, b| a.address.cmp(&b.address));
         all
     }
 }

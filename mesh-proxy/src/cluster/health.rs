@@ -108,7 +108,7 @@ impl<N: Net> Cluster<N> {
             ejected: m.outlier().is_ejected(),
             ejections: m.outlier().ejections(),
             failures: m.outlier().failures(),
-            standing: layout.standing(m.endpoint().address),
+            standing: layout.standing(&m.endpoint().address),
         });
         ClusterEndpoints {
             name: Arc::clone(&self.name),

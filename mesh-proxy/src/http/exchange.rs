@@ -13,9 +13,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
-use mesh_core::layers::{Body, LocalReply, MeterBody, Request};
+use mesh_core::layers::{Body, LocalReply, MeterBody, Request, StreamClock, StreamTimer};
 use mesh_core::record::{ConnInfo, Cx, Flag};
 use mesh_core::snapshot::{ListenerPlan, Snapshot};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::counted::Counted;
@@ -73,7 +74,7 @@ impl Exchanges {
         let (request, received) = incoming(request);
         let mut request = request;
         self.0.shared.pass_informational(&mut request);
-        if let Some(timer) = self.0.shared.life.timer(true) {
+        if let Some(timer) = self.0.shared.life.timer() {
             request.extensions_mut().insert(timer);
         }
         let (mut answer, cx) = self.call(request, None).await?;
@@ -97,11 +98,16 @@ impl Exchanges {
         Ok(answer)
     }
 
-    pub(super) async fn http2(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
+    /// `clock` is what whoever polls this goes by.
+    pub(super) async fn http2(
+        self,
+        request: HttpRequest<Incoming>,
+        clock: Option<Arc<StreamClock>>,
+    ) -> Result<Counting, Error> {
         let open = (self.0.drain.enter(), self.0.shared.life.enter());
         let (mut request, reception) = incoming(request);
-        if let Some(timer) = self.0.shared.life.timer(false) {
-            request.extensions_mut().insert(timer);
+        if clock.is_some() {
+            request.extensions_mut().insert(StreamTimer { clock, began: Instant::now() });
         }
         join_cookies(request.headers_mut());
         if let Some(reply) = malformed(&request) {

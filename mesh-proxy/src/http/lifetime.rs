@@ -71,14 +71,18 @@ impl Life {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// What a request's limits go by; `None`: it has none. The clock is for requests that are served in the connection's
-    /// task.
-    pub(super) fn timer(&self, in_order: bool) -> Option<StreamTimer> {
+    /// What the limits of a request that is served in the connection's task go by; `None`: it has none.
+    pub(super) fn timer(&self) -> Option<StreamTimer> {
         if !self.limited {
             return None;
         }
         let began = self.time(self.slow.swap(NONE, Ordering::AcqRel)).unwrap_or_else(Instant::now);
-        Some(StreamTimer { clock: in_order.then(|| Arc::clone(&self.clock)), began })
+        Some(StreamTimer { clock: Some(Arc::clone(&self.clock)), began })
+    }
+
+    /// The clock of a request that has a task of its own; `None`: it has no limits.
+    pub(super) fn own_clock(&self) -> Option<Arc<StreamClock>> {
+        self.limited.then(Arc::default)
     }
 
     /// A part of a head has come.
@@ -265,8 +269,11 @@ impl Watch<'_> {
         if let Some(at) = self.life.clock.deadline()
             && at <= now
         {
-            // Whoever has been woken and does not move is held up by a client that does not read.
-            return Ok(if self.given.replace(at) == Some(at) { Act::End } else { Act::Look });
+            if self.given.replace(at) != Some(at) {
+                return Ok(Act::Look);
+            }
+            self.life.clock.is_held_up();
+            return Ok(Act::End);
         }
         match self.phase {
             Phase::Serving => {

@@ -1,5 +1,7 @@
 //! Linux sockets.
 
+mod unix;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use mesh_core::snapshot::Keepalive;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, UnixStream};
 
 use super::{
     ConnectOptions, Datagrams, Dialer, Inherited, Listener, MARK_TO_APP, MARK_UPSTREAM, Net, Purpose, Resolved,
@@ -90,21 +92,38 @@ fn is_direct(ip: IpAddr, purpose: Purpose) -> bool {
         }
 }
 
-/// A TCP connection.
+/// A connection by TCP or a unix socket.
 #[derive(Debug)]
-pub struct HostStream(TcpStream);
+pub struct HostStream(Socketed);
+
+#[derive(Debug)]
+enum Socketed {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What a unix socket has instead of addresses.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Stream for HostStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.peer_addr().map(canonical)
+        match &self.0 {
+            Socketed::Tcp(tcp) => tcp.peer_addr().map(canonical),
+            Socketed::Unix(_) => Ok(HERE),
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr().map(canonical)
+        match &self.0 {
+            Socketed::Tcp(tcp) => tcp.local_addr().map(canonical),
+            Socketed::Unix(_) => Ok(HERE),
+        }
     }
 
     fn abort_on_close(&self) {
-        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        if let Socketed::Tcp(tcp) = &self.0 {
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 
@@ -114,13 +133,19 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 impl AsyncRead for HostStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        match &mut self.0 {
+            Socketed::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Socketed::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for HostStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        match &mut self.0 {
+            Socketed::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Socketed::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -128,25 +153,43 @@ impl AsyncWrite for HostStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        match &mut self.0 {
+            Socketed::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Socketed::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        match &self.0 {
+            Socketed::Tcp(tcp) => tcp.is_write_vectored(),
+            Socketed::Unix(unix) => unix.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        match &mut self.0 {
+            Socketed::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Socketed::Unix(unix) => Pin::new(unix).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        match &mut self.0 {
+            Socketed::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socketed::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+        }
     }
 }
 
-/// A TCP listener.
+/// A listener of TCP or a unix socket.
 #[derive(Debug)]
-pub struct HostListener(TcpListener);
+pub struct HostListener(Listening);
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(unix::Listener),
+}
 
 impl HostListener {
     /// Options are set here once: Linux hands them on to what is accepted.
@@ -155,7 +198,7 @@ impl HostListener {
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
-        Ok(Self(TcpListener::from_std(listener)?))
+        Ok(Self(Listening::Tcp(TcpListener::from_std(listener)?)))
     }
 }
 
@@ -163,11 +206,17 @@ impl Listener for HostListener {
     type Stream = HostStream;
 
     async fn accept(&mut self) -> io::Result<HostStream> {
-        self.0.accept().await.map(|(stream, _)| HostStream(stream))
+        Ok(HostStream(match &self.0 {
+            Listening::Tcp(tcp) => Socketed::Tcp(tcp.accept().await?.0),
+            Listening::Unix(unix) => Socketed::Unix(unix.accept().await?),
+        }))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        match &self.0 {
+            Listening::Tcp(tcp) => tcp.local_addr(),
+            Listening::Unix(_) => Ok(HERE),
+        }
     }
 }
 
@@ -217,7 +266,15 @@ impl Net for HostNet {
             Some(keepalive) => socket.set_tcp_keepalive(&times(keepalive))?,
             None => socket.set_keepalive(true)?,
         }
-        Ok(HostStream(stream))
+        Ok(HostStream(Socketed::Tcp(stream)))
+    }
+
+    async fn connect_unix(&self, path: &str) -> io::Result<HostStream> {
+        UnixStream::connect(unix::name(path)).await.map(|stream| HostStream(Socketed::Unix(stream)))
+    }
+
+    async fn listen_unix(&self, path: &str) -> io::Result<HostListener> {
+        unix::Listener::bind(path).map(|listener| HostListener(Listening::Unix(listener)))
     }
 
     async fn listen(&self, name: &str, at: SocketAddr, share: Share) -> io::Result<HostListener> {
@@ -263,7 +320,8 @@ impl Net for HostNet {
 
     fn original_dst(&self, stream: &HostStream) -> io::Result<SocketAddr> {
         let local = stream.local_addr()?;
-        let socket = SockRef::from(&stream.0);
+        let Socketed::Tcp(tcp) = &stream.0 else { return Ok(local) };
+        let socket = SockRef::from(tcp);
         let found = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
         // Without connection tracking in this namespace there is no entry: then nothing was redirected.
         Ok(found.ok().and_then(|address| address.as_socket()).map_or(local, canonical))

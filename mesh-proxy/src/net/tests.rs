@@ -22,6 +22,36 @@ fn listener_names_are_read_and_nonsense_is_left_out() {
 }
 
 #[tokio::test]
+async fn unix_sockets_by_path_and_by_name() {
+    let net = HostNet::new();
+    let path = std::env::temp_dir().join(format!("mesh-net-{}", std::process::id()));
+    let name = format!("@mesh-net-{}", std::process::id());
+    for at in [path.to_str().unwrap(), &name] {
+        let mut listener = net.listen_unix(at).await.unwrap();
+        let mut client = net.connect_unix(at).await.unwrap();
+        let mut server = listener.accept().await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut text = String::new();
+        server.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello");
+        assert_eq!((server.peer_addr().unwrap(), server.local_addr().unwrap()), (LOOPBACK, LOOPBACK));
+        let taken = net.listen_unix(at).await.unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse, "somebody listens there");
+        drop(listener);
+        assert!(net.connect_unix(at).await.is_err());
+    }
+    assert!(!path.exists(), "the path is free again");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    drop(net.listen_unix(path.to_str().unwrap()).await.expect("what was left behind is replaced"));
+    std::fs::write(&path, "a file").unwrap();
+    assert_eq!(net.listen_unix(path.to_str().unwrap()).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_that_was_not_captured_has_its_own_address_as_destination() {
     let net = HostNet::new();
     let mut listener = net.listen("test", LOOPBACK, Share::WHOLE).await.unwrap();

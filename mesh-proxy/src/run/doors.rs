@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mesh_core::snapshot::{BindDoor, Direction, ProxyKind, ProxyPorts, Snapshot};
+use mesh_core::snapshot::{Address, BindDoor, Direction, ProxyKind, ProxyPorts, Snapshot};
 
 use super::{Args, Place, Process};
 use crate::discovery;
@@ -95,10 +95,11 @@ impl Doors {
     }
 
     async fn close(&self, name: &str, what: &Opening, open: Open) {
-        let at = open.at;
+        let at = open.at.clone();
         open.close().await;
         if what.host
-            && let Err(error) = self.shared.net.unlisten_host(at).await
+            && let Some(ip) = at.ip()
+            && let Err(error) = self.shared.net.unlisten_host(ip).await
         {
             tracing::warn!(name, %at, %error, "the host's port could not be given back");
         }
@@ -129,8 +130,9 @@ impl Doors {
                 BindDoor::Outbound => Door::OutboundDirect,
                 BindDoor::Inbound => Door::InboundDirect,
                 BindDoor::HttpProxy => Door::Explicit,
+                BindDoor::Service(at) => Door::OutboundTo(at),
             };
-            all.push(opening(&format!("bind-{}", bind.at), bind.at, door));
+            all.push(opening(&format!("bind-{}", bind.at), bind.at.clone(), door));
         }
         all
     }
@@ -188,8 +190,8 @@ impl Doors {
     }
 }
 
-fn opening(name: &str, at: SocketAddr, door: Door) -> Opening {
-    Opening { name: name.to_owned(), at, host: false, door }
+fn opening(name: &str, at: impl Into<Address>, door: Door) -> Opening {
+    Opening { name: name.to_owned(), at: at.into(), host: false, door }
 }
 
 /// Explicit mode: the proxy's port, and the application's ports at the address under which the mesh knows the pod.

@@ -67,6 +67,36 @@ async fn limits_of_a_stream_over_http2() {
 }
 
 #[tokio::test]
+async fn a_stream_that_its_client_does_not_read() {
+    let extra = proxy_config!("{connectionSettings: {httpStreamIdleTimeout: 300ms}}");
+    let large: &str = format!("HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(100_000)).leak();
+    let upstream = Upstream::start(Up::Reply(large)).await;
+    let mut mesh = Mesh::start(&Config { extra, ..DEFAULT }, upstream.at).await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1000);
+    let (send, connection) = builder.handshake(mesh.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut send: h2::client::SendRequest<Bytes> = send.ready().await.unwrap();
+    let get = || http::Request::get("http://up.example/x").body(()).unwrap();
+    // What is read without giving room for more fills the window.
+    let mut stuck = send.send_request(get(), true).unwrap().0.await.unwrap().into_body();
+    let mut got = 0;
+    let error = loop {
+        match stuck.data().await.expect("the body does not end") {
+            Ok(data) => got += data.len(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((got, error.is_reset(), error.reason()), (1000, true, Some(h2::Reason::CANCEL)), "{error}");
+    let record = mesh.record().await;
+    assert_eq!((&*flags(&record), &*details(&record)), ("SI", "stream_idle_timeout"));
+    // The connection's other requests are not to blame.
+    send = send.ready().await.unwrap();
+    let mut next = send.send_request(get(), true).unwrap().0.await.unwrap().into_body();
+    assert!(!next.data().await.unwrap().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn c14_an_idle_connection_is_closed() {
     let extra = proxy_config!("{connectionSettings: {httpIdleTimeout: 50ms, httpDrainTimeout: 0s}}");
     let upstream = Upstream::start(Up::Echo).await;

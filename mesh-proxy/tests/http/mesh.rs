@@ -70,7 +70,7 @@ spec: {{containers: [{{name: c, image: c}}]}}
 apiVersion: v1
 kind: Service
 metadata: {{name: client, namespace: default}}
-spec: {{selector: {{app: client}}, ports: [{{name: http, port: 80, targetPort: {port}}}]}}
+spec: {{selector: {{app: client}}, ports: [{{name: a, port: 80, targetPort: {port}, appProtocol: {}}}]}}
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -94,7 +94,11 @@ spec:
   gateways: [gw, mesh]
   http: {}
 {}",
-            self.protocol, self.hosts, self.routes, self.extra
+            self.protocol.to_ascii_lowercase(),
+            self.protocol,
+            self.hosts,
+            self.routes,
+            self.extra
         );
         text.replace("$up", "{destination: {host: up.example, port: {number: 80}}}")
     }

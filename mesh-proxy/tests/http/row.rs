@@ -84,7 +84,7 @@ impl Answer {
     }
 }
 
-async fn take_until(io: &mut (impl AsyncRead + Unpin), got: &mut Vec<u8>, end: &[u8]) -> Option<String> {
+pub(crate) async fn take_until(io: &mut (impl AsyncRead + Unpin), got: &mut Vec<u8>, end: &[u8]) -> Option<String> {
     loop {
         if let Some(at) = got.windows(end.len()).position(|w| w == end) {
             let rest = got.split_off(at + end.len());

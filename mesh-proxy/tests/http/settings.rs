@@ -31,6 +31,28 @@ async fn talk(config: &Config, up: Up, raw: &str) -> String {
     answer
 }
 
+/// A request of more than the limit is tried once: it can't be sent again.
+#[tokio::test]
+async fn buffers_for_retries() {
+    let body = "x".repeat(40_000);
+    let raw: &str = format!("POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-length: 40000\r\n\r\n{body}").leak();
+    let busy = Up::Reply("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+    for (extra, tries) in [
+        ("", 3),
+        (proxy_config!("{connectionSettings: {perConnectionBufferLimitBytes: 40000}}"), 3),
+        (proxy_config!("{connectionSettings: {perConnectionBufferLimitBytes: 39999}}"), 1),
+        (proxy_config!("{connectionSettings: {profile: EDGE}}"), 1),
+    ] {
+        let routes = "[{retries: {attempts: 2, retryOn: 5xx, backoff: 1ms}, route: [$up]}]";
+        let upstream = Upstream::start(busy).await;
+        let mesh = Mesh::start(&Config { extra, routes, ..DEFAULT }, upstream.at).await;
+        let mut client = mesh.connect().await;
+        client.write_all(raw.as_bytes()).await.unwrap();
+        let answer = crate::row::Answer::read(&mut client, false).await;
+        assert_eq!((&*answer.status, upstream.requests()), ("503 Service Unavailable", tries), "{extra}");
+    }
+}
+
 #[tokio::test]
 async fn http10_where_it_is_enabled() {
     let config = Config { extra: proxy_config!("{proxyMetadata: {ISTIO_META_HTTP10: '1'}}"), ..DEFAULT };

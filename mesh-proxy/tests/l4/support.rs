@@ -135,9 +135,9 @@ impl Running {
             inbound: Default::default(),
             outbound: Default::default(),
         });
-        let endpoint = |address| {
+        let endpoint = |address: SocketAddr| {
             let (weight, health, workload) = (1, Default::default(), Default::default());
-            Arc::new(Endpoint { address, weight, health, workload })
+            Arc::new(Endpoint { address: address.into(), weight, health, workload })
         };
         let endpoints = setup.endpoint.map(endpoint);
         let snapshot = Arc::new(snapshot(&setup));

@@ -36,9 +36,10 @@ impl Ca {
     pub(crate) fn leaf(&self, names: &[&str]) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = called("leaf");
-        let name = |n: &&str| match n.contains("://") {
-            true => SanType::URI((*n).try_into().unwrap()),
-            false => SanType::DnsName((*n).try_into().unwrap()),
+        let name = |n: &&str| match n.parse() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) if n.contains("://") => SanType::URI((*n).try_into().unwrap()),
+            Err(_) => SanType::DnsName((*n).try_into().unwrap()),
         };
         params.subject_alt_names = names.iter().map(name).collect();
         let key = KeyPair::generate().unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mesh_core::snapshot::{SecretRef, TlsVersion};
+use mesh_proxy::listener::Door;
 use mesh_tls::SecretState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -60,6 +61,38 @@ async fn simple_verifies_the_host_that_was_asked_for() {
         through("tls: {mode: SIMPLE, caCertificates: ca.pem}", up, &[(roots_file(), ca.roots())]).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(flags, "-");
+}
+
+#[tokio::test]
+async fn unknown_hosts_by_name_with_tls_around() {
+    let ca = Ca::new("ca");
+    let up = tls_upstream(&ca.leaf(&["127.0.0.1", "other.example"]), None, TlsVersion::V1_3).await;
+    let asked = async |tls: &str, roots: &Ca| {
+        // A service makes the port one of HTTP; who is asked for is not that service.
+        let yaml = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: client, namespace: default}}\n\
+             spec: {{containers: [{{name: c, image: c}}]}}\n---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
+             metadata: {{name: known, namespace: default}}\nspec:\n  hosts: [known.example]\n  resolution: NONE\n  \
+             ports: [{{number: {}, name: http, protocol: HTTP}}]\n---\napiVersion: v1\nkind: ConfigMap\n\
+             metadata: {{name: istio, namespace: istio-system}}\n\
+             data: {{mesh: 'outboundTrafficPolicy: {{mode: ALLOW_ANY_DYNAMIC_DNS{tls}}}'}}\n",
+            up.port()
+        );
+        let door = Door::OutboundTo(SocketAddr::new([192, 0, 2, 1].into(), up.port()));
+        let mut sidecar = Running::open(&yaml, door).await;
+        sidecar.secrets.set(&roots_file(), roots.roots());
+        let answer = get(&mut sidecar.connect().await, &up.to_string()).await.unwrap();
+        (answer.lines().next().unwrap_or_default().to_owned(), sidecar.record().await.0)
+    };
+    let ok = ("HTTP/1.1 200 OK".to_owned(), "-".to_owned());
+    let failed = ("HTTP/1.1 503 Service Unavailable".to_owned(), "UF".to_owned());
+    let simple = ", tls: {mode: SIMPLE, caCertificates: ca.pem}";
+    assert_eq!(asked(simple, &ca).await, ok, "the host that was asked for is the server");
+    assert_eq!(asked(simple, &Ca::new("another")).await, failed);
+    let named = ", tls: {mode: SIMPLE, caCertificates: ca.pem, subjectAltNames: [nobody.example]}";
+    assert_eq!(asked(named, &ca).await, failed);
+    assert_eq!(asked(&named.replace("nobody", "other"), &ca).await, ok);
+    assert_ne!(asked("", &ca).await, ok, "plain HTTP to a port of TLS");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A gateway from YAML on a loopback socket.
+//! A gateway, or a sidecar, from YAML on a loopback socket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mesh_core::convert::{Addresses, BUILTIN_GATEWAY, Options, inputs};
 use mesh_core::record::{Flag, RequestRecord, Sink};
-use mesh_core::snapshot::{ProxyId, ProxyKind, SecretRef};
+use mesh_core::snapshot::{Direction, ProxyId, ProxyKind, SecretRef};
 use mesh_proxy::cluster::Runtime;
 use mesh_proxy::http::Proxy;
 use mesh_proxy::listener::{Door, Engine, Shared};
@@ -29,17 +29,22 @@ pub(crate) struct Running {
     pub(crate) secrets: Arc<Secrets>,
     records: UnboundedReceiver<RequestRecord>,
     shared: Arc<Process>,
+    door: Door,
 }
 
 type Process = Shared<HostNet, Proxy<HostNet>>;
 
-fn configure(shared: &Process, yaml: &str) {
+fn configure(shared: &Process, yaml: &str, door: Door) {
     let (resources, reports) = mesh_core::yaml::read("test.yaml", yaml);
     assert!(reports.is_empty(), "{reports:?}");
     let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
-    let of = world.workloads_in("istio-system").first().expect("the gateway").clone();
+    let (kind, namespace) = match door.direction() {
+        Direction::Gateway => (ProxyKind::Gateway, "istio-system"),
+        Direction::Inbound | Direction::Outbound => (ProxyKind::Sidecar, "default"),
+    };
+    let of = world.workloads_in(namespace).first().expect("a workload").clone();
     let id = ProxyId {
-        kind: ProxyKind::Gateway,
+        kind,
         workload: of.uid.clone(),
         name: of.name.clone(),
         namespace: of.namespace.clone(),
@@ -97,7 +102,13 @@ spec:
 }
 
 impl Running {
+    /// The gateway.
     pub(crate) async fn start(yaml: &str, port: u16) -> Self {
+        Self::open(yaml, Door::Gateway(port)).await
+    }
+
+    /// The gateway, or the sidecar of the pod in the namespace `default`.
+    pub(crate) async fn open(yaml: &str, door: Door) -> Self {
         let (tell, records) = unbounded_channel();
         let sink: Arc<dyn Sink> = Arc::new(Records(tell));
         let net = HostNet::new();
@@ -112,22 +123,22 @@ impl Running {
             inbound: Default::default(),
             outbound: Default::default(),
         });
-        configure(&shared, yaml);
+        configure(&shared, yaml, door);
         let any = "127.0.0.1:0".parse().unwrap();
         let mut listener = net.listen("test", any, Share::WHOLE).await.unwrap();
         let at = listener.local_addr().unwrap();
         let serving = shared.clone();
         tokio::spawn(async move {
             while let Ok(stream) = listener.accept().await {
-                tokio::spawn(serving.clone().serve(stream, Door::Gateway(port)));
+                tokio::spawn(serving.clone().serve(stream, door));
             }
         });
-        Self { at, secrets, records, shared }
+        Self { at, secrets, records, shared, door }
     }
 
     /// Brings other resources into force.
     pub(crate) fn configure(&self, yaml: &str) {
-        configure(&self.shared, yaml);
+        configure(&self.shared, yaml, self.door);
     }
 
     /// Delivers the Secret that `credentialName` refers to.

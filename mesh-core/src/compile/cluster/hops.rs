@@ -65,25 +65,62 @@ fn upstream(input: &ClusterInput<'_>, subset: &str, tls: &ClientTlsSettings, at:
         ("", false) => Sni::Host(host.clone()),
         (name, _) => Sni::Name(name.into()),
     };
-    let (identity, roots) = match mesh {
-        true => (Some(SecretRef::Workload), SecretRef::MeshRoots),
-        false => materials(input, tls, at),
-    };
-    let plan = UpstreamTls {
+    let origin = Provenance::field(&at.rule.key, &at.rule.origin, &format!("{}.tls", at.place.path()));
+    let materials = materials(tls, input.namespace, &at.rule.key.namespace);
+    Some(hashed(UpstreamTls {
         mode,
+        names: names(input, tls, mesh),
+        alpn: alpn(input, mesh),
+        ..verified(tls, sni, materials, origin)
+    }))
+}
+
+/// TLS to hosts that no service stands for (`outboundTrafficPolicy.tls`): the one that a request names is the server.
+pub(in crate::compile) fn to_unknown(
+    tls: &ClientTlsSettings,
+    (proxy, mesh): (&Arc<str>, &Arc<str>),
+    origin: Provenance,
+) -> Option<UpstreamTls> {
+    let mode = match tls.mode {
+        ClientTlsMode::Disable => return None,
+        ClientTlsMode::Simple => "SIMPLE",
+        ClientTlsMode::Mutual => "MUTUAL",
+        ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
+    };
+    let nobody: Arc<str> = "".into();
+    let sni = if tls.sni.is_empty() { Sni::Host(nobody.clone()) } else { Sni::Name(tls.sni.as_str().into()) };
+    let names = match (&tls.subject_alt_names[..], tls.mode) {
+        ([], ClientTlsMode::IstioMutual) => PeerNames::Any,
+        ([], _) => PeerNames::Host(nobody),
+        (names, _) => PeerNames::OneOf(names.iter().map(|n| n.as_str().into()).collect()),
+    };
+    Some(hashed(UpstreamTls { mode, names, ..verified(tls, sni, materials(tls, proxy, mesh), origin) }))
+}
+
+fn verified(
+    tls: &ClientTlsSettings,
+    sni: Sni,
+    (identity, roots): (Option<SecretRef>, SecretRef),
+    origin: Provenance,
+) -> UpstreamTls {
+    UpstreamTls {
+        mode: "",
         identity,
         roots,
         sni,
-        names: names(input, tls, mesh),
+        names: PeerNames::Any,
         verify: tls.insecure_skip_verify != Some(true),
-        alpn: alpn(input, mesh),
+        alpn: Vec::new(),
         parameters: TlsParameters::default(),
-        origin: Provenance::field(&at.rule.key, &at.rule.origin, &format!("{}.tls", at.place.path())),
+        origin,
         hash: ContentHash::default(),
-    };
+    }
+}
+
+fn hashed(plan: UpstreamTls) -> UpstreamTls {
     let UpstreamTls { mode, identity, roots, sni, names, verify, alpn, parameters, origin: _, hash: _ } = &plan;
     let hash = hash_debug(&(mode, identity, roots, sni, names, verify, alpn, parameters));
-    Some(UpstreamTls { hash, ..plan })
+    UpstreamTls { hash, ..plan }
 }
 
 /// Between sidecars the protocols say that the mesh speaks; otherwise what a connection carries says it.
@@ -112,15 +149,19 @@ fn names(input: &ClusterInput<'_>, tls: &ClientTlsSettings, mesh: bool) -> PeerN
     }
 }
 
-fn materials(input: &ClusterInput<'_>, tls: &ClientTlsSettings, at: At<'_>) -> (Option<SecretRef>, SecretRef) {
+/// Key and authorities, of Secrets in the proxy's namespace and ConfigMaps in the rule's.
+fn materials(tls: &ClientTlsSettings, proxy: &Arc<str>, rule: &Arc<str>) -> (Option<SecretRef>, SecretRef) {
+    if tls.mode == ClientTlsMode::IstioMutual {
+        return (Some(SecretRef::Workload), SecretRef::MeshRoots);
+    }
     let file = |path: &str| (!path.is_empty()).then(|| Arc::from(path));
     let mutual = tls.mode == ClientTlsMode::Mutual;
     if let Some(name) = tls.credential_name.strip_prefix("configmap://") {
-        let namespace = at.rule.key.namespace.clone();
+        let namespace = rule.clone();
         return (None, SecretRef::ConfigMapRoots { namespace, name: name.into() });
     }
     if !tls.credential_name.is_empty() {
-        let (namespace, name) = (input.namespace.clone(), Arc::from(&*tls.credential_name));
+        let (namespace, name) = (proxy.clone(), Arc::from(&*tls.credential_name));
         let identity = mutual.then(|| SecretRef::Credential { namespace: namespace.clone(), name: Arc::clone(&name) });
         return (identity, SecretRef::CredentialRoots { namespace, name });
     }
@@ -180,6 +221,22 @@ pub(super) fn account(
 }
 
 fn account_tls(ledger: &mut Ledger<'_>, path: &str, tls: &ClientTlsSettings, input: &ClusterInput<'_>, at: At<'_>) {
+    let dropped =
+        !matches!(tls.mode, ClientTlsMode::Disable | ClientTlsMode::IstioMutual) && drops_credential(input, tls, at);
+    if dropped {
+        let why = "a sidecar uses a credentialName only of a rule with a workloadSelector: there is no TLS at all, as \
+                   with Istio";
+        ledger.inert(path, why);
+        let field = format!("{path}.credentialName");
+        let text = format!("{why}; add a workloadSelector");
+        ledger.report(crate::compile::codes::CREDENTIAL_NOT_USED, &field, text);
+        return;
+    }
+    account_settings(ledger, path, tls);
+}
+
+/// What became of the settings of TLS to an upstream.
+pub(in crate::compile) fn account_settings(ledger: &mut Ledger<'_>, path: &str, tls: &ClientTlsSettings) {
     let ClientTlsSettings {
         mode,
         client_certificate,
@@ -193,17 +250,6 @@ fn account_tls(ledger: &mut Ledger<'_>, path: &str, tls: &ClientTlsSettings, inp
     } = tls;
     ledger.consumed(path);
     ledger.take(path, "mode", mode);
-    let dropped =
-        !matches!(mode, ClientTlsMode::Disable | ClientTlsMode::IstioMutual) && drops_credential(input, tls, at);
-    if dropped {
-        let why = "a sidecar uses a credentialName only of a rule with a workloadSelector: there is no TLS at all, as \
-                   with Istio";
-        ledger.inert(path, why);
-        let field = format!("{path}.credentialName");
-        let text = format!("{why}; add a workloadSelector");
-        ledger.report(crate::compile::codes::CREDENTIAL_NOT_USED, &field, text);
-        return;
-    }
     let skip = *insecure_skip_verify == Some(true);
     let no_tls = (*mode == ClientTlsMode::Disable).then_some("mode is DISABLE");
     let of_mesh = (*mode == ClientTlsMode::IstioMutual).then_some("ISTIO_MUTUAL uses the mesh's own certificates");

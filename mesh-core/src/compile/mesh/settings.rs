@@ -100,6 +100,11 @@ fn connection(base: HttpSettings, settings: Option<&ConnectionSettings>) -> Http
     }
 }
 
+/// `perConnectionBufferLimitBytes`, or what the profile says.
+pub(in crate::compile) fn buffer_limit(config: &ProxyConfig) -> Option<u32> {
+    connection(HttpSettings::default(), config.connection_settings.as_ref()).buffer_limit
+}
+
 /// `httpMergeSlashes` on top of the mesh's `pathNormalization`.
 pub(in crate::compile) fn merged_slashes(config: &ProxyConfig, mesh: PathNormalization) -> PathNormalization {
     let settings = config.connection_settings.as_ref();

@@ -83,7 +83,8 @@ fn unknown_hosts() {
 fn unknown_hosts_by_name() {
     let snapshot = of(&mesh("{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}"));
     assert_eq!(snapshot.clusters["PassthroughCluster"].source, EndpointSource::DynamicDns { port: None });
-    assert_eq!(http(&snapshot, "GET http://nobody.example/"), "PassthroughCluster");
+    assert_eq!(http(&snapshot, "GET http://nobody.example/"), "AllowAnyDynamicDNSCluster");
+    assert_eq!(snapshot.clusters["AllowAnyDynamicDNSCluster"].tls, None);
     assert_eq!(to(&snapshot, "192.0.2.1:9999", None), "need bytes", "TLS clients tell a name");
     assert_eq!(to(&snapshot, "192.0.2.1:9999", Some(Detected::Other)), "PassthroughCluster");
 }
@@ -125,6 +126,55 @@ fn listeners_that_applications_dial() {
     assert_eq!(to(&snapshot, "127.0.0.7:9000", None), "9000||c.other");
     assert_eq!(to(&snapshot, "10.9.9.9:9443", None), "9443||c.other", "its protocol is the listener's");
     assert_eq!(to(&snapshot, "10.9.9.8:9443", None), "PassthroughCluster");
+}
+
+#[test]
+fn unix_sockets_that_applications_dial() {
+    let spec = "  egress:
+  - {port: {number: 0, protocol: HTTP, name: h}, bind: 'unix:///run/http.sock', hosts: ['other/*', './*']}
+  - {port: {number: 9000, protocol: TCP, name: t}, bind: 'unix://@bytes', hosts: ['other/*']}
+  - {port: {number: 7, protocol: TCP, name: none}, bind: 'unix://@nothing', hosts: ['./*']}";
+    let sim = Sim::of(sidecar(spec).trim_start_matches("---\n"));
+    let compiled = sim.compile("a-1");
+    let snapshot = &compiled.snapshot;
+    let c = std::net::SocketAddr::new(sim.vip("c.other.svc.cluster.local"), 9000);
+    let binds: Vec<_> = snapshot.binds.iter().map(|b| (b.at.to_string(), b.door)).collect();
+    let expected = [("/run/http.sock".to_owned(), BindDoor::HttpProxy), ("@bytes".to_owned(), BindDoor::Service(c))];
+    assert_eq!(binds, expected);
+    assert_eq!(to(snapshot, &c.to_string(), None), "9000||c.other", "what a socket stands for has a listener");
+    assert_eq!(http(snapshot, "GET http://b.ns:8080/"), "8080||b.ns", "and what its clients may name");
+    let inert = |field: &str| {
+        let mut fates = compiled.account.fates().filter(|f| &*f.field == field);
+        fates.find_map(|f| match &f.outcome {
+            crate::report::Outcome::Inert { because } => Some(because.to_string()),
+            _ => None,
+        })
+    };
+    assert_eq!(inert("spec.egress[2].bind").unwrap(), "no service that it imports has a port for bytes");
+    assert_eq!(inert("spec.egress[1].bind"), None);
+}
+
+#[test]
+fn tls_around_what_goes_to_unknown_hosts() {
+    let of = |tls: &str| {
+        let policy = format!("{{mode: ALLOW_ANY_DYNAMIC_DNS, tls: {{{tls}}}}}");
+        let snapshot = of(&mesh(&format!("{{outboundTrafficPolicy: {policy}}}")));
+        assert_eq!(snapshot.clusters["PassthroughCluster"].tls, None, "bytes stay as they are");
+        snapshot.clusters["AllowAnyDynamicDNSCluster"].tls.as_ref().map(ToString::to_string)
+    };
+    let simple =
+        "SIMPLE, sni: the authority, the server must be the authority, verified by the system\u{27}s authorities";
+    assert_eq!(of("mode: SIMPLE").unwrap(), simple);
+    assert_eq!(of("mode: DISABLE"), None);
+    let named = "MUTUAL, sni: s.example, the server must be one of a.example, verified by authorities of Secret ns/k, \
+                 showing Secret ns/k";
+    assert_eq!(of("mode: MUTUAL, credentialName: k, sni: s.example, subjectAltNames: [a.example]").unwrap(), named);
+    let files = "mode: MUTUAL, clientCertificate: c.pem, privateKey: k.pem, caCertificates: r.pem, caCrl: l.pem";
+    let shown = "MUTUAL, sni: the authority, the server must be the authority, verified by r.pem with l.pem, \
+                 showing files c.pem and k.pem";
+    assert_eq!(of(files).unwrap(), shown);
+    let skips = "SIMPLE, sni: the authority, the server is not verified";
+    assert_eq!(of("mode: SIMPLE, insecureSkipVerify: true").unwrap(), skips);
 }
 
 #[test]

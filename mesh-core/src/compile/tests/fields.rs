@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::accounted::{Sample, flip, populate, samples};
 use super::shown;
-use crate::api::{AuthorizationPolicy, Object, ProxyConfig, RequestAuthentication, ServiceEntry, WorkloadEntry};
+use crate::api::{
+    AuthorizationPolicy, Object, ProxyConfig, RequestAuthentication, Resource, ServiceEntry, WorkloadEntry,
+    WorkloadGroup,
+};
 use crate::compile::compile;
 use crate::compile::sim::Sim;
 use crate::endpoints::endpoints;
@@ -372,7 +375,21 @@ fn sidecar() -> Fields {
 fn mesh_config() -> Fields {
     let subject =
         Subject { kind: "MeshConfig", namespace: "istio-system", beside: "", make: |o| vec![Change::Mesh(Some(o))] };
-    kind(&subject, |full| vec![full.clone()])
+    kind(&subject, |full| {
+        let by_name = without(full, &["outboundTrafficPolicy/egressProxy"]);
+        let by_name = with(&by_name, "/outboundTrafficPolicy/mode", json!("ALLOW_ANY_DYNAMIC_DNS"));
+        let by_name = with(&by_name, "/outboundTrafficPolicy/tls/mode", json!("MUTUAL"));
+        let tls = |drop: &[&str]| {
+            let drop: Vec<_> = drop.iter().map(|f| format!("outboundTrafficPolicy/tls/{f}")).collect();
+            without(&by_name, &drop.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        vec![
+            full.clone(),
+            tls(&["insecureSkipVerify"]),
+            tls(&["insecureSkipVerify", "credentialName"]),
+            by_name.clone(),
+        ]
+    })
 }
 
 fn service_entry() -> Fields {
@@ -428,6 +445,24 @@ fn request_authentication() -> Fields {
     })
 }
 
+/// Groups are for machines that register themselves: what becomes of each field does not depend on anything else.
+fn workload_group() -> Fields {
+    let schema = schemars::schema_for!(WorkloadGroup).to_value();
+    let mut all = BTreeMap::new();
+    leaves(&schema, &schema["$defs"], "spec", &mut all);
+    let object = crate::fixtures::object("networking.istio.io", "WorkloadGroup", "ns", "all", populated(&schema, 0));
+    let fates = crate::convert::fates(&Resource::WorkloadGroup(Arc::new(object)));
+    let fate = |field: &str| {
+        let mut around =
+            fates.iter().filter(|f| field.strip_prefix(&*f.field).is_some_and(|r| r.starts_with(['.', '['])));
+        match around.next().map(|f| &f.outcome) {
+            Some(Outcome::Inert { because }) => Shown::Fate(format!("without effect: {because}")),
+            _ => Shown::Nothing,
+        }
+    };
+    all.into_keys().map(|field| (field.clone(), fate(&field))).collect()
+}
+
 /// What is true of a whole group of fields that no sample can show.
 fn remark(kind: &str, field: &str) -> Option<&'static str> {
     let starts = |prefix: &str| field.starts_with(prefix);
@@ -462,8 +497,7 @@ fn page() -> String {
         ("Gateway", gateway()),
         ("ServiceEntry", service_entry()),
         ("WorkloadEntry", workload_entry()),
-        // Nothing makes workloads of groups yet.
-        ("WorkloadGroup", Fields::from([("spec".into(), Shown::Fate("the kind is not read yet".into()))])),
+        ("WorkloadGroup", workload_group()),
         ("Sidecar", sidecar()),
         ("RequestAuthentication", request_authentication()),
         ("AuthorizationPolicy", authorization_policy()),

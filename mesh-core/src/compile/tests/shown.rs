@@ -216,6 +216,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("MeshConfig.outboundTrafficPolicy", OUTBOUND, "unknown_hosts"),
     ("MeshConfig.outboundTrafficPolicy.egressProxy.subset", PLAN, "settings_of_the_mesh"),
     ("MeshConfig.outboundTrafficPolicy.mode", PLAN, "settings_of_the_mesh"),
+    ("MeshConfig.outboundTrafficPolicy.tls", OUTBOUND, "tls_around_what_goes_to_unknown_hosts"),
     ("MeshConfig.pathNormalization", PATHS, "settings_of_normalization"),
     ("MeshConfig.protocolDetectionTimeout", PLAN, "settings_of_the_mesh"),
     ("MeshConfig.proxyHttpPort", OUTBOUND, "ports_of_the_proxy"),

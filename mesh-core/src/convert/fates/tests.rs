@@ -55,3 +55,17 @@ fn every_field_has_a_fate() {
         assert!(!fates.iter().any(|f| f.outcome == Outcome::NotInForceYet));
     }
 }
+
+#[test]
+fn unix_sockets_are_for_static_endpoints() {
+    let fate = |resolution: &str| {
+        let spec = json!({"hosts": ["a.example"], "resolution": resolution,
+            "ports": [{"number": 80, "protocol": "HTTP", "name": "http"}], "endpoints": [{"address": "unix:///a"}]});
+        let all =
+            fates(&Resource::ServiceEntry(Arc::new(object("networking.istio.io", "ServiceEntry", "ns", "o", spec))));
+        all.into_iter().find(|f| f.field.starts_with("spec.endpoints[0]")).map(|f| (f.field.to_string(), f.outcome))
+    };
+    assert_eq!(fate("STATIC").unwrap(), ("spec.endpoints[0].address".into(), Outcome::Consumed));
+    let (field, outcome) = fate("DNS").unwrap();
+    assert!(field == "spec.endpoints[0]" && matches!(outcome, Outcome::Inert { .. }), "{field} {outcome:?}");
+}

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use crate::layers::Request;
 use crate::matching::HeaderValueTemplate;
 use crate::record::{Cx, Flag};
-use crate::snapshot::HeaderOps;
+use crate::snapshot::{Address, HeaderOps};
 
 /// What an operator may look at.
 #[derive(Clone, Copy)]
@@ -138,11 +138,12 @@ impl Scope<'_> {
     fn of_upstream(&self, name: &str) -> Option<String> {
         let cx = self.cx?;
         let (host, local) = (cx.endpoint.get(), cx.upstream_local.get());
-        let host = host.map(|e| e.address);
+        let host = host.map(|e| &e.address);
+        let ip = || host.and_then(Address::ip);
         Some(match name {
             "UPSTREAM_HOST" | "UPSTREAM_HOST_NAME" | "UPSTREAM_REMOTE_ADDRESS" => host?.to_string(),
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => host?.ip().to_string(),
-            "UPSTREAM_REMOTE_PORT" => host?.port().to_string(),
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => ip()?.ip().to_string(),
+            "UPSTREAM_REMOTE_PORT" => ip()?.port().to_string(),
             "UPSTREAM_LOCAL_ADDRESS" => local?.to_string(),
             "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => local?.ip().to_string(),
             "UPSTREAM_LOCAL_PORT" => local?.port().to_string(),

@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::layers::Body;
+use crate::snapshot::RoutePlan;
 
 /// Envoy's default buffer limit: 1 MiB.
-pub const DEFAULT_CAP: usize = 1 << 20;
+pub const DEFAULT_CAP: usize = RoutePlan::REPLAY;
 
 /// The keeper of a body between tries. The body in use owns the data and puts it here when it is dropped, so the lock is
 /// taken twice for each try, never contended and never for a frame.

@@ -66,7 +66,7 @@ async fn after_the_head_the_response_is_cut() {
         let mut response = call(&limits, slow, with(get("/", &[]), &cx)).await.unwrap();
         let (text, end) = read(response.body_mut()).await;
         assert!(text == "a" && end.is_some());
-        assert_eq!(Flag::names(cx.flags.load(Ordering::Relaxed)), flag);
+        assert_eq!(crate::record::Flag::names(cx.flags.load(Ordering::Relaxed)), flag);
         assert_eq!(cx.details.get().unwrap(), details);
     }
 }

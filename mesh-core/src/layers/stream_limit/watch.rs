@@ -14,6 +14,7 @@ use super::StreamLimitConfig;
 use super::clock::{StreamTimer, Timer};
 use crate::error::{Error, ErrorKind};
 use crate::layers::{Body, Request};
+use crate::record::Cx;
 
 /// One request and its limits.
 pub(super) struct Watch {
@@ -35,10 +36,15 @@ struct Upload {
 }
 
 impl Watch {
-    pub(super) fn of(request: Request, config: StreamLimitConfig, timer: Option<StreamTimer>) -> (Request, Self) {
+    pub(super) fn of(
+        request: Request,
+        config: StreamLimitConfig,
+        timer: Option<StreamTimer>,
+        cx: Option<&Arc<Cx>>,
+    ) -> (Request, Self) {
         let now = Instant::now();
         let (clock, began) = timer.map_or((None, now), |t| (t.clock, t.began));
-        let timer = clock.map_or(Timer::Own(None), Timer::Connection);
+        let timer = Timer::of(clock, cx);
         if request.body().is_empty() || matches!(request.body(), Body::Full(_)) {
             return (request, Self { config, began, moved: now, upload: None, timer });
         }
@@ -52,6 +58,10 @@ impl Watch {
     pub(super) fn moved(&mut self) {
         if self.config.idle.is_some() {
             self.moved = Instant::now();
+        }
+        // The reader may take its time before it asks for more.
+        if let Some((at, kind)) = self.next() {
+            self.timer.moved(at, kind);
         }
     }
 
@@ -78,7 +88,7 @@ impl Watch {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
         loop {
             let Some((at, kind)) = self.next() else { return Poll::Pending };
-            ready!(self.timer.poll(cx, at));
+            ready!(self.timer.poll(cx, at, kind));
             if self.next() == Some((at, kind)) {
                 return Poll::Ready(kind);
             }

@@ -100,9 +100,10 @@ async fn c12_a_head_that_does_not_come() {
 async fn a_request_over_its_limit_is_looked_at_and_given_up_if_nothing_moves() {
     let settings = HttpSettings { max_stream_duration: Some(S), ..idle(60) };
     let life = Life::new(&settings);
-    let timer = life.timer(true).expect("there are limits");
-    assert!(life.timer(false).is_some_and(|t| t.clock.is_none()));
-    assert!(Life::new(&idle(60)).timer(true).is_none(), "no limit, no cost");
+    let timer = life.timer().expect("there are limits");
+    assert!(life.own_clock().is_some());
+    let unlimited = Life::new(&idle(60));
+    assert!(unlimited.timer().is_none() && unlimited.own_clock().is_none(), "no limit, no cost");
     let layer = mesh_core::layers::StreamLimitLayer::new(StreamLimitConfig::of(&settings).unwrap());
     let hangs = tower::service_fn(|_: mesh_core::layers::Request| std::future::pending());
     let mut request = mesh_core::layers::Request::default();

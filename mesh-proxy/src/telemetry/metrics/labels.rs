@@ -136,10 +136,12 @@ impl<'a> Facts<'a> {
     /// Host and short name of the service that was asked for.
     fn service(&self, destination: Option<&Workload>) -> (String, String) {
         let cluster = self.cluster.filter(|c| !c.service.is_empty());
-        let special = self
-            .cluster
-            .map(|c| &*c.name)
-            .filter(|name| matches!(*name, "BlackHoleCluster" | "PassthroughCluster" | "InboundPassthroughCluster"));
+        let special = self.cluster.map(|c| &*c.name).filter(|name| {
+            matches!(
+                *name,
+                "BlackHoleCluster" | "AllowAnyDynamicDNSCluster" | "PassthroughCluster" | "InboundPassthroughCluster"
+            )
+        });
         let own_name =
             || destination.map(canonical_name).filter(|_| self.record.cx.conn.direction == Direction::Inbound);
         let fallback = || self.host_fallback().map(Cow::into_owned).or_else(own_name).unwrap_or_else(|| UNKNOWN.into());

@@ -31,6 +31,7 @@ pub(crate) fn workload(name: &str, version: &str) -> Arc<Workload> {
         locality: "".into(),
         tls_mode: TlsMode::Disabled,
         tunnel: Tunnel::None,
+        socket: None,
         health: Health::Healthy,
         weight: 1,
         hash: ContentHash::of(name.as_bytes()),
