@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use arrival::{Arrival, PortProtocol, decide_arrival, is_mesh_protocol};
 pub use cors::{CorsDecision, decide_cors};
 pub use fault::{FaultDecision, decide_fault};
-pub use path::{BadPath, normalize_target, rewrite_path};
+pub use path::{BadPath, SlashDecision, decide_slashes, normalize_target, rewrite_path};
 pub use redirect::apply_redirect;
 
 use crate::matching::{HostPattern, Miss, RequestFacts};

@@ -403,10 +403,15 @@ impl Url {
         })
     }
 
+    /// An address is no server name.
+    fn server_name(&self) -> Option<Arc<str>> {
+        self.host.parse::<IpAddr>().is_err().then(|| self.host.as_str().into())
+    }
+
     fn detected(&self) -> Detected {
         match self.https {
             false => Detected::Http1,
-            true => Detected::Tls { sni: Some(self.host.as_str().into()), alpn: vec!["http/1.1".into()] },
+            true => Detected::Tls { sni: self.server_name(), alpn: vec!["http/1.1".into()] },
         }
     }
 

@@ -13,6 +13,7 @@ pub use replaced::{replace, replaced};
 use crate::api::{
     Destination, Gateway, HttpRoute, LabelSelector, LocalRateLimit, Object, ServerTlsMode, VirtualService,
 };
+use crate::compile::outbound_policy;
 use crate::compile::visible::{Egress, egress, exported_to, service_exported, sidecar_for};
 use crate::compile::{asked, authorizers, key_host};
 use crate::matching::HostPattern;
@@ -60,10 +61,8 @@ fn sidecar<'a>(world: &'a World, id: &'a ProxyId) -> Seen<'a> {
     }
     seen.add_delegates(world);
     let mut referenced = seen.destinations(id);
-    referenced.extend(sidecar.and_then(|s| {
-        let proxy = s.spec.outbound_traffic_policy.as_ref()?.egress_proxy.as_ref()?;
-        Some(full_host(&proxy.host, &s.key.namespace, &id.domain))
-    }));
+    let unknown = outbound_policy(world, id, own);
+    referenced.extend(unknown.proxy.filter(|_| unknown.allow).map(|proxy| proxy.host.to_ascii_lowercase().into()));
     referenced.extend(policy_hosts(world, id));
     add_targets(world, id, &mut referenced);
     seen.services = world

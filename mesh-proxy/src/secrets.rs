@@ -29,32 +29,34 @@ pub(crate) async fn deliver_files(secrets: Arc<Secrets>, issued: bool) {
     let mut wishes = secrets.wishes();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen: BTreeMap<SecretRef, Vec<Stamp>> = BTreeMap::new();
+    let mut seen: BTreeMap<(SecretRef, u64), Vec<Stamp>> = BTreeMap::new();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             changed = wishes.changed() => if changed.is_err() { return },
         }
-        let wanted = secrets.wanted();
-        seen.retain(|name, _| wanted.contains(name));
-        for name in wanted {
+        let wanted = secrets.wanted_since();
+        seen.retain(|wish, _| wanted.contains(wish));
+        for (name, wish) in wanted {
             if issued && matches!(name, SecretRef::Workload | SecretRef::MeshRoots) {
                 continue;
             }
             let Some(paths) = paths(&name) else { continue };
             let now: Vec<Stamp> = paths.iter().map(|p| stamp(p)).collect();
-            if seen.get(&name) == Some(&now) {
+            let wish = (name, wish);
+            if seen.get(&wish) == Some(&now) {
                 continue;
             }
-            let state = match read(&name) {
+            let name = &wish.0;
+            let state = match read(name) {
                 Ok(material) => SecretState::Ready(material),
                 Err(error) => {
                     tracing::warn!(secret = %name, %error, "key material");
                     SecretState::Missing(error)
                 }
             };
-            secrets.set(&name, state);
-            seen.insert(name, now);
+            secrets.set(name, state);
+            seen.insert(wish, now);
         }
     }
 }

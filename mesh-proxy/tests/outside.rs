@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "tls/certificates.rs"]
+mod certificates;
 #[path = "outside/client.rs"]
 mod client;
 #[path = "outside/compare.rs"]
@@ -26,5 +28,7 @@ mod mutants;
 mod requests;
 #[path = "outside/rng.rs"]
 mod rng;
+#[path = "outside/secrets.rs"]
+mod secrets;
 #[path = "outside/topology.rs"]
 mod topology;

@@ -55,8 +55,15 @@ pub trait SecretSource: Send + Sync + 'static {
 /// ```
 #[derive(Debug)]
 pub struct Secrets {
-    entries: Mutex<BTreeMap<SecretRef, watch::Sender<SecretState>>>,
+    entries: Mutex<BTreeMap<SecretRef, Entry>>,
     wishes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sender: watch::Sender<SecretState>,
+    /// Which wish it came with.
+    wish: u64,
 }
 
 impl Default for Secrets {
@@ -69,12 +76,12 @@ impl SecretSource for Secrets {
     fn watch(&self, secret: &SecretRef) -> watch::Receiver<SecretState> {
         let mut entries = self.entries.lock();
         if let Some(known) = entries.get(secret) {
-            return known.subscribe();
+            return known.sender.subscribe();
         }
         let (sender, receiver) = watch::channel(SecretState::Pending);
-        entries.insert(secret.clone(), sender);
-        drop(entries);
-        self.wishes.send_modify(|n| *n += 1);
+        let wish = *self.wishes.borrow() + 1;
+        entries.insert(secret.clone(), Entry { sender, wish });
+        self.wishes.send_replace(wish);
         receiver
     }
 }
@@ -82,9 +89,15 @@ impl SecretSource for Secrets {
 impl Secrets {
     /// The references that somebody follows; the others are forgotten.
     pub fn wanted(&self) -> Vec<SecretRef> {
+        self.wanted_since().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same, each with the wish that it came with: another one if it was forgotten meanwhile, and what had been said
+    /// of it, too. Of several who deliver each may be the one who makes it forgotten, so they compare both.
+    pub fn wanted_since(&self) -> Vec<(SecretRef, u64)> {
         let mut entries = self.entries.lock();
-        entries.retain(|_, sender| sender.receiver_count() > 0);
-        entries.keys().cloned().collect()
+        entries.retain(|_, e| e.sender.receiver_count() > 0);
+        entries.iter().map(|(name, e)| (name.clone(), e.wish)).collect()
     }
 
     /// Completes whenever a new reference is wanted.
@@ -94,15 +107,15 @@ impl Secrets {
 
     /// Says what a reference stands for now. One that nobody follows is left alone.
     pub fn set(&self, secret: &SecretRef, state: SecretState) {
-        if let Some(sender) = self.entries.lock().get(secret) {
-            sender.send_replace(state);
+        if let Some(entry) = self.entries.lock().get(secret) {
+            entry.sender.send_replace(state);
         }
     }
 
     /// The same for one that nobody has answered for yet; what is known already stays.
     pub(crate) fn answer(&self, secret: &SecretRef, state: &SecretState) {
-        if let Some(sender) = self.entries.lock().get(secret) {
-            sender.send_if_modified(|known| {
+        if let Some(entry) = self.entries.lock().get(secret) {
+            entry.sender.send_if_modified(|known| {
                 let pending = matches!(known, SecretState::Pending);
                 if pending {
                     *known = state.clone();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::snapshot::{PathNormalization, RewritePath};
+use crate::snapshot::{EscapedSlashes, PathNormalization, RewritePath};
 
 /// The path can't be normalized: answer 400 with an empty body and close (`path_normalization_failed`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,41 @@ impl fmt::Display for BadPath {
 }
 
 impl std::error::Error for BadPath {}
+
+/// What becomes of a target by its `%2F` and `%5C`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SlashDecision {
+    /// It stays.
+    Keep,
+    /// 400 with an empty body.
+    Refuse,
+    /// 307 to this target.
+    Redirect(String),
+    /// It is this one from now on.
+    Forward(String),
+}
+
+/// `httpPathWithEscapedSlashesAction` for a request target; the query stays as sent.
+pub fn decide_slashes(target: &str, action: EscapedSlashes) -> SlashDecision {
+    let decoded = || without_escaped_slashes(target);
+    match action {
+        EscapedSlashes::Keep => SlashDecision::Keep,
+        EscapedSlashes::Reject => decoded().map_or(SlashDecision::Keep, |_| SlashDecision::Refuse),
+        EscapedSlashes::Redirect => decoded().map_or(SlashDecision::Keep, SlashDecision::Redirect),
+        EscapedSlashes::Forward => decoded().map_or(SlashDecision::Keep, SlashDecision::Forward),
+    }
+}
+
+/// A target whose path has `%2F` or `%5C`, with slashes instead.
+fn without_escaped_slashes(target: &str) -> Option<String> {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let has = |word: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(word.as_bytes()));
+    if !has("%2f") && !has("%5c") {
+        return None;
+    }
+    let path = ["%2F", "%2f", "%5C", "%5c"].iter().fold(path.to_owned(), |path, escape| path.replace(escape, "/"));
+    Some(path + query)
+}
 
 /// Normalizes the path of a request target (path and query); the query stays as sent, a fragment is cut off.
 ///

@@ -152,8 +152,16 @@ impl Host for Fresh {
     }
 }
 
+/// An endpoint that could be used.
+pub(super) struct Usable {
+    pub(super) text: String,
+    /// Its locality is not left out.
+    pub(super) gets: bool,
+    pub(super) endpoint: Endpoint,
+}
+
 /// Healthy endpoints, those that get most first, each in words; the layout is the proxy's own.
-pub(super) fn endpoints(plan: &ClusterPlan, all: &[Endpoint]) -> Vec<(String, Endpoint)> {
+pub(super) fn endpoints(plan: &ClusterPlan, all: &[Endpoint]) -> Vec<Usable> {
     let fresh = |e: &Endpoint| Arc::new(Fresh { endpoint: e.clone(), turn: AtomicU64::new(0) });
     let hosts: Vec<_> = all.iter().map(fresh).collect();
     let layout = Layout::build(&hosts, plan.balancer, &plan.balancing, 0);
@@ -174,7 +182,7 @@ pub(super) fn endpoints(plan: &ClusterPlan, all: &[Endpoint]) -> Vec<(String, En
             Some(s) if s.priority > 0 => format!("{name}, {:.1}%, priority {}", s.share, s.priority),
             Some(s) => format!("{name}, {:.1}%", s.share),
         };
-        (text, e.clone())
+        Usable { text, gets: standing.is_some(), endpoint: e.clone() }
     };
     out.into_iter().map(words).collect()
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
-    nearest_miss, normalize_target, rewrite_path,
+    nearest_miss, rewrite_path,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
@@ -80,14 +80,19 @@ impl Proxy<'_> {
                 8443 => 443,
                 other => other,
             };
-            let listener = self.snapshot.gateway(url.port).or_else(|| self.snapshot.gateway(inner));
+            // A server that says where it listens is reached there only.
+            let bound = url.host.parse().ok().and_then(|ip| self.snapshot.gateway_at(Some(ip), url.port));
+            let open = || self.snapshot.gateway(url.port).or_else(|| self.snapshot.gateway(inner));
+            let listener = bound.or_else(open);
             let Some(listener) = listener else {
                 let text = format!("connection refused: no server of a Gateway of this workload has port {inner}");
                 hop.reply = Some(Outcome { status: None, flag: String::new(), body: String::new(), text });
                 return (hop, Vec::new());
             };
-            let facts = ConnFacts { detected: Some(url.detected()), ..ConnFacts::default() };
             let local = self.own_address(listener.key.port);
+            // The address in the URL is the one that is dialled; a name leads to the gateway's own.
+            let original_dst = Some(SocketAddr::new(url.host.parse().unwrap_or(local.ip()), url.port));
+            let facts = ConnFacts { original_dst, detected: Some(url.detected()), ..ConnFacts::default() };
             return self.through(hop, Arrival { listener, peer: &Peer::outside(), local }, &facts, request, url);
         }
         let (ip, name) = url.resolve(self.snapshot);
@@ -206,9 +211,12 @@ impl Proxy<'_> {
         request: &ExplainRequest,
         url: &Url,
     ) -> (Hop, Vec<Next>) {
-        let Ok(mut target) = normalize_target(&url.target, http.path_normalization) else {
-            hop.reply = Some(reply(ErrorKind::DownstreamProtocol, "the path can't be normalized"));
-            return (hop, Vec::new());
+        let mut target = match seen::target(http, &request.headers, &url.target) {
+            Ok(target) => target,
+            Err(refusal) => {
+                hop.reply = Some(refusal);
+                return (hop, Vec::new());
+            }
         };
         if target != url.target {
             hop.changes.push(format!("path is normalized to {target}"));
@@ -242,17 +250,8 @@ impl Proxy<'_> {
             return (hop, Vec::new());
         };
         hop.route = Some(Decided::new(&*route.name, &route.origin));
-        let cors = filters::decided(route, &request.method, &headers);
-        hop.policies.extend(policies::of_route(route));
-        hop.reply = filters::reply(route, cors.as_ref());
-        // A preflight is answered before the rule changes anything; an injected abort has the rule's response headers.
-        let changes = changes(route, path, query).into_iter();
-        match &hop.reply {
-            None => hop.changes.extend(changes),
-            Some(reply) if reply.flag.is_empty() => {}
-            Some(_) => hop.changes.extend(changes.filter(|c| c.contains("response header "))),
-        }
-        hop.changes.extend(filters::changes(cors.as_ref(), hop.reply.as_ref()));
+        hop.changes.extend(seen::dropped(http, &request.headers));
+        decided(&mut hop, route, &facts);
         match &route.action {
             Action::Forward(clusters) => {
                 hop.timeout = Some(timeout(route));
@@ -339,16 +338,18 @@ impl Proxy<'_> {
                 target.balancer = Some(Decided::new(balancing::balancer(plan.balancer), &plan.policy_origin));
                 let all = endpoints(self.world, plan);
                 let usable = balancing::endpoints(plan, &all);
-                target.endpoints = usable.iter().map(|(text, _)| text.clone()).collect();
-                if usable.is_empty() {
-                    let text = match all.len() {
-                        0 => "no instance has the labels and port".to_owned(),
-                        n => format!("none of {n} instances is ready"),
+                target.endpoints = usable.iter().map(|u| u.text.clone()).collect();
+                if !usable.iter().any(|u| u.gets) {
+                    let text = match (all.len(), usable.len()) {
+                        (0, _) => "no instance has the labels and port".to_owned(),
+                        (n, 0) => format!("none of {n} instances is ready"),
+                        (..) => "every instance that is ready is where distribute sends nothing".to_owned(),
                     };
                     target.reply = Some(reply(ErrorKind::NoHealthyUpstream, &text));
                 }
-                let meant = usable.iter().position(|(_, e)| Some(&*e.workload.uid) == self.towards);
-                (target, usable.into_iter().nth(meant.unwrap_or(0)).map(|(_, e)| e))
+                let meant = usable.iter().position(|u| Some(&*u.endpoint.workload.uid) == self.towards);
+                let meant = meant.or_else(|| usable.iter().position(|u| u.gets));
+                (target, meant.and_then(|i| usable.into_iter().nth(i)).map(|u| u.endpoint))
             }
             EndpointSource::LocalApp { port, ip } => {
                 let at = ip.map_or(String::new(), |ip| format!(" at {ip}"));
@@ -384,6 +385,21 @@ impl Proxy<'_> {
             }
         }
     }
+}
+
+/// What a route does beside going somewhere, and its own answer, if it always has one.
+fn decided(hop: &mut Hop, route: &Arc<RoutePlan>, facts: &RequestFacts<'_>) {
+    let cors = filters::decided(route, facts.method, facts.headers);
+    hop.policies.extend(policies::of_route(route));
+    hop.reply = filters::reply(route, cors.as_ref());
+    // A preflight is answered before the rule changes anything; an injected abort has the rule's response headers.
+    let changes = changes(route, facts.path, facts.query).into_iter();
+    match &hop.reply {
+        None => hop.changes.extend(changes),
+        Some(reply) if reply.flag.is_empty() => {}
+        Some(_) => hop.changes.extend(changes.filter(|c| c.contains("response header "))),
+    }
+    hop.changes.extend(filters::changes(cors.as_ref(), hop.reply.as_ref()));
 }
 
 fn reply(kind: ErrorKind, text: &str) -> Outcome {

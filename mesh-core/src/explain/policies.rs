@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::config::setting;
 use super::settings::Sources;
 use super::{Decided, balancing};
-use crate::snapshot::{ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RoutePlan, TcpPlan, TlsThen};
+use crate::snapshot::{
+    ClusterPlan, HttpPlan, ListenerPlan, Provenance, ProxyPlan, RouteHeaders, RoutePlan, TcpPlan, TlsThen,
+};
 use crate::world::World;
 
 /// One feature of a route or cluster.
@@ -37,7 +39,7 @@ pub(super) fn of_route(plan: &RoutePlan) -> Vec<Policy> {
         response_headers: _,
         rewrite: _,
         filters,
-        headers: _,
+        headers,
         timeout: _,
         retry: _,
         replay: _,
@@ -46,7 +48,21 @@ pub(super) fn of_route(plan: &RoutePlan) -> Vec<Policy> {
         retry_origin: _,
         hash: _,
     } = plan;
-    super::filters::lines(filters, origin)
+    let made = (*headers != RouteHeaders::default()).then(|| {
+        line("proxyHeaders", made_headers(*headers), &Provenance::default("proxyHeaders of the proxy's settings"))
+    });
+    super::filters::lines(filters, origin).into_iter().chain(made).collect()
+}
+
+/// What a route makes of headers that is not usual.
+fn made_headers(headers: RouteHeaders) -> String {
+    let RouteHeaders { attempt_count, debug, forwarded_host } = headers;
+    let words = [
+        (!attempt_count).then_some("no x-envoy-attempt-count"),
+        (!debug).then_some("no other x-envoy headers"),
+        forwarded_host.then_some("x-forwarded-host"),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// A cluster: everything but the balancer.

@@ -6,17 +6,61 @@ use std::sync::Arc;
 use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use super::{ExplainRequest, Url};
+use super::{ExplainRequest, Outcome, Url};
+use crate::decide::{BadPath, SlashDecision, decide_slashes, normalize_target};
 use crate::layers::modify::NodeFacts;
 use crate::layers::{Body, ModifyConfig};
-use crate::snapshot::{HttpPlan, RoutePlan};
+use crate::snapshot::{HttpPlan, RoutePlan, Underscores};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Names with an underscore.
+fn underscored(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
+    headers.keys().filter(|n| n.as_str().contains('_'))
+}
+
+/// What a proxy answers a request that it does not even look for a route for; else the target that routes see.
+pub(super) fn target<'a>(plan: &HttpPlan, headers: &HeaderMap, target: &'a str) -> Result<Cow<'a, str>, Outcome> {
+    let refused = |status, flag: &str, body: &str, text: &str| {
+        let (flag, body, text) = (flag.to_owned(), body.to_owned(), text.to_owned());
+        Outcome { status: Some(status), flag, body, text }
+    };
+    let forwarded = match decide_slashes(target, plan.settings.escaped_slashes) {
+        SlashDecision::Keep => None,
+        SlashDecision::Refuse => return Err(refused(400, "", "", "the path has escaped slashes")),
+        SlashDecision::Redirect(to) => return Err(refused(307, "", "", &format!("redirect to {to}"))),
+        SlashDecision::Forward(to) => Some(to),
+    };
+    let bad = |_: BadPath| refused(400, "", "", "the path can't be normalized");
+    let target = match forwarded {
+        None => normalize_target(target, plan.path_normalization).map_err(bad)?,
+        Some(to) => Cow::Owned(normalize_target(&to, plan.path_normalization).map_err(bad)?.into_owned()),
+    };
+    match underscored(headers).next() {
+        Some(name) if plan.settings.underscores == Underscores::Reject => {
+            let text = format!("the name of header {name} has an underscore");
+            Err(refused(400, "DPE", "Bad Request", &text))
+        }
+        _ => Ok(target),
+    }
+}
+
+/// Headers that are taken away before rules see them, as changes.
+pub(super) fn dropped(plan: &HttpPlan, headers: &HeaderMap) -> Vec<String> {
+    match plan.settings.underscores {
+        Underscores::Drop => underscored(headers).map(|n| format!("request header {n} is removed")).collect(),
+        Underscores::Allow | Underscores::Reject => Vec::new(),
+    }
+}
+
 /// Headers for matching. A gateway believes no scheme and no request id of a client; a sidecar believes its application.
 pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) -> Cow<'a, HeaderMap> {
     let mut out = Cow::Borrowed(headers);
+    if plan.settings.underscores == Underscores::Drop {
+        let named: Vec<HeaderName> = underscored(headers).cloned().collect();
+        named.iter().for_each(|name| _ = out.to_mut().remove(name));
+    }
     if !headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(&url.authority)
     {
@@ -27,7 +71,8 @@ pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) ->
         let scheme = if url.https { "https" } else { "http" };
         out.to_mut().insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if edge || !headers.contains_key(REQUEST_ID) {
+    // Where none is made, the client's stays as it is, whoever it is.
+    if plan.settings.request_id && (edge || !headers.contains_key(REQUEST_ID)) {
         // Any id is as good as another: it is random.
         out.to_mut().insert(REQUEST_ID, HeaderValue::from_static("00000000-0000-4000-8000-000000000000"));
     }

@@ -124,8 +124,9 @@ impl<S: Upstream> Service<Request> for Retry<S> {
         }
         let again = match &self.policy {
             Some(policy) if !request.headers().contains_key(http::header::UPGRADE) => {
+                let whole = request.extensions().get::<timeout::Whole>().copied();
                 let copy = Copy::of(&mut request, self.config.buffer);
-                Some(Box::new(Again::new(Arc::clone(&self.config), Arc::clone(policy), copy, cx)))
+                Some(Box::new(Again::new(Arc::clone(&self.config), Arc::clone(policy), copy, (cx, whole))))
             }
             _ => None,
         };
@@ -207,6 +208,8 @@ struct Again {
     replayed: bool,
     /// When, where the upstream is told what is left of the time.
     began: Option<Instant>,
+    /// All of it, where that is not what the first try says.
+    whole: Option<timeout::Whole>,
     tried: Vec<Address>,
     permit: Option<Permit>,
 }
@@ -218,11 +221,17 @@ enum Verdict {
 }
 
 impl Again {
-    fn new(config: Arc<RetryConfig>, policy: Arc<RetryPlan>, copy: Copy, cx: Option<Arc<Cx>>) -> Self {
+    fn new(
+        config: Arc<RetryConfig>,
+        policy: Arc<RetryPlan>,
+        copy: Copy,
+        (cx, whole): (Option<Arc<Cx>>, Option<timeout::Whole>),
+    ) -> Self {
         // A try's own limit begins anew; of the whole request's less is left.
-        let tells = policy.per_try_timeout.is_none() && timeout::is_told(&copy.headers);
+        let limited = whole.is_some() || policy.per_try_timeout.is_none();
+        let tells = limited && timeout::is_told(&copy.headers);
         let (tries, retries, replayed, began) = (1, 0, false, tells.then(Instant::now));
-        Self { config, policy, copy, cx, tries, retries, replayed, began, tried: Vec::new(), permit: None }
+        Self { config, policy, copy, cx, tries, retries, replayed, began, whole, tried: Vec::new(), permit: None }
     }
 
     fn judge(&mut self, result: &Result<Response, Error>) -> Verdict {
@@ -290,7 +299,7 @@ impl Again {
             request.headers_mut().insert(ATTEMPT_COUNT, value::number(self.tries.into()));
         }
         if let Some(began) = self.began {
-            timeout::shorten(request.headers_mut(), began.elapsed());
+            timeout::shorten(request.headers_mut(), self.whole, began.elapsed());
         }
         if let Some(cx) = &self.cx {
             cx.attempts.store(self.tries, Ordering::Relaxed);

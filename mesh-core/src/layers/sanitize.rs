@@ -20,7 +20,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{LocalReply, Request, Response, Upstream, respond::is_local};
-use crate::decide::normalize_target;
+use crate::decide::{SlashDecision, decide_slashes, normalize_target};
 use crate::env::Env;
 use crate::error::Error;
 use crate::record::{Cx, Flag};
@@ -175,16 +175,16 @@ impl SanitizeConfig {
             return Ok(());
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let Some(decoded) = without_escaped_slashes(target) else { return Ok(()) };
-        match self.settings.escaped_slashes {
-            EscapedSlashes::Keep => Ok(()),
-            EscapedSlashes::Reject => Err(refuse(StatusCode::BAD_REQUEST).closing()),
-            EscapedSlashes::Redirect => match decoded.parse() {
-                Ok(location) => Err(refuse(StatusCode::TEMPORARY_REDIRECT).located(location)),
-                Err(_) => Err(refuse(StatusCode::BAD_REQUEST).closing()),
-            },
-            EscapedSlashes::Forward => {
-                *request.uri_mut() = decoded.parse::<Uri>().map_err(|_| refuse(StatusCode::BAD_REQUEST).closing())?;
+        let bad = || refuse(StatusCode::BAD_REQUEST).closing();
+        match decide_slashes(target, self.settings.escaped_slashes) {
+            SlashDecision::Keep => Ok(()),
+            SlashDecision::Refuse => Err(bad()),
+            SlashDecision::Redirect(to) => {
+                let location = to.parse().map_err(|_| bad())?;
+                Err(refuse(StatusCode::TEMPORARY_REDIRECT).located(location))
+            }
+            SlashDecision::Forward(to) => {
+                *request.uri_mut() = to.parse::<Uri>().map_err(|_| bad())?;
                 Ok(())
             }
         }
@@ -220,17 +220,6 @@ impl SanitizeConfig {
         }
         Ok(())
     }
-}
-
-/// A target whose path has `%2F` or `%5C`, with slashes instead.
-fn without_escaped_slashes(target: &str) -> Option<String> {
-    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-    let has = |word: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(word.as_bytes()));
-    if !has("%2f") && !has("%5c") {
-        return None;
-    }
-    let path = ["%2F", "%2f", "%5C", "%5c"].iter().fold(path.to_owned(), |path, escape| path.replace(escape, "/"));
-    Some(path + query)
 }
 
 pin_project! {

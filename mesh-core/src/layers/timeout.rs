@@ -32,14 +32,20 @@ pub(super) fn is_told(headers: &HeaderMap) -> bool {
     headers.contains_key(EXPECTED) || grpc::is_told(headers)
 }
 
-/// What a later try tells the upstream, whose whole request has taken so long by then.
-pub(super) fn shorten(headers: &mut HeaderMap, elapsed: Duration) {
+/// Time for all tries of a request whose tries have a limit of their own, which is what the upstream is told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Whole(pub(super) Duration);
+
+/// What a later try tells the upstream: no more than what was told before, and no more than what is left of the whole
+/// request's time after so much of it. Without `whole` that was what the first try told.
+pub(super) fn shorten(headers: &mut HeaderMap, whole: Option<Whole>, elapsed: Duration) {
+    let left = |told: Duration| told.min(grpc::left(whole.map_or(told, |w| w.0), elapsed));
     let told = headers.get(EXPECTED).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_millis);
     if let Some(told) = told {
-        headers.insert(EXPECTED, HeaderValue::from(grpc::left(told, elapsed).as_millis() as u64));
+        headers.insert(EXPECTED, HeaderValue::from(left(told).as_millis() as u64));
     }
     if is_grpc(headers) {
-        grpc::shorten(headers, elapsed);
+        grpc::shorten(headers, left);
     }
 }
 
@@ -118,6 +124,11 @@ impl<S: Upstream> Service<Request> for Timeout<S> {
         let announced = self.of_a_try(timeout).filter(|_| self.config.announce);
         if let Some(limit) = announced {
             request.headers_mut().insert(EXPECTED, HeaderValue::from(limit.as_millis() as u64));
+        }
+        if let (Some(whole), Some(_)) = (timeout, self.config.per_try)
+            && is_told(request.headers())
+        {
+            request.extensions_mut().insert(Whole(whole));
         }
         let Some(timeout) = timeout else {
             return TimeoutFuture { inner: self.inner.call(request), deadline: None, cx: None };

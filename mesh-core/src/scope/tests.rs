@@ -131,6 +131,22 @@ fn a_sidecar_resource_narrows_and_destinations_widen() {
 }
 
 #[test]
+fn what_takes_unknown_traffic_is_sent_though_no_listener_imports_it() {
+    let policy =
+        json!({"mode": "ALLOW_ANY", "egressProxy": {"host": "three.b.svc.cluster.local", "port": {"number": 80}}});
+    let narrow = json!({"egress": [{"hosts": ["./*"]}]});
+    let own = json!({"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": policy});
+    let sidecar = |spec| Change::Sidecar(istio("Sidecar", "a", "default", spec));
+    let settings = json!({"outboundTrafficPolicy": policy});
+    let has = |world: &World| of(world, ProxyKind::Sidecar, "a", "one-1").iter().any(|n| n.contains("b/three"));
+    assert!(!has(&mesh().with([sidecar(narrow.clone())])));
+    assert!(has(&mesh().with([sidecar(own)])), "by the Sidecar");
+    assert!(has(
+        &mesh().with([sidecar(narrow), Change::Mesh(Some(istio("MeshConfig", "istio-system", "istio", settings)))])
+    ));
+}
+
+#[test]
 fn what_one_listener_excludes_another_may_import() {
     let of = |egress: serde_json::Value| {
         let spec = json!({"egress": egress});

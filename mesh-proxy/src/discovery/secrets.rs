@@ -159,7 +159,7 @@ where
     let mut wishes = secrets.wishes();
     wishes.mark_changed();
     let mut grpc = tonic::client::Grpc::with_origin(service, http::Uri::from_static("http://mesh"));
-    let mut asked: BTreeMap<String, SecretRef> = BTreeMap::new();
+    let mut asked = Asked::new();
     let opening = async {
         grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let codec = ProstCodec::<DeltaRequest, DeltaResponse>::default();
@@ -176,11 +176,8 @@ where
                 if changed.is_err() {
                     return;
                 }
-                let wanted: BTreeMap<_, _> =
-                    secrets.wanted().into_iter().filter_map(|r| Some((wire_name(&r)?, r))).collect();
-                let only = |a: &BTreeMap<String, SecretRef>, b: &BTreeMap<String, SecretRef>| -> Vec<String> {
-                    a.keys().filter(|n| !b.contains_key(*n)).cloned().collect()
-                };
+                let wanted: Asked =
+                    secrets.wanted_since().into_iter().filter_map(|(r, wish)| Some((wire_name(&r)?, (r, wish)))).collect();
                 let request = DeltaRequest {
                     type_url: TYPE_URL.to_owned(),
                     resource_names_subscribe: only(&wanted, &asked),
@@ -200,9 +197,17 @@ where
     }
 }
 
-fn take(secrets: &Secrets, asked: &BTreeMap<String, SecretRef>, response: DeltaResponse) {
+/// Names of references by the wish that they came with.
+type Asked = BTreeMap<String, (SecretRef, u64)>;
+
+/// Names that `b` does not have, or has with another wish.
+fn only(a: &Asked, b: &Asked) -> Vec<String> {
+    a.iter().filter(|(name, wish)| b.get(*name) != Some(*wish)).map(|(name, _)| name.clone()).collect()
+}
+
+fn take(secrets: &Secrets, asked: &Asked, response: DeltaResponse) {
     for resource in response.resources {
-        let (Some(name), Some(any)) = (asked.get(&resource.name), &resource.resource) else { continue };
+        let (Some((name, _)), Some(any)) = (asked.get(&resource.name), &resource.resource) else { continue };
         let state = match decode(any) {
             Ok(material) => SecretState::Ready(material),
             Err(error) => {

@@ -14,7 +14,7 @@ type Name = (String, String);
 #[derive(Default, Debug)]
 pub(crate) struct Manifests {
     /// What was said already: saying it again would renew what is built of it.
-    answered: BTreeSet<SecretRef>,
+    answered: BTreeSet<(SecretRef, u64)>,
     secrets: BTreeMap<Name, SecretData>,
     config_maps: BTreeMap<Name, SecretData>,
 }
@@ -43,12 +43,13 @@ impl Manifests {
 
     /// Answers every new reference to a Secret or ConfigMap.
     pub(crate) fn deliver(&mut self, to: &Secrets) {
-        let wanted = to.wanted();
-        self.answered.retain(|name| wanted.contains(name));
-        for name in wanted {
-            if !self.answered.insert(name.clone()) {
+        let wanted = to.wanted_since();
+        self.answered.retain(|wish| wanted.contains(wish));
+        for wish in wanted {
+            if !self.answered.insert(wish.clone()) {
                 continue;
             }
+            let (name, _) = wish;
             if let Some(answer) = self.get(&name) {
                 to.set(&name, answer.map_or_else(SecretState::Missing, SecretState::Ready));
             }

@@ -60,3 +60,25 @@ async fn files_are_delivered_when_they_appear_and_when_they_change() {
     delivering.abort();
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[tokio::test]
+async fn what_another_one_who_delivers_made_forgotten_is_delivered_again() {
+    let folder = std::env::temp_dir().join(format!("mesh-secrets-again-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| Arc::<str>::from(folder.join(name).to_string_lossy());
+    let (certificate, key) = pem();
+    std::fs::write(&*path("tls.key"), key).unwrap();
+    std::fs::write(&*path("tls.crt"), certificate).unwrap();
+    let secrets = Arc::new(Secrets::default());
+    let name = SecretRef::Files { certificate: path("tls.crt"), key: path("tls.key") };
+    let delivering = tokio::spawn(deliver_files(secrets.clone(), false));
+    for _ in 0..2 {
+        let mut watch = secrets_watch(&secrets, &name);
+        watch.wait_for(|s| matches!(s, SecretState::Ready(_))).await.unwrap();
+        drop(watch);
+        // The other one looks what is wanted; nobody tells the first one before it is wanted again.
+        assert!(secrets.wanted().is_empty());
+    }
+    delivering.abort();
+    std::fs::remove_dir_all(folder).unwrap();
+}

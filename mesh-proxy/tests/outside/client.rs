@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::secrets::Certificates;
 
 /// A response.
 #[derive(Clone, Debug, Default)]
@@ -30,19 +33,41 @@ impl Reply {
 pub(crate) struct To {
     /// Address to connect to.
     pub(crate) door: SocketAddr,
+    /// Say first where the connection comes from, by the PROXY protocol.
+    pub(crate) proxy_header: bool,
     /// Then ask for a tunnel to here: what capture would note as the original destination.
     pub(crate) tunnel: Option<SocketAddr>,
+    /// Then speak TLS, asking for this name.
+    pub(crate) tls: Option<String>,
 }
+
+impl To {
+    /// Straight to an address.
+    pub(crate) fn door(door: SocketAddr) -> Self {
+        Self { door, proxy_header: false, tunnel: None, tls: None }
+    }
+}
+
+/// A connection.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+type Stream = Box<dyn Io>;
 
 /// Connections that are kept for the next request.
 #[derive(Default)]
 pub(crate) struct Client {
-    kept: HashMap<To, TcpStream>,
+    kept: HashMap<To, (Stream, SocketAddr)>,
     /// Our end of the connection that was used last.
     pub(crate) last: Option<SocketAddr>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Client {
+    /// One that can speak TLS.
+    pub(crate) fn new(certificates: &Arc<Certificates>) -> Self {
+        Self { certificates: Some(certificates.clone()), ..Self::default() }
+    }
+
     /// Forgets all connections but those to the proxy itself (`absolute` requests).
     pub(crate) fn forget_tunnels(&mut self, keep: impl Fn(&To) -> bool) {
         self.kept.retain(|to, _| keep(to));
@@ -50,37 +75,47 @@ impl Client {
 
     /// Sends a request and reads the response. `to_head`: the response has no body.
     pub(crate) async fn send(&mut self, to: &To, request: &str, to_head: bool) -> io::Result<Reply> {
-        let mut stream = match self.kept.remove(to) {
-            Some(stream) => stream,
-            None => connect(to).await?,
+        let (mut stream, own) = match self.kept.remove(to) {
+            Some(kept) => kept,
+            None => self.connect(to).await?,
         };
-        self.last = stream.local_addr().ok();
+        self.last = Some(own);
         let (reply, reusable) = exchange(&mut stream, request, to_head).await?;
         if reusable {
-            self.kept.insert(to.clone(), stream);
+            self.kept.insert(to.clone(), (stream, own));
         }
         Ok(reply)
     }
 
     /// The same on a connection of its own, which ends then.
     pub(crate) async fn send_alone(&mut self, to: &To, request: &str, to_head: bool) -> io::Result<Reply> {
-        let mut stream = connect(to).await?;
-        self.last = stream.local_addr().ok();
+        let (mut stream, _) = self.connect(to).await?;
         exchange(&mut stream, request, to_head).await.map(|(reply, _)| reply)
     }
-}
 
-async fn connect(to: &To) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(to.door).await?;
-    if let Some(tunnel) = to.tunnel {
-        stream.write_all(format!("CONNECT {tunnel} HTTP/1.1\r\nhost: {tunnel}\r\n\r\n").as_bytes()).await?;
-        let mut got = Vec::new();
-        read_head(&mut stream, &mut got).await?;
+    async fn connect(&mut self, to: &To) -> io::Result<(Stream, SocketAddr)> {
+        let mut stream = TcpStream::connect(to.door).await?;
+        let own = stream.local_addr()?;
+        self.last = Some(own);
+        if to.proxy_header {
+            let (ip, port, own) = (to.door.ip(), to.door.port(), own.port());
+            stream.write_all(format!("PROXY TCP4 {CLIENT} {ip} {own} {port}\r\n").as_bytes()).await?;
+        }
+        if let Some(tunnel) = to.tunnel {
+            stream.write_all(format!("CONNECT {tunnel} HTTP/1.1\r\nhost: {tunnel}\r\n\r\n").as_bytes()).await?;
+            let mut got = Vec::new();
+            read_head(&mut stream, &mut got).await?;
+        }
+        let Some(name) = &to.tls else { return Ok((Box::new(stream), own)) };
+        let certificates = self.certificates.as_ref().expect("invariant: a client that speaks TLS has certificates");
+        Ok((Box::new(certificates.connect(stream, name).await?), own))
     }
-    Ok(stream)
 }
 
-async fn read_head(stream: &mut TcpStream, got: &mut Vec<u8>) -> io::Result<String> {
+/// Who a client says it is by the PROXY protocol.
+pub(crate) const CLIENT: &str = "198.51.100.7";
+
+async fn read_head(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), got: &mut Vec<u8>) -> io::Result<String> {
     loop {
         if let Some(end) = got.windows(4).position(|w| w == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&got[..end]).into_owned();
@@ -93,7 +128,11 @@ async fn read_head(stream: &mut TcpStream, got: &mut Vec<u8>) -> io::Result<Stri
     }
 }
 
-async fn exchange(stream: &mut TcpStream, request: &str, to_head: bool) -> io::Result<(Reply, bool)> {
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+    to_head: bool,
+) -> io::Result<(Reply, bool)> {
     stream.write_all(request.as_bytes()).await?;
     let got = &mut Vec::new();
     let head = loop {
@@ -130,7 +169,11 @@ async fn exchange(stream: &mut TcpStream, request: &str, to_head: bool) -> io::R
     Ok((reply, !ended))
 }
 
-async fn chunks(stream: &mut TcpStream, got: &mut Vec<u8>, body: &mut Vec<u8>) -> io::Result<()> {
+async fn chunks(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    got: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+) -> io::Result<()> {
     loop {
         let line = loop {
             if let Some(end) = got.windows(2).position(|w| w == b"\r\n") {

@@ -2,11 +2,11 @@
 
 use std::fmt::Debug;
 
-use mesh_core::explain::{Decided, Explanation, Hop, Outcome};
+use mesh_core::explain::{Decided, Explanation, Hop, Outcome, Target};
 use serde_json::Value;
 
 use super::client::Reply;
-use super::echo::{ANSWER, Seen};
+use super::echo::{ANSWER, Before, Seen};
 use super::expect::{Does, Expected, apply, first};
 use super::requests::Ask;
 
@@ -34,7 +34,7 @@ pub(crate) enum Depth {
     Provenance,
 }
 
-const REQUEST_HEADERS: [&str; 5] = ["x-a", "x-b", "x-c", "x-new", "x-mixed"];
+const REQUEST_HEADERS: [&str; 6] = ["x-a", "x-b", "x-c", "x_d", "x-new", "x-mixed"];
 const RESPONSE_HEADERS: [&str; 11] = [
     "x-u1",
     "x-u2",
@@ -71,6 +71,10 @@ pub(crate) fn differences(ask: &Ask, explanation: &Explanation, observed: &Obser
     let hop = expected.hop;
     if hop.listener.is_none() {
         d.check("connection refused", true, refused);
+        return d.0;
+    }
+    if expected.is_closed() {
+        closed(&mut d, ask, observed);
         return d.0;
     }
     if expected.is_tcp() {
@@ -114,9 +118,26 @@ fn origin(from: &Decided) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
+/// Nobody answers.
+fn closed(d: &mut Differences, ask: &Ask, observed: &Observed) {
+    d.check("nothing reaches an upstream", 0, observed.seen.len());
+    d.check("an answer", false, observed.reply.is_ok());
+    if ask.closed == Some(true) {
+        d.check("flags in the log", Some("NR"), observed.log.as_ref().and_then(|l| l["flags"].as_str()));
+    }
+}
+
 /// Bytes go through as they are.
 fn tcp(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, observed: &Observed) {
-    let target = &expected.hop.clusters[0];
+    let cluster = observed.log.as_ref().and_then(|l| l["cluster"].as_str());
+    let all = &expected.hop.clusters;
+    // Envoy's log has no name for a cluster that is not there.
+    let missing = || all.iter().find(|t| t.reply.as_ref().is_some_and(|r| r.flag == "NC"));
+    let Some(target) = cluster.map_or_else(missing, |name| expected.target(name)) else {
+        let all: Vec<&str> = all.iter().map(|t| &*t.cluster.value).collect();
+        d.check("cluster", format!("one of {all:?}"), format!("{cluster:?}"));
+        return;
+    };
     if let Some(said) = &target.reply {
         d.check("nothing reaches an upstream", 0, observed.seen.len());
         d.check("an answer", false, observed.reply.is_ok());
@@ -129,15 +150,43 @@ fn tcp(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, observed: &Obser
         d.check("an upstream is reached", refuses(&target.endpoints, ask), true);
         return;
     };
-    d.check("endpoint", true, endpoint(&target.endpoints, ask).contains(&seen.at.to_string()));
+    d.check("endpoint", true, endpoint(&target.endpoints, ask, true).contains(&seen.at.to_string()));
     d.check("target", &*ask.target, &*seen.target);
     d.check("host", ask.host.as_deref(), Some(&*seen.host));
     for name in REQUEST_HEADERS {
         let sent: Vec<&str> = ask.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| &**v).collect();
         d.check(name, sent, seen.all(name));
     }
-    let cluster = observed.log.as_ref().and_then(|l| l["cluster"].as_str());
-    d.check("cluster in the log", Some(&*target.cluster.value), cluster);
+    let passed_on = ask.to.tls.as_deref().filter(|_| expected.hop.tls.is_none());
+    dialled(d, target, (passed_on, None), &seen.before);
+}
+
+/// What comes on a connection before requests. `name`: what a client asks for by TLS that is passed on; `authority`:
+/// what a request asks for.
+fn dialled(d: &mut Differences, target: &Target, (name, authority): (Option<&str>, Option<&str>), seen: &Before) {
+    let policy = |what: &str| target.policies.iter().find(|p| p.what == what).map(|p| &*p.decided.value);
+    d.check("PROXY header", policy("proxyProtocol"), seen.proxy_header);
+    d.check("tunnel", policy("tunnel").and_then(|t| t.strip_prefix("CONNECT ")), seen.tunnel.as_deref());
+    let Some(tls) = policy("tls") else {
+        d.check("TLS", name, seen.tls.as_ref().map(|name| name.as_deref().unwrap_or("no name")));
+        return;
+    };
+    let said = tls.split(", ").find_map(|part| part.strip_prefix("sni: "));
+    let asked = seen.tls.as_ref().map(|name| name.as_ref().map(|n| n.to_ascii_lowercase()));
+    match (said, authority.map(server_name)) {
+        // An authority need not be one.
+        (Some("the authority"), None | Some(None)) | (None, _) => d.check("TLS", true, asked.is_some()),
+        (Some("the authority"), Some(name)) => d.check("server name", Some(name), asked),
+        (Some(said), _) => d.check("server name", Some(Some(said.to_owned())), asked),
+    };
+}
+
+/// An authority as a server's name (RFC 6066, 3): without port, and without the dot at its end; no address.
+fn server_name(authority: &str) -> Option<String> {
+    let name =
+        authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_end_matches('.').to_ascii_lowercase();
+    let is_name = name.split('.').all(|label| !label.is_empty()) && name.parse::<std::net::IpAddr>().is_err();
+    is_name.then_some(name)
 }
 
 type Seeing<'a> = (&'a Reply, &'a Observed, &'a Value);
@@ -178,13 +227,15 @@ fn flags(log: &Value) -> Option<&str> {
     log["flags"].as_str().filter(|f| *f != "-")
 }
 
-/// Addresses of endpoints.
-fn endpoint(said: &[String], ask: &Ask) -> Vec<String> {
+/// Addresses of endpoints; `first`: those that a first try may go to.
+fn endpoint(said: &[String], ask: &Ask, first: bool) -> Vec<String> {
     let one = |e: &String| match e.as_str() {
         "the address that the client dialled" => ask.to.tunnel.map_or_else(|| ask.place.clone(), |t| t.to_string()),
         other => other.split(' ').next().unwrap_or_default().to_owned(),
     };
-    said.iter().map(one).collect()
+    let gets =
+        |e: &&String| !first || !(e.contains(", gets nothing") || e.contains(", 0.0%") || e.contains(", priority "));
+    said.iter().filter(gets).map(one).collect()
 }
 
 /// Nobody listens there: the pod `dead`, and virtual addresses that are dialled directly.
@@ -226,23 +277,28 @@ fn forwarded(
     let inbound = expected.inbound.filter(|_| target.endpoints.iter().any(|e| e.ends_with(" side")));
     let http2 = observed.seen.last().is_some_and(|s| s.http2);
     let refused = refuses(&target.endpoints, ask);
-    let does = Does::of(ask, refused, http2, inbound.is_some());
-    if !refused {
+    let said_behind = inbound.and_then(|hop| hop.reply.as_ref()?.status);
+    let does = said_behind.map_or_else(|| Does::of(ask, refused, http2, inbound.is_some()), Does::Status);
+    if said_behind.is_some() {
+        d.check("nothing reaches the application", 0, observed.seen.len());
+    } else if !refused {
         let again = if expected.retries.concern(does) { expected.retries.attempts } else { 0 };
+        let outer = 1 + again;
+        let inner = inbound.map_or(1, |_| 1 + behind_again(ask, expected, http2));
         match does {
             _ if ask.value("x-do") == Some("close") => {
-                let most = 1 + again + quiet(ask, http2, inbound.is_some().then_some(1 + again));
-                d.check("tries", true, (1 + again..=most).contains(&observed.seen.len()))
+                let most = outer * inner + quiet(ask, http2, inbound.is_some().then_some(outer));
+                d.check("tries", true, (outer * inner..=most).contains(&observed.seen.len()))
             }
             // The time limit may be over before all tries were made.
-            Does::Hangs => d.check("tries", true, (1..=1 + again).contains(&observed.seen.len())),
-            _ => d.check("tries", 1 + again, observed.seen.len()),
+            Does::Hangs => d.check("tries", true, (1..=outer).contains(&observed.seen.len())),
+            _ => d.check("tries", outer * inner, observed.seen.len()),
         };
         let Some(seen) = observed.seen.last() else { return };
         if inbound.is_none() && does != Does::Hangs {
             let count = observed.seen.len().to_string();
-            let said = seen.one("x-envoy-attempt-count");
-            d.check("number of the last try", said.map(|_| &*count), said);
+            let made = !expected.makes("no x-envoy-attempt-count");
+            d.check("number of the last try", made.then_some(&*count), seen.one("x-envoy-attempt-count"));
         }
         let protocol = target.policies.iter().find(|p| p.what == "protocol").map(|p| &*p.decided.value);
         // Our clients speak HTTP/1.1, which is what a cluster that follows them speaks, too.
@@ -251,24 +307,37 @@ fn forwarded(
             // A later try is told what is left.
             let limits = [expected.retries.per_try, expected.timeout];
             let wait = limits.into_iter().flatten().min().map(|t| t.as_millis().to_string());
+            let wait = wait.filter(|_| !expected.makes("no other x-envoy headers"));
             let told = observed.seen[0].one("x-envoy-expected-rq-timeout-ms");
             d.check("time limit that the upstream is told", wait.as_deref(), told);
         }
-        upstream(d, ask, expected, (cluster, seen));
+        upstream(d, ask, expected, (cluster, seen, inbound.is_some()));
         let host = log["host"].as_str().unwrap_or_default().to_owned();
-        d.check("endpoint in the log", true, endpoint(&target.endpoints, ask).contains(&host));
+        d.check("endpoint in the log", true, endpoint(&target.endpoints, ask, false).contains(&host));
         match inbound {
-            Some(hop) => behind(d, hop, observed.inbound.as_ref(), depth),
-            None => drop(d.check("endpoint", &*host, &*seen.at.to_string())),
+            Some(hop) => behind(d, hop, (observed.inbound.as_ref(), seen), depth),
+            None => {
+                d.check("endpoint", &*host, &*seen.at.to_string());
+                let first = endpoint(&target.endpoints, ask, true);
+                d.check("first endpoint", true, first.contains(&observed.seen[0].at.to_string()));
+                dialled(d, target, (None, Some(&*seen.host)), &seen.before);
+            }
         }
     }
     copies(d, expected, observed);
     outcome(d, ask, expected, does, (reply, log, observed.seen.len()));
     // The proxy before an application that closes answers itself, without those headers.
-    let answered =
-        matches!(does, Does::Answers | Does::Status(_) | Does::Grpc(_)) && ask.value("x-do") != Some("close");
+    let answered = said_behind.is_none()
+        && matches!(does, Does::Answers | Does::Status(_) | Does::Grpc(_))
+        && ask.value("x-do") != Some("close");
     let answer = ANSWER.iter().filter(|_| answered).map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     response_headers(d, ask, expected, (cluster, reply, answer));
+}
+
+/// Retries of the proxy before the application, for each request that it gets.
+fn behind_again(ask: &Ask, expected: &Expected<'_>, http2: bool) -> usize {
+    let concerns = expected.inbound_retries.concern(Does::of(ask, false, http2, false));
+    if concerns { expected.inbound_retries.attempts } else { 0 }
 }
 
 /// Tries that no retry policy makes: a connection that had served before and closes without a byte of a response is
@@ -298,7 +367,12 @@ fn copies(d: &mut Differences, expected: &Expected<'_>, observed: &Observed) {
 }
 
 /// The request as it was changed.
-fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, seen): (&str, &Seen)) {
+fn upstream(
+    d: &mut Differences,
+    ask: &Ask,
+    expected: &Expected<'_>,
+    (cluster, seen, seen_behind): (&str, &Seen, bool),
+) {
     d.check("method", ask.method, &*seen.method);
     d.check("path", expected.target_path(&ask.target), &*seen.target);
     let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
@@ -313,13 +387,22 @@ fn upstream(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, s
         None => host,
     };
     d.check("host", &*host, &*seen.host);
-    for name in REQUEST_HEADERS {
+    let rewritten = expected.rewrites_host(cluster) && expected.makes("x-forwarded-host");
+    d.check(
+        "x-forwarded-host",
+        rewritten.then(|| ask.host.as_ref().unwrap_or(&ask.place)).map(|h| &**h),
+        seen.one("x-forwarded-host"),
+    );
+    let taken: Vec<&str> = expected.taken_behind().filter(|_| seen_behind).collect();
+    for name in REQUEST_HEADERS.into_iter().filter(|n| !taken.contains(n)) {
         let lines: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| &**v).collect();
         d.check(name, lines, seen.all(name));
     }
 }
 
-fn behind(d: &mut Differences, hop: &Hop, log: Option<&Value>, depth: Depth) {
+fn behind(d: &mut Differences, hop: &Hop, (log, seen): (Option<&Value>, &Seen), depth: Depth) {
+    let said = hop.clusters.first().and_then(|c| c.endpoints.first()).and_then(|e| e.rsplit_once("port "));
+    d.check("port of the application", said.map(|(_, port)| port), Some(&*seen.at.port().to_string()));
     let Some(log) = log else {
         d.check("a log line of the server's proxy", true, false);
         return;

@@ -8,31 +8,124 @@ use super::explained::Recorded;
 
 const PAGE: &str = include_str!("../../../docs/fields.md");
 
-/// Fields in force that no configuration sets, `Kind path`, and how many there are in force.
-pub(crate) fn unset(recorded: &[Recorded]) -> (Vec<String>, usize) {
-    let mut set: BTreeSet<String> = BTreeSet::new();
-    for doc in recorded.iter().flat_map(|r| r.config.documents()) {
-        let kind = doc["kind"].as_str().unwrap_or_default();
-        match doc["data"]["mesh"].as_str() {
-            Some(mesh) => leaves(&mesh_core::yaml::documents(mesh).0.remove(0).value, "MeshConfig ".into(), &mut set),
-            None => leaves(&doc["spec"], format!("{kind} "), &mut set),
-        }
+/// Fields in force that the configurations don't set, with the reason.
+const NOT_SET: [(&str, &str); 0] = [];
+
+/// Fields in force that the configurations are still to set; they are printed.
+const OPEN: [&str; 35] = [
+    "VirtualService http[].corsPolicy.allowOrigin[]",
+    "VirtualService http[].fault.delay.percent",
+    "VirtualService http[].mirrorPercent",
+    "Gateway servers[].tls.caCertCredentialName",
+    "Gateway servers[].tls.caCertificates",
+    "Gateway servers[].tls.caCrl",
+    "Gateway servers[].tls.cipherSuites[]",
+    "Gateway servers[].tls.credentialNames[]",
+    "Gateway servers[].tls.ecdhCurves[]",
+    "Gateway servers[].tls.privateKey",
+    "Gateway servers[].tls.serverCertificate",
+    "Gateway servers[].tls.subjectAltNames[]",
+    "Gateway servers[].tls.tlsCertificates[].caCertificates",
+    "Gateway servers[].tls.tlsCertificates[].privateKey",
+    "Gateway servers[].tls.tlsCertificates[].serverCertificate",
+    "Gateway servers[].tls.verifyCertificateHash[]",
+    "Gateway servers[].tls.verifyCertificateSpki[]",
+    "ServiceEntry subjectAltNames[]",
+    "MeshConfig defaultConfig.proxyMetadata.*",
+    "MeshConfig meshMTLS.cipherSuites[]",
+    "MeshConfig zoneAwareLbSetting.enabled",
+    "MeshConfig zoneAwareLbSetting.failoverPriority[]",
+    "MeshConfig zoneAwareLbSetting.failover[].from",
+    "MeshConfig zoneAwareLbSetting.failover[].to",
+    "MeshConfig zoneAwareLbSetting.minClusterSize",
+    "ProxyConfig proxyMetadata.*",
+    "MeshConfig outboundTrafficPolicy.tls.caCertificates",
+    "MeshConfig outboundTrafficPolicy.tls.caCrl",
+    "MeshConfig outboundTrafficPolicy.tls.clientCertificate",
+    "MeshConfig outboundTrafficPolicy.tls.credentialName",
+    "MeshConfig outboundTrafficPolicy.tls.insecureSkipVerify",
+    "MeshConfig outboundTrafficPolicy.tls.mode",
+    "MeshConfig outboundTrafficPolicy.tls.privateKey",
+    "MeshConfig outboundTrafficPolicy.tls.sni",
+    "MeshConfig outboundTrafficPolicy.tls.subjectAltNames[]",
+];
+
+/// Kinds that the configurations have no objects of yet: clients with tokens and identities are missing.
+const OPEN_KINDS: [&str; 3] = ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"];
+
+/// Fields in force, and what is wrong with the configurations.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    pub(crate) in_force: usize,
+    /// Fields that are still to be set.
+    pub(crate) open: Vec<String>,
+    /// No configuration sets them, and no reason says why.
+    pub(crate) missing: Vec<String>,
+    /// They have a reason, but are set, or not in force.
+    pub(crate) set_after_all: Vec<&'static str>,
+}
+
+impl Coverage {
+    pub(crate) fn of(recorded: &[Recorded]) -> Self {
+        let set = set(recorded);
+        let wanted = in_force();
+        let is_set = |field: &str| set.iter().any(|s| matches(field, s));
+        let excused = |field: &str| NOT_SET.iter().any(|(f, _)| *f == field);
+        let is_open =
+            |f: &String| OPEN.contains(&f.as_str()) || OPEN_KINDS.iter().any(|k| f.split(' ').next() == Some(*k));
+        let unset = wanted.iter().filter(|f| !is_set(f) && !excused(f)).cloned();
+        let (open, missing) = unset.partition(is_open);
+        let needless = |f: &&str| is_set(f) || !wanted.iter().any(|w| w == f);
+        let set_after_all = NOT_SET.iter().map(|(f, _)| *f).chain(OPEN).filter(needless).collect();
+        Self { in_force: wanted.len(), open, missing, set_after_all }
     }
+
+    /// For people.
+    pub(crate) fn words(&self) -> String {
+        let reasons: String = NOT_SET.iter().map(|(field, why)| format!("\n  {field}: {why}")).collect();
+        let set = self.in_force - NOT_SET.len() - self.open.len() - self.missing.len();
+        let open =
+            if self.open.is_empty() { String::new() } else { format!("; still open:\n  {}", self.open.join("\n  ")) };
+        let not = if reasons.is_empty() { "" } else { "; not:" };
+        format!("{set} of {} fields in force are set{not}{reasons}{open}", self.in_force)
+    }
+}
+
+/// Fields that some configuration sets, `Kind path`.
+fn set(recorded: &[Recorded]) -> BTreeSet<String> {
+    let mut set = BTreeSet::new();
+    let mut of_text = |kind: &str, text: &Value| {
+        let documents = text.as_str().map(|text| mesh_core::yaml::documents(text).0);
+        for document in documents.into_iter().flatten() {
+            leaves(&document.value, format!("{kind} "), &mut set);
+        }
+    };
+    let documents: Vec<Value> = recorded.iter().flat_map(|r| r.config.documents()).collect();
+    for doc in &documents {
+        of_text("MeshConfig", &doc["data"]["mesh"]);
+        of_text("ProxyConfig", &doc["metadata"]["annotations"]["proxy.istio.io/config"]);
+    }
+    for doc in &documents {
+        leaves(&doc["spec"], format!("{} ", doc["kind"].as_str().unwrap_or_default()), &mut set);
+    }
+    set
+}
+
+/// What docs/fields.md shows to be in force: by a mutation, by the account, or because something overrides it.
+fn in_force() -> Vec<String> {
     let (mut kind, mut wanted) = ("", Vec::new());
     for line in PAGE.lines() {
         if let Some(name) = line.strip_prefix("## ") {
             kind = name;
         }
-        let mut cells = line.split(" | ");
-        let (field, since) = (cells.next().unwrap_or_default(), cells.next().unwrap_or("–"));
-        // ProxyConfig is part of MeshConfig here, and WorkloadGroup of nothing that a proxy sees.
-        if let Some(field) = field.strip_prefix("| ").filter(|_| since.starts_with('0') && kind != "ProxyConfig") {
+        let mut cells = line.trim_end_matches(" |").split(" | ");
+        let [Some(field), Some(since), Some(fate)] = [cells.next(), cells.next(), cells.next()] else { continue };
+        if let Some(field) = field.strip_prefix("| ").filter(|_| since.starts_with('0') || fate == "can be overridden")
+        {
             wanted.push(format!("{kind} {field}"));
         }
     }
-    let all = wanted.len();
-    wanted.retain(|field| !set.iter().any(|s| matches(field, s)));
-    (wanted, all)
+    wanted
 }
 
 fn matches(field: &str, set: &str) -> bool {
@@ -49,6 +142,7 @@ fn matches(field: &str, set: &str) -> bool {
 
 fn leaves(value: &Value, at: String, out: &mut BTreeSet<String>) {
     match value {
+        Value::Object(map) if map.is_empty() => drop(out.insert(at)),
         Value::Object(map) => {
             for (name, child) in map {
                 let dot = if at.ends_with(' ') { "" } else { "." };

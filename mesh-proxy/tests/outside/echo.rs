@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use mesh_tls::Acceptor;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -21,6 +22,19 @@ pub(crate) struct Seen {
     pub(crate) host: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) http2: bool,
+    /// What came on the connection before.
+    pub(crate) before: Before,
+}
+
+/// What a connection begins with before requests come.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Before {
+    /// Version of a PROXY header.
+    pub(crate) proxy_header: Option<&'static str>,
+    /// Where a tunnel was asked for.
+    pub(crate) tunnel: Option<String>,
+    /// TLS, with the server's name if the client asked for one.
+    pub(crate) tls: Option<Option<String>>,
 }
 
 impl Seen {
@@ -38,8 +52,8 @@ impl Seen {
 pub(crate) const ANSWER: [(&str, &str); 4] = [("x-u1", "one"), ("x-u2", "two"), ("x-u3", "three"), ("x-u3", "again")];
 
 /// Running upstreams. Requests are kept by their `user-agent`.
-#[derive(Clone, Default)]
-pub(crate) struct Echo(Arc<(Kept, Notify)>, Held);
+#[derive(Clone)]
+pub(crate) struct Echo(Arc<(Kept, Notify)>, Held, Arc<Acceptor>);
 
 type Kept = Mutex<HashMap<String, Vec<Seen>>>;
 
@@ -54,10 +68,24 @@ impl Default for Held {
 }
 
 impl Echo {
+    /// Nothing came yet. TLS ends with `acceptor`.
+    pub(crate) fn new(acceptor: Acceptor) -> Self {
+        Self(Arc::default(), Held::default(), Arc::new(acceptor))
+    }
+
     /// Listens at an address.
     pub(crate) async fn listen(&self, at: SocketAddr) {
         let listener = TcpListener::bind(at).await.unwrap_or_else(|e| panic!("{at}: {e}"));
-        let echo = self.clone();
+        self.serve_all(listener);
+    }
+
+    /// Serves an open socket.
+    pub(crate) fn serve_on(&self, listener: std::net::TcpListener) {
+        self.serve_all(TcpListener::from_std(listener).unwrap());
+    }
+
+    fn serve_all(&self, listener: TcpListener) {
+        let (echo, at) = (self.clone(), listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let echo = echo.clone();
@@ -105,19 +133,46 @@ impl Echo {
         todo
     }
 
-    async fn serve(&self, stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
-        let mut first = [0; 4];
+    async fn serve(&self, mut stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+        let mut before = Before::default();
         loop {
-            match stream.peek(&mut first).await? {
-                0 => return Ok(()),
-                4 => break,
-                _ => tokio::task::yield_now().await,
+            let first = peek(&stream, 4).await?;
+            match &first[..] {
+                b"PROX" => {
+                    take_until(&mut stream, b"\r\n").await?;
+                    before.proxy_header = Some("V1");
+                }
+                b"\r\n\r\n" => {
+                    let mut head = [0; 16];
+                    stream.read_exact(&mut head).await?;
+                    let rest = usize::from(u16::from_be_bytes([head[14], head[15]]));
+                    stream.read_exact(&mut vec![0; rest]).await?;
+                    before.proxy_header = Some("V2");
+                }
+                b"CONN" => {
+                    let head = take_until(&mut stream, b"\r\n\r\n").await?;
+                    before.tunnel = head.split(' ').nth(1).map(str::to_owned);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                }
+                [0x16, ..] => {
+                    before.tls = Some(server_name(&stream).await?);
+                    let stream = self.2.accept(stream).await.map_err(std::io::Error::other)?;
+                    let http2 = &*stream.info().alpn == "h2";
+                    return self.speak(stream, http2, &(at, before)).await;
+                }
+                other => {
+                    let http2 = other == b"PRI ";
+                    return self.speak(stream, http2, &(at, before)).await;
+                }
             }
         }
-        if &first == b"PRI " { self.http2(stream, at).await } else { self.http1(stream, at).await }
     }
 
-    async fn http1(&self, mut stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+    async fn speak<S: Stream>(&self, stream: S, http2: bool, from: &(SocketAddr, Before)) -> std::io::Result<()> {
+        if http2 { self.http2(stream, from).await } else { self.http1(stream, from.clone()).await }
+    }
+
+    async fn http1<S: Stream>(&self, mut stream: S, mut from: (SocketAddr, Before)) -> std::io::Result<()> {
         let mut got = Vec::new();
         loop {
             let end = loop {
@@ -130,7 +185,14 @@ impl Echo {
             };
             let head = String::from_utf8_lossy(&got[..end]).into_owned();
             got.drain(..end + 4);
-            let seen = parse(&head, at);
+            let seen = parse(&head, &from);
+            if seen.method == "CONNECT" {
+                // Inside of TLS a tunnel is asked for like this.
+                from.1.tunnel = Some(seen.target);
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                stream.flush().await?;
+                continue;
+            }
             let length = seen.one("content-length").map_or(0, |l| l.parse().unwrap());
             while got.len() < length {
                 if stream.read_buf(&mut got).await? == 0 {
@@ -164,22 +226,24 @@ impl Echo {
                 text += &body;
             }
             stream.write_all(text.as_bytes()).await?;
+            stream.flush().await?;
         }
     }
 
-    async fn http2(&self, stream: TcpStream, at: SocketAddr) -> std::io::Result<()> {
+    async fn http2<S: Stream>(&self, stream: S, (at, before): &(SocketAddr, Before)) -> std::io::Result<()> {
         let mut connection = h2::server::handshake(stream).await.map_err(std::io::Error::other)?;
         while let Some(request) = connection.accept().await {
             let (request, mut respond) = request.map_err(std::io::Error::other)?;
             let (head, mut body) = request.into_parts();
             let text = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
             let seen = Seen {
-                at,
+                at: *at,
                 method: head.method.to_string(),
                 target: head.uri.path_and_query().map_or("", |p| p.as_str()).to_owned(),
                 host: head.uri.authority().map_or("", |a| a.as_str()).to_owned(),
                 headers: head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect(),
                 http2: true,
+                before: before.clone(),
             };
             let (echo, to_head) = (self.clone(), head.method == http::Method::HEAD);
             tokio::spawn(async move {
@@ -209,14 +273,62 @@ impl Echo {
     }
 }
 
-fn parse(head: &str, at: SocketAddr) -> Seen {
+fn parse(head: &str, (at, before): &(SocketAddr, Before)) -> Seen {
     let mut lines = head.split("\r\n");
     let mut first = lines.next().unwrap_or_default().split(' ');
     let (method, target) = (first.next().unwrap_or_default().to_owned(), first.next().unwrap_or_default().to_owned());
     let pair = |l: &str| l.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
     let headers: Vec<_> = lines.filter_map(pair).collect();
     let host = headers.iter().find(|(n, _)| n == "host").map(|(_, v)| v.clone()).unwrap_or_default();
-    Seen { at, method, target, host, headers, http2: false }
+    Seen { at: *at, method, target, host, headers, http2: false, before: before.clone() }
+}
+
+/// A connection after what comes before requests.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// The first bytes, which stay; fewer if the connection ends.
+async fn peek(stream: &TcpStream, length: usize) -> std::io::Result<Vec<u8>> {
+    let mut first = vec![0; length];
+    loop {
+        match stream.peek(&mut first).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            got if got == length => return Ok(first),
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+async fn take_until(stream: &mut TcpStream, end: &[u8]) -> std::io::Result<String> {
+    let mut got = Vec::new();
+    while !got.ends_with(end) {
+        got.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8_lossy(&got).into_owned())
+}
+
+/// The name that a ClientHello asks for (RFC 8446, 4.1.2, and RFC 6066, 3).
+async fn server_name(stream: &TcpStream) -> std::io::Result<Option<String>> {
+    let head = peek(stream, 5).await?;
+    let hello = peek(stream, 5 + usize::from(u16::from_be_bytes([head[3], head[4]]))).await?;
+    Ok(name_in(&hello))
+}
+
+fn name_in(hello: &[u8]) -> Option<String> {
+    let short = |at: usize| hello.get(at..at + 2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+    let byte = |at: usize| hello.get(at).copied().map(usize::from);
+    // Session id, cipher suites, compression methods, extensions.
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + byte(at)?;
+    at += 2 + short(at)?;
+    at += 1 + byte(at)? + 2;
+    loop {
+        let (kind, length) = (short(at)?, short(at + 2)?);
+        if kind == 0 {
+            return hello.get(at + 9..at + 4 + length).map(|name| String::from_utf8_lossy(name).into_owned());
+        }
+        at += 4 + length;
+    }
 }
 
 /// What an upstream does with a request.

@@ -88,7 +88,7 @@ async fn the_proxies_and_envoy_answer_alike() {
     let (total, seed) = (number("MESH_PAIRS", 400), number("MESH_SEED", 1));
     let mut rng = Rng::new(seed as u64);
     let mut lab = Lab::new();
-    let echo = topology::listen(&lab.block).await;
+    let echo = topology::listen(&lab).await;
     let doors = doors(&mut rng, &lab, total.div_ceil(2 * EACH));
     let envoy = Envoy::start(&binary, &translate::bootstrap(&lab.block, &doors, &log_format()));
     let (mut pairs, mut wrong, mut purposes) = (0, Vec::new(), BTreeMap::<&str, usize>::new());
@@ -107,7 +107,7 @@ async fn the_proxies_and_envoy_answer_alike() {
                 pairs += 1;
                 // What is not answered and has no time limit would wait for ever, at both.
                 let explanation = explainer.explain(&ask.question()).unwrap();
-                possible(&mut ask, &explanation);
+                possible(&mut ask, &explanation, true);
                 let ours = ours(&lab, &echo, &ask).await;
                 let theirs = theirs(&envoy, &echo, door, &ask).await;
                 let (different, purpose) = differences(&ask, door.side, &ours, &theirs);
@@ -159,7 +159,7 @@ async fn ours(lab: &Lab, echo: &Echo, ask: &Ask) -> Answer {
 }
 
 async fn theirs(envoy: &Envoy, echo: &Echo, door: &Door, ask: &Ask) -> Answer {
-    let reply = send(&To { door: door.at, tunnel: None }, ask).await;
+    let reply = send(&To::door(door.at), ask).await;
     let log = envoy.logs.line(Who::Gateway, ask.agent()).await;
     Answer::of(reply, log, echo, ask).await
 }

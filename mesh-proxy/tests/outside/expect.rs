@@ -86,14 +86,33 @@ pub(crate) struct Expected<'e> {
     pub(crate) inbound: Option<&'e Hop>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Retries,
+    /// Of the proxy before the application.
+    pub(crate) inbound_retries: Retries,
 }
 
 impl<'e> Expected<'e> {
     pub(crate) fn of(explanation: &'e Explanation) -> Self {
         let hop = &explanation.hops[0];
         let timeout = hop.timeout.as_ref().filter(|t| t.value != "none").map(|t| duration(&t.value));
-        let retries = hop.retries.as_ref().map(|r| Retries::read(&r.value)).unwrap_or_default();
-        Self { hop, inbound: explanation.hops.get(1), timeout, retries }
+        let of = |hop: &Hop| hop.retries.as_ref().map(|r| Retries::read(&r.value)).unwrap_or_default();
+        let inbound = explanation.hops.get(1);
+        Self { hop, inbound, timeout, retries: of(hop), inbound_retries: inbound.map(of).unwrap_or_default() }
+    }
+
+    /// The connection ends without an answer.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_refused()
+            || self.hop.reply.as_ref().is_some_and(|r| r.text.starts_with("TLS on a listener of plain HTTP"))
+    }
+
+    /// No listener takes the connection.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.hop.reply.as_ref().is_some_and(|r| r.text.starts_with("the connection is closed"))
+    }
+
+    /// Headers that proxies make are said to be other ones than usual.
+    pub(crate) fn makes(&self, what: &str) -> bool {
+        self.policy("proxyHeaders").any(|p| p.split(", ").any(|p| p == what))
     }
 
     /// Bytes, not HTTP.
@@ -136,6 +155,18 @@ impl<'e> Expected<'e> {
     pub(crate) fn host(&self, cluster: &str) -> Option<&'e str> {
         let said = |what: &str| self.hop.changes.iter().find_map(|c| c.strip_prefix(what));
         said(&format!("{cluster} Host becomes ")).or_else(|| said("Host becomes "))
+    }
+
+    /// The rule has a new host. Of one that a destination among several has, upstreams are not told what it was before.
+    pub(crate) fn rewrites_host(&self, cluster: &str) -> bool {
+        let said = |what: &str| self.hop.changes.iter().any(|c| c.starts_with(what));
+        said("Host becomes ") && !said(&format!("{cluster} Host becomes "))
+    }
+
+    /// Header names that the proxy before the application takes away.
+    pub(crate) fn taken_behind(&self) -> impl Iterator<Item = &str> {
+        let changes = self.inbound.into_iter().flat_map(|hop| &hop.changes);
+        changes.filter_map(|c| c.strip_prefix("request header ")?.strip_suffix(" is removed"))
     }
 
     /// Header operations of a side (`request`, `response`): the destination's, then the rule's.

@@ -4,19 +4,20 @@
 //! 2,000 pairs of configuration and request by default; `MESH_PAIRS=10000` makes as many as that, `MESH_SEED=N` others.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_core::explain::{Explainer, Explanation};
+use mesh_core::explain::{Decided, Explainer, Explanation};
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{CLIENT, Client};
 use super::compare::{Depth, Observed, differences};
-use super::coverage;
+use super::coverage::Coverage;
 use super::echo::{Echo, Seen};
 use super::expect::Expected;
 use super::generate::{self, Config};
 use super::lab::{Lab, Who, build};
 use super::mutants;
-use super::requests::{Ask, ask};
+use super::requests::{Ask, Manners, ask};
 use super::rng::Rng;
 use super::topology;
 
@@ -66,7 +67,7 @@ async fn explain_says_what_the_proxies_do() {
     let each = total.div_ceil(CONFIGS);
     let mut rng = Rng::new(seed as u64);
     let mut lab = Lab::new();
-    let echo = topology::listen(&lab.block).await;
+    let echo = topology::listen(&lab).await;
     let mut runs = Bench { clients: BTreeMap::new(), echo };
     let (mut recorded, mut weights, mut pairs) = (Vec::new(), Weights::default(), 0);
     let (mut objects, mut quarantined) = (0, 0);
@@ -81,12 +82,13 @@ async fn explain_says_what_the_proxies_do() {
         let in_force = lab.apply(&world).await;
         runs.forget();
         let explainer = Explainer::new(&world);
+        let manners = Manners::of(&config);
         let mut asks: Vec<Ask> = Vec::new();
         let mut explanations = Vec::new();
         while asks.len() < each {
-            let mut ask = ask(&mut rng, &lab, pairs + asks.len());
+            let mut ask = ask(&mut rng, &lab, manners, pairs + asks.len());
             let explanation = explainer.explain(&ask.question()).unwrap();
-            if !possible(&mut ask, &explanation) {
+            if !possible(&mut ask, &explanation, manners.listener_log) {
                 continue;
             }
             let hash = &explanation.hops[0].explain_config_hash;
@@ -116,28 +118,41 @@ async fn explain_says_what_the_proxies_do() {
     let z = weights.deviations();
     assert!(z < 6.0, "seed {seed}: {} weighted choices are {z:.1} standard deviations off", weights.count);
     assert!(quarantined * 10 < objects, "{quarantined} of {objects} objects are not valid");
-    let (unset, in_force) = coverage::unset(&recorded);
-    println!(
-        "seed {seed}: {pairs} pairs, {CONFIGS} configurations; of {in_force} fields in force {} are never set:",
-        unset.len()
-    );
-    println!("  {}", unset.join("\n  "));
+    let coverage = Coverage::of(&recorded);
+    let refused = format!("{quarantined} of {objects} objects are refused");
+    println!("seed {seed}: {pairs} pairs, {CONFIGS} configurations; {refused}; {}", coverage.words());
+    assert!(coverage.missing.is_empty(), "in force, but never set:\n{}", coverage.missing.join("\n"));
+    assert!(coverage.set_after_all.is_empty(), "they need no reason: {:?}", coverage.set_after_all);
     let missed = mutants::missed(&recorded, &lab.pods);
     assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
 }
 
-/// Makes sense of a request; false: there is nothing to compare.
-pub(crate) fn possible(ask: &mut Ask, explanation: &Explanation) -> bool {
+/// Makes sense of a request; false: there is nothing to compare. `listener_log`: connections that no listener takes are
+/// logged.
+pub(crate) fn possible(ask: &mut Ask, explanation: &Explanation, listener_log: bool) -> bool {
     let expected = Expected::of(explanation);
     if ask.value("x-do") == Some("hang") && (expected.is_tcp() || !expected.ends_soon()) {
         ask.headers.retain(|(n, _)| *n != "x-do");
     }
     ask.bytes = expected.is_tcp();
     ask.copied = expected.is_copied() && expected.hop.reply.is_none();
+    ask.closed = expected.is_closed().then_some(listener_log && expected.is_refused());
+    // What listens at an address of its own is asked there, or not at all.
+    let bound = |l: &Decided| ask.to.door.port() != 10_080 || l.value.contains(&ask.to.door.ip().to_string());
+    if ask.who == Who::Gateway
+        && ask.place.parse::<SocketAddr>().is_ok()
+        && !expected.hop.listener.as_ref().is_some_and(bound)
+    {
+        return false;
+    }
     // A client of an explicit proxy speaks HTTP to it, whatever the port's protocol is; and what is no name of the mesh
     // would be asked of a resolver.
     let unknown = expected.hop.name.as_ref().is_some_and(|n| n.contains("is no name of the mesh"));
-    ask.host.is_some() || !(expected.is_tcp() || unknown)
+    match (&ask.to.tls, &ask.host) {
+        (Some(_), _) => !unknown,
+        (None, Some(_)) => true,
+        (None, None) => !(expected.is_tcp() || unknown),
+    }
 }
 
 /// Clients and upstreams.
@@ -162,7 +177,7 @@ impl Bench {
         }
         let echo = &self.echo;
         let lanes = lanes.into_iter().map(|(who, asks)| {
-            let mut client = self.clients.remove(&who).unwrap_or_default();
+            let mut client = self.clients.remove(&who).unwrap_or_else(|| Client::new(&lab.certificates));
             async move {
                 let mut out = Vec::new();
                 for (i, ask) in asks {
@@ -180,6 +195,11 @@ impl Bench {
     }
 }
 
+/// Who the proxy takes a client for, as its log says it.
+fn said_address(ask: &Ask, own: SocketAddr) -> String {
+    if ask.to.proxy_header { format!("{CLIENT}:{}", own.port()) } else { own.to_string() }
+}
+
 async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Observed {
     let (request, to_head) = (ask.raw(), ask.method == "HEAD");
     let sent = match ask.bytes {
@@ -188,8 +208,9 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
     };
     let reply = sent.map_err(|e| e.kind());
     let mut log = None;
-    if !matches!(reply, Err(std::io::ErrorKind::ConnectionRefused)) {
-        let own = client.last.filter(|_| ask.bytes).map(|a| a.to_string());
+    if ask.closed != Some(false) && !matches!(reply, Err(std::io::ErrorKind::ConnectionRefused)) {
+        let own = client.last.filter(|_| ask.bytes || ask.closed.is_some()).map(|own| said_address(ask, own));
+
         log = lab.log(ask.who, own.as_deref().unwrap_or(ask.agent())).await;
     }
     let is_copy = |s: &Seen| s.at.ip() == lab.block.ip(topology::COPIES);
@@ -199,9 +220,9 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
         seen.extend(echo.next(ask.agent()).await);
     }
     let (copies, seen): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_copy);
-    let side = lab.block.ip(topology::SIDE_APP);
+    let behind = [lab.block.ip(topology::SIDE_APP), Ipv4Addr::LOCALHOST.into()];
     let mut inbound = None;
-    if seen.last().is_some_and(|s| s.at.ip() == side) {
+    if seen.last().is_some_and(|s| behind.contains(&s.at.ip())) {
         inbound = lab.log(Who::Side, ask.agent()).await;
     }
     Observed { reply, seen, copies, log, inbound }
@@ -212,10 +233,12 @@ async fn shrink(lab: &mut Lab, bench: &mut Bench, config: &Config, ask: &Ask) ->
     let mut made = config.made.clone();
     let mut said = String::new();
     let mut budget = 400;
+    // A request whose line never comes takes long.
+    let enough = tokio::time::Instant::now() + std::time::Duration::from_secs(90);
     loop {
         let mut smaller = None;
         for candidate in candidates(&made) {
-            if budget == 0 {
+            if budget == 0 || tokio::time::Instant::now() > enough {
                 break;
             }
             budget -= 1;
@@ -243,9 +266,10 @@ async fn differs(lab: &mut Lab, bench: &mut Bench, docs: &[Value], ask: &Ask, nu
     lab.apply(&world).await;
     bench.forget();
     let mut ask = ask.clone();
+    let listener_log = ask.closed.unwrap_or(true);
     ask.headers[0].1 = format!("smaller/{number}");
     let explanation = Explainer::new(&world).explain(&ask.question()).ok()?;
-    if !possible(&mut ask, &explanation) {
+    if !possible(&mut ask, &explanation, listener_log) {
         return None;
     }
     let observed = bench.run(lab, std::slice::from_ref(&ask)).await.remove(0);

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,10 +18,13 @@ use mesh_core::scope::scope;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::wire::{Delta, ResourceSet};
 use mesh_core::world::World;
+use mesh_proxy::csr::NoCa;
 use mesh_proxy::discovery::{self, ProxyStream};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
+
+use super::secrets::Certificates;
 
 /// Longest wait for anything; only a failure takes that long.
 const LONG: Duration = Duration::from_secs(60);
@@ -38,13 +42,24 @@ pub(crate) enum Who {
     Gateway,
 }
 
-/// Ports of the gateway that Gateways may open.
+/// Ports of the gateway that Gateways may open for HTTP.
 pub(crate) const GATEWAY_PORTS: [u16; 3] = [80, 7000, 9090];
+/// For TLS.
+pub(crate) const PORTS_TLS: [u16; 2] = [443, 7443];
+/// For bytes.
+pub(crate) const PORT_TCP: u16 = 7100;
+/// Last byte of the address for listeners that say where they are.
+pub(crate) const BOUND: u8 = 90;
 
 /// A /24 of loopback addresses that no other run uses.
 pub(crate) struct Block {
     prefix: [u8; 3],
     _guard: std::net::TcpListener,
+    /// Port of the application of `side.shop`, also on the host's own loopback address.
+    pub(crate) local: u16,
+    app: std::net::TcpListener,
+    /// Certificates and keys for those who read files.
+    pub(crate) files: PathBuf,
 }
 
 impl Block {
@@ -55,10 +70,19 @@ impl Block {
             let prefix = [127, 20 + u8::try_from(n / 250).unwrap(), u8::try_from(n % 250).unwrap()];
             let [a, b, c] = prefix;
             if let Ok(guard) = std::net::TcpListener::bind((Ipv4Addr::new(a, b, c, 254), 15999)) {
-                return Self { prefix, _guard: guard };
+                let app = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                let files = std::env::temp_dir().join(format!("mesh-outside-{start}-{a}.{b}.{c}"));
+                return Self { prefix, _guard: guard, local: app.local_addr().unwrap().port(), app, files };
             }
         }
         panic!("no free block of loopback addresses");
+    }
+
+    /// The socket that holds the application's port.
+    pub(crate) fn local_listener(&self) -> std::net::TcpListener {
+        let listener = self.app.try_clone().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
     }
 
     pub(crate) fn ip(&self, last: u8) -> IpAddr {
@@ -107,8 +131,8 @@ struct Running {
     id: ProxyId,
     stream: ProxyStream,
     held: ResourceSet,
-    /// What a proxy makes of what it was sent, made here for the same deltas.
-    twin: (World, Option<Compiled>),
+    /// What it was sent.
+    sent: Vec<Delta>,
 }
 
 /// Ends the proxies if the test's process ends before it does so itself, killed for example: a shell that collects their
@@ -140,6 +164,7 @@ impl Drop for Guard {
 pub(crate) struct Lab {
     pub(crate) block: Block,
     pub(crate) pods: BTreeMap<Key, Placement>,
+    pub(crate) certificates: Arc<Certificates>,
     proxies: Vec<Running>,
     logs: Logs,
     nonce: u64,
@@ -151,7 +176,9 @@ impl Lab {
     pub(crate) fn new() -> Self {
         let block = Block::claim();
         let pods = super::topology::pods(&block);
-        Self { block, pods, proxies: Vec::new(), logs: Logs::default(), nonce: 0, guard: Guard::new() }
+        let certificates = Arc::new(Certificates::new());
+        certificates.write(&block.files);
+        Self { block, pods, certificates, proxies: Vec::new(), logs: Logs::default(), nonce: 0, guard: Guard::new() }
     }
 
     /// Starts the proxies with a first World.
@@ -162,9 +189,10 @@ impl Lab {
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();
         let (tell, mut streams) = mpsc::channel(8);
+        let secrets = self.certificates.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(discovery::serve(stream, tell.clone()));
+                tokio::spawn(discovery::serve_with(stream, tell.clone(), secrets.clone(), Arc::new(NoCa)));
             }
         });
         for who in [Who::Front, Who::Cron, Who::Side, Who::Gateway] {
@@ -173,7 +201,7 @@ impl Lab {
             self.guard.watch(&child);
             let stream = timeout(LONG, streams.recv()).await.expect("the proxy subscribes").unwrap();
             assert_eq!(stream.id, id);
-            self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new(), twin: (World::new(), None) });
+            self.proxies.push(Running { who, child, id, stream, held: ResourceSet::new(), sent: Vec::new() });
         }
     }
 
@@ -187,14 +215,15 @@ impl Lab {
         command.args(["--xds", &format!("@{server}")]);
         match who {
             Who::Gateway => {
-                for port in GATEWAY_PORTS {
+                for port in GATEWAY_PORTS.into_iter().chain(PORTS_TLS).chain([PORT_TCP]) {
                     command.args(["--gateway-port", &format!("{port}={}", self.gateway(port))]);
                 }
+                command.args(["--listen-offset", "10000"]);
             }
             Who::Side => {
                 command.env("MESH_MODE", "explicit").env("MESH_POD_IP", id.addresses[0].to_string());
                 command.env(discovery::ENV_APP_IP, self.block.ip(super::topology::SIDE_APP).to_string());
-                command.env(discovery::ENV_APP_PORTS, "8080");
+                command.env(discovery::ENV_APP_PORTS, self.block.local.to_string());
             }
             Who::Front | Who::Cron => {
                 command.args(["--explicit", &id.addresses[0].to_string()]);
@@ -223,8 +252,7 @@ impl Lab {
             self.nonce += 1;
             let delta = Delta { nonce: self.nonce.to_string(), ..Delta::between(&proxy.held, &set) };
             proxy.held = set;
-            proxy.twin.0 = proxy.twin.0.with_delta(&delta).0;
-            proxy.twin.1 = Some(compile(&proxy.twin.0, &proxy.id, proxy.twin.1.as_ref()));
+            proxy.sent.push(delta.clone());
             proxy.stream.deltas.send(delta).await.expect("the proxy runs");
         }
         for proxy in &mut self.proxies {
@@ -241,7 +269,12 @@ impl Lab {
         let proxy = self.proxies.iter().find(|p| p.who == who).expect("a proxy of the laboratory");
         let whole = compile(world, &proxy.id, None).snapshot;
         let sent = compile(&World::from_wire(&proxy.held).0, &proxy.id, None).snapshot;
-        let followed = &proxy.twin.1.as_ref().expect("it has a configuration").snapshot;
+        let mut twin: (World, Option<Compiled>) = (World::new(), None);
+        for delta in &proxy.sent {
+            twin.0 = twin.0.with_delta(delta).0;
+            twin.1 = Some(compile(&twin.0, &proxy.id, twin.1.as_ref()));
+        }
+        let followed = &twin.1.as_ref().expect("it has a configuration").snapshot;
         let mut said = format!("the whole is {}, scoped {}, followed {}", whole.hash, sent.hash, followed.hash);
         for (name, other) in [("scoped", &sent), ("followed", followed)] {
             let mut found = Vec::new();
@@ -284,6 +317,7 @@ impl Drop for Lab {
             let _ = proxy.child.kill();
             let _ = proxy.child.wait();
         }
+        let _ = std::fs::remove_dir_all(&self.block.files);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Configurations that are wrong by one rule, given to `explain` alone: the comparison has to notice each.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mesh_core::api::Key;
 use mesh_core::convert::Placement;
@@ -14,7 +16,7 @@ use super::lab::build;
 /// A name, and what it does to a document.
 type Mutant = (&'static str, fn(&mut Value));
 
-const MUTANTS: [Mutant; 43] = [
+const MUTANTS: [Mutant; 53] = [
     ("the last rule first", |d| rules(d, |list| list.reverse())),
     ("the youngest object first", older),
     ("prefix shorter by a character", |d| texts(d, "prefix", |t| t.truncate(t.len().max(1) - 1))),
@@ -63,11 +65,42 @@ const MUTANTS: [Mutant; 43] = [
     ("Sidecars narrow nothing", |d| leave_out(&mut d["spec"], "egress")),
     ("an egress proxy is not asked", |d| every(d, &|o| leave_out(o, "egressProxy"))),
     ("unknown hosts are let through", |d| settings(d, "outboundTrafficPolicy", json!({"mode": "ALLOW_ANY"}))),
+    ("no rules for TLS", |d| leave_out(&mut d["spec"], "tls")),
+    ("networks not looked at", |d| every(d, &|o| leave_out(o, "destinationSubnets"))),
+    ("upstreams get no TLS", |d| rule(d, "tls")),
+    ("upstreams get no PROXY header", |d| rule(d, "proxyProtocol")),
+    ("localities not looked at", |d| {
+        rule(d, "localityLbSetting");
+        settings(d, "localityLbSetting", json!({"enabled": false}));
+    }),
+    ("the usual root namespace", |d| settings(d, "rootNamespace", json!("istio-system"))),
+    ("all namespaces are looked at", |d| settings(d, "discoverySelectors", json!([]))),
+    ("names with underscores stay", |d| {
+        proxy_settings(d, |c| c["connectionSettings"]["httpHeadersWithUnderscoresAction"] = json!("ALLOW"))
+    }),
+    ("escaped slashes stay", |d| {
+        proxy_settings(d, |c| c["connectionSettings"]["httpPathWithEscapedSlashesAction"] = json!("KEEP_UNCHANGED"))
+    }),
+    ("tries are always counted", |d| proxy_settings(d, |c| leave_out(&mut c["proxyHeaders"], "attemptCount"))),
 ];
 
 /// What so few requests meet that a short run may not see it.
-const RARE: [&str; 4] =
-    ["preflights of others are forwarded", "no credentials", "HTTP/2 is not spoken", "an egress proxy is not asked"];
+const RARE: [&str; 14] = [
+    "preflights of others are forwarded",
+    "no credentials",
+    "HTTP/2 is not spoken",
+    "an egress proxy is not asked",
+    "no rules for TLS",
+    "networks not looked at",
+    "upstreams get no TLS",
+    "upstreams get no PROXY header",
+    "localities not looked at",
+    "the usual root namespace",
+    "all namespaces are looked at",
+    "names with underscores stay",
+    "escaped slashes stay",
+    "tries are always counted",
+];
 
 /// From so many pairs on, the rare mutants are told from the original, too.
 const MANY: usize = 10_000;
@@ -75,8 +108,21 @@ const MANY: usize = 10_000;
 /// Mutants that the recorded pairs don't tell from the original, but should.
 pub(crate) fn missed(recorded: &[Recorded], pods: &BTreeMap<Key, Placement>) -> Vec<&'static str> {
     let many = recorded.iter().map(|r| r.pairs.len()).sum::<usize>() >= MANY;
-    let missed = MUTANTS.iter().filter(|(_, change)| !noticed(*change, recorded, pods)).map(|(name, _)| *name);
-    missed.filter(|name| many || !RARE.contains(name)).collect()
+    let wanted: Vec<&Mutant> = MUTANTS.iter().filter(|(name, _)| many || !RARE.contains(name)).collect();
+    let next = AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    std::thread::scope(|threads| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            threads.spawn(|| {
+                while let Some((name, change)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !noticed(*change, recorded, pods) {
+                        missed.lock().unwrap().push(*name);
+                    }
+                }
+            });
+        }
+    });
+    missed.into_inner().unwrap()
 }
 
 fn noticed(change: fn(&mut Value), recorded: &[Recorded], pods: &BTreeMap<Key, Placement>) -> bool {
@@ -208,12 +254,32 @@ fn subsets(doc: &mut Value) {
     }
 }
 
+/// Leaves something out of a DestinationRule.
+fn rule(doc: &mut Value, name: &str) {
+    if doc["kind"] == "DestinationRule" {
+        every(doc, &|o| leave_out(o, name));
+    }
+}
+
 fn settings(doc: &mut Value, name: &str, value: Value) {
+    with_settings(doc, |mesh| mesh[name] = value);
+}
+
+/// Changes the settings of all proxies, where there are any.
+fn proxy_settings(doc: &mut Value, change: impl FnOnce(&mut Value)) {
+    with_settings(doc, |mesh| {
+        if let Some(config) = mesh.get_mut("defaultConfig") {
+            change(config);
+        }
+    });
+}
+
+fn with_settings(doc: &mut Value, change: impl FnOnce(&mut Value)) {
     if doc["kind"] != "ConfigMap" {
         return;
     }
     let mesh = doc["data"]["mesh"].as_str().unwrap_or_default();
     let mut mesh = mesh_core::yaml::documents(mesh).0.remove(0).value;
-    mesh[name] = value;
+    change(&mut mesh);
     doc["data"]["mesh"] = mesh_core::yaml::to_yaml(&mesh).into();
 }

@@ -6,9 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::explain::{ExplainRequest, From};
 
 use super::client::To;
-use super::lab::{GATEWAY_PORTS, Lab, Who};
+use super::generate::Config;
+use super::lab::{BOUND, GATEWAY_PORTS, Lab, PORT_TCP, PORTS_TLS, Who};
 use super::rng::Rng;
-use super::topology::vip;
+use super::topology::{NAMES, vip};
 
 /// A request, with who sends it and where the connection leads.
 #[derive(Clone, Debug)]
@@ -27,6 +28,27 @@ pub(crate) struct Ask {
     pub(crate) bytes: bool,
     /// Its rule mirrors every request.
     pub(crate) copied: bool,
+    /// The connection is closed without an answer: whether the log has a line for it.
+    pub(crate) closed: Option<bool>,
+}
+
+/// What a client has to know of the mesh's settings.
+#[derive(Clone, Copy)]
+pub(crate) struct Manners {
+    /// The gateway expects a PROXY header.
+    proxy_header: bool,
+    /// Connections that no listener takes are logged.
+    pub(crate) listener_log: bool,
+}
+
+impl Manners {
+    pub(crate) fn of(config: &Config) -> Self {
+        let mesh = config.mesh();
+        Self {
+            proxy_header: mesh["defaultConfig"]["gatewayTopology"].get("proxyProtocol").is_some(),
+            listener_log: mesh["disableEnvoyListenerLog"] != true,
+        }
+    }
 }
 
 pub(crate) const PATHS: [&str; 20] = [
@@ -80,20 +102,20 @@ const FOREIGN: [&str; 8] = [
 ];
 
 /// One request; `number` names it.
-pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
+pub(crate) fn ask(rng: &mut Rng, lab: &Lab, manners: Manners, number: usize) -> Ask {
     let who = rng.pick(&[Who::Front, Who::Front, Who::Cron, Who::Gateway, Who::Gateway]);
     let mut target = rng.pick(&PATHS).to_owned();
     if rng.percent(35) {
         target += rng.pick(&["?k=a", "?k=ab&k=b", "?kk=b", "?k", "?K=a&k=", "?", "?k=%61", "?x=1&kk=ab"]);
     }
     let mut method = rng.pick(&["GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]);
-    let (to, place, host) = if who == Who::Gateway {
-        let port = rng.pick(&[80, 80, GATEWAY_PORTS[1], GATEWAY_PORTS[2]]);
-        let host = host_of(rng, "srv.shop.svc.cluster.local");
-        (To { door: lab.gateway(port), tunnel: None }, format!("gateway.example:{port}"), Some(host))
-    } else {
-        outbound(rng, lab, who)
+    let (mut to, place, host) = match (who, rng.percent(12)) {
+        (Who::Gateway, true) => gateway_tls(rng, lab),
+        (Who::Gateway, false) => gateway(rng, lab),
+        (_, true) => outbound_tls(rng, lab, who),
+        (_, false) => outbound(rng, lab, who),
     };
+    to.proxy_header = who == Who::Gateway && manners.proxy_header;
     let mut headers = vec![("user-agent", format!("pair/{number}"))];
     for name in ["x-a", "x-b", "x-c"] {
         if rng.percent(45) {
@@ -102,6 +124,9 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
         if rng.percent(6) {
             headers.push((name, rng.pick(&["a", "b"]).to_owned()));
         }
+    }
+    if rng.percent(12) {
+        headers.push(("x_d", "d".to_owned()));
     }
     if rng.percent(8) {
         headers.push(("x-forwarded-proto", rng.pick(&["http", "https"]).to_owned()));
@@ -138,7 +163,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     if method == "POST" || method == "PUT" {
         headers.push(("content-length", "4".to_owned()));
     }
-    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false }
+    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false, closed: None }
 }
 
 /// The host, in one of its spellings, or a foreign one.
@@ -152,15 +177,61 @@ fn host_of(rng: &mut Rng, host: &str) -> String {
     }
 }
 
-fn outbound(rng: &mut Rng, lab: &Lab, who: Who) -> (To, String, Option<String>) {
+/// Where a client connects to, as addresses and as a URL, and the host that it asks for.
+type Way = (To, String, Option<String>);
+
+fn gateway(rng: &mut Rng, lab: &Lab) -> Way {
+    let host = Some(host_of(rng, "srv.shop.svc.cluster.local"));
+    match rng.below(20) {
+        0 => {
+            let at = lab.block.ip(BOUND);
+            (To::door(SocketAddr::new(at, 10_080)), format!("{at}:80"), host)
+        }
+        n => {
+            let plain = [80, 80, GATEWAY_PORTS[1], GATEWAY_PORTS[2]];
+            let port = if n < 3 { rng.pick(&[PORT_TCP, PORTS_TLS[0]]) } else { rng.pick(&plain) };
+            (To::door(lab.gateway(port)), format!("gateway.example:{port}"), host)
+        }
+    }
+}
+
+fn gateway_tls(rng: &mut Rng, lab: &Lab) -> Way {
+    let names = ["a.example.com", "a.example.com", "b.example.com", "srv.shop.svc.cluster.local", "nobody.example.org"];
+    let name = rng.pick(&names);
+    let port = if rng.percent(93) { rng.pick(&PORTS_TLS) } else { 80 };
+    let host = if rng.percent(85) { name } else { rng.pick(&FOREIGN) };
+    let to = To { tls: Some(name.to_owned()), ..To::door(lab.gateway(port)) };
+    (to, format!("{name}:{port}"), Some(host.to_owned()))
+}
+
+fn door(lab: &Lab, who: Who) -> SocketAddr {
+    SocketAddr::new(lab.block.ip(if who == Who::Front { 1 } else { 2 }), 15001)
+}
+
+fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
+    let (name, port, service) = rng.pick(&[
+        ("secure.back.svc.cluster.local", 443, "secure"),
+        ("secure.back.svc.cluster.local", 443, "secure"),
+        (NAMES[0], 443, "names"),
+        (NAMES[1], 443, "names"),
+        ("srv.shop.svc.cluster.local", 80, "srv"),
+    ]);
+    let tunnel = SocketAddr::new(lab.block.ip(vip(service)), port);
+    let to = To { tunnel: Some(tunnel), tls: Some(name.to_owned()), ..To::door(door(lab, who)) };
+    (to, format!("{name}:{port}"), Some(name.to_owned()))
+}
+
+fn outbound(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
     let (host, port, service) = rng.pick(&SERVICES);
-    let door = SocketAddr::new(lab.block.ip(if who == Who::Front { 1 } else { 2 }), 15001);
+    let door = To::door(door(lab, who));
     if rng.percent(30) {
         let place = if port == 80 && rng.percent(70) { host.to_owned() } else { format!("{host}:{port}") };
-        return (To { door, tunnel: None }, place, None);
+        return (door, place, None);
     }
-    let to = SocketAddr::new(lab.block.ip(vip(service)), port);
-    (To { door, tunnel: Some(to) }, to.to_string(), Some(host_of(rng, host)))
+    // Or a listener that says where it is.
+    let last = if port == 80 && rng.percent(5) { BOUND } else { vip(service) };
+    let to = SocketAddr::new(lab.block.ip(last), port);
+    (To { tunnel: Some(to), ..door }, to.to_string(), Some(host_of(rng, host)))
 }
 
 impl Ask {
@@ -204,7 +275,8 @@ impl Ask {
             Who::Side => From::Workload("side.shop".into()),
             Who::Gateway => From::Gateway("istio-ingressgateway.istio-system".into()),
         };
-        let url = format!("http://{}{}", self.place, self.target);
+        let scheme = if self.to.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}", self.place, self.target);
         ExplainRequest { from, method: Method::try_from(self.method).unwrap(), url, headers, claims: None }
     }
 }

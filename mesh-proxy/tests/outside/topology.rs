@@ -8,7 +8,7 @@ use mesh_core::convert::Placement;
 use serde_json::Value;
 
 use super::echo::Echo;
-use super::lab::{Block, placed};
+use super::lab::{Block, Lab, placed};
 
 /// Last byte of the address on which the application of `side.shop` listens, behind its sidecar.
 pub(crate) const SIDE_APP: u8 = 32;
@@ -16,17 +16,23 @@ pub(crate) const SIDE_APP: u8 = 32;
 /// Last byte of the address where mirrors lead.
 pub(crate) const COPIES: u8 = 53;
 
+/// Names of a host outside that speaks TLS.
+pub(crate) const NAMES: [&str; 2] = ["one.tls.example", "two.tls.example"];
+
+/// Port of the pods that speak TLS only.
+const TLS: u16 = 8443;
+
 /// Pods: namespace, name, labels, last byte of the address, ports that are open.
 type Pod = (&'static str, &'static str, &'static str, u8, &'static [u16]);
 
 const PODS: [Pod; 10] = [
-    ("shop", "front", "{app: front, tier: web}", 1, &[]),
-    ("other", "cron", "{app: cron, tier: batch}", 2, &[]),
-    ("shop", "srv-1", "{app: srv, version: v1}", 11, &[8080, 8081]),
-    ("shop", "srv-2", "{app: srv, version: v2}", 12, &[8080, 8081]),
-    ("shop", "srv-3", "{app: srv, version: v3}", 13, &[8080, 8081]),
-    ("back", "back-1", "{app: back, version: v1}", 21, &[8080, 9000]),
-    ("back", "back-2", "{app: back, version: v2}", 22, &[8080, 9000]),
+    ("shop", "front", "{app: front, tier: web, istio-locality: r1.z1}", 1, &[]),
+    ("other", "cron", "{app: cron, tier: batch, istio-locality: r2.z1}", 2, &[]),
+    ("shop", "srv-1", "{app: srv, version: v1, istio-locality: r1.z1}", 11, &[8080, 8081]),
+    ("shop", "srv-2", "{app: srv, version: v2, istio-locality: r1.z2}", 12, &[8080, 8081]),
+    ("shop", "srv-3", "{app: srv, version: v3, istio-locality: r2.z1}", 13, &[8080, 8081]),
+    ("back", "back-1", "{app: back, version: v1, istio-locality: r1.z1}", 21, &[8080, 9000, TLS]),
+    ("back", "back-2", "{app: back, version: v2, istio-locality: r2.z1}", 22, &[8080, 9000, TLS]),
     ("shop", "side", "{app: side, version: v1}", 31, &[]),
     // Nobody listens on its port.
     ("shop", "dead", "{app: dead}", 41, &[]),
@@ -36,13 +42,14 @@ const PODS: [Pod; 10] = [
 /// Services: namespace, name, selector, last byte of the virtual address (0: none), ports.
 type Service = (&'static str, &'static str, &'static str, u8, &'static str);
 
-const SERVICES: [Service; 9] = [
+const SERVICES: [Service; 10] = [
     ("shop", "srv", "srv", 101, "[{name: http, port: 80, targetPort: 8080}, {name: http-alt, port: 8081}]"),
     ("back", "back", "back", 102, "[{name: http-main, port: 80, targetPort: web}]"),
-    ("shop", "side", "side", 103, "[{name: http, port: 8080}]"),
+    ("shop", "side", "side", 103, "[{name: http, port: 8080, targetPort: LOCAL}]"),
     ("shop", "dead", "dead", 104, "[{name: http, port: 80, targetPort: 8080}]"),
     ("back", "auto", "back", 105, "[{name: main, port: 9000}]"),
     ("back", "raw", "back", 106, "[{name: tcp-raw, port: 9001, targetPort: 9000}]"),
+    ("back", "secure", "back", 109, "[{name: tls, port: 443, targetPort: 8443}]"),
     ("other", "rpc", "rpc", 107, "[{name: grpc, port: 80, targetPort: 8080}]"),
     ("shop", "empty", "nobody", 108, "[{name: http, port: 80}]"),
     ("shop", "headless", "srv", 0, "[{name: http, port: 8080}]"),
@@ -50,7 +57,8 @@ const SERVICES: [Service; 9] = [
 
 /// Last byte of a service's virtual address.
 pub(crate) fn vip(name: &str) -> u8 {
-    SERVICES.iter().find(|s| s.1 == name).map(|s| s.3).or((name == "ext").then_some(110)).expect("a service")
+    let outside = [("ext", 110), ("names", 111)].into_iter().find(|(n, _)| *n == name).map(|(_, last)| last);
+    SERVICES.iter().find(|s| s.1 == name).map(|s| s.3).or(outside).expect("a service")
 }
 
 /// Where the pods run.
@@ -60,19 +68,25 @@ pub(crate) fn pods(block: &Block) -> BTreeMap<Key, Placement> {
 
 /// Opens the ports of the pods without sidecar, of the application behind the one that has one, and of the external
 /// hosts.
-pub(crate) async fn listen(block: &Block) -> Echo {
-    let echo = Echo::default();
+pub(crate) async fn listen(lab: &Lab) -> Echo {
+    let echo = Echo::new(lab.certificates.acceptor());
+    let (block, app) = (&lab.block, lab.block.local);
     let pods = PODS.iter().flat_map(|(.., last, ports)| ports.iter().map(|p| (*last, *p)));
-    // A virtual address that a client was let through to, and the endpoints of `ext.example.com`.
-    for (last, port) in pods.chain([(SIDE_APP, 8080), (101, 8081), (51, 8080), (52, 8080), (COPIES, 8080)]) {
+    // A virtual address that a client was let through to, the endpoints of hosts outside, and the application.
+    let outside = [(51, 8080), (51, 8081), (51, TLS), (52, 8080), (52, 8081), (52, TLS), (COPIES, 8080)];
+    for (last, port) in pods.chain(outside).chain([(SIDE_APP, app), (101, 8081)]) {
         echo.listen(SocketAddr::new(block.ip(last), port)).await;
     }
+    echo.serve_on(block.local_listener());
     echo
 }
 
 /// The documents, without the mesh's settings.
 pub(crate) fn documents(block: &Block) -> Vec<Value> {
     let mut text = String::new();
+    for name in ["shop", "back", "other", "istio-system"] {
+        text += &format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{mesh: in}}}}\n");
+    }
     for (namespace, name, labels, ..) in PODS {
         let inject = if name == "side" { "true" } else { "false" };
         text += &format!(
@@ -82,25 +96,73 @@ pub(crate) fn documents(block: &Block) -> Vec<Value> {
         );
     }
     for (namespace, name, selector, last, ports) in SERVICES {
+        let ports = ports.replace("LOCAL", &block.local.to_string());
         let ip = if last == 0 { "None".to_owned() } else { block.ip(last).to_string() };
         text += &format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  clusterIP: \
              {ip}\n  selector: {{app: {selector}}}\n  ports: {ports}\n"
         );
     }
-    text += &format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: alias, namespace: shop}}\nspec: {{type: ExternalName, \
-         externalName: back.back.svc.cluster.local}}\n---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n\
-         metadata: {{name: ext, namespace: shop}}\nspec:\n  hosts: [ext.example.com]\n  addresses: [{}]\n  ports: \
-         [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]\n  resolution: STATIC\n  endpoints:\n  \
-         - {{address: {}, labels: {{version: v1}}}}\n  - {{address: {}, labels: {{version: v2}}}}\n---\n\
-         apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: copies, namespace: shop}}\nspec:\n  \
-         hosts: [copies.example.com]\n  exportTo: ['*']\n  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]\n  \
-         resolution: STATIC\n  endpoints: [{{address: {}}}]\n",
-        block.ip(110),
-        block.ip(51),
-        block.ip(52),
-        block.ip(COPIES)
-    );
+    text += &outside(block);
     mesh_core::yaml::documents(&text).0.into_iter().map(|d| d.value).collect()
+}
+
+/// Hosts outside.
+fn outside(block: &Block) -> String {
+    let ip = |last: u8| block.ip(last);
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: alias, namespace: shop}}
+spec: {{type: ExternalName, externalName: back.back.svc.cluster.local}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: ext, namespace: shop}}
+spec:
+  hosts: [ext.example.com]
+  addresses: [{}]
+  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]
+  resolution: STATIC
+  endpoints:
+  - {{address: {first}, labels: {{version: v1}}}}
+  - {{address: {second}, labels: {{version: v2}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: names, namespace: shop}}
+spec:
+  hosts: [{}]
+  addresses: [{}]
+  ports: [{{number: 443, name: tls, protocol: TLS, targetPort: {TLS}}}]
+  resolution: STATIC
+  endpoints: [{{address: {first}}}, {{address: {second}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: copies, namespace: shop}}
+spec:
+  hosts: [copies.example.com]
+  exportTo: ['*']
+  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]
+  resolution: STATIC
+  endpoints: [{{address: {}, labels: {{version: v1}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: copies, namespace: shop}}
+spec:
+  host: copies.example.com
+  exportTo: ['*']
+  trafficPolicy: {{loadBalancer: {{localityLbSetting: {{enabled: false}}}}}}
+  subsets: [{{name: one, labels: {{version: v1}}}}]
+",
+        ip(110),
+        NAMES.join(", "),
+        ip(111),
+        ip(COPIES),
+        first = ip(51),
+        second = ip(52),
+    )
 }

@@ -235,7 +235,7 @@ async fn d7_the_back_off_is_random_from_zero_and_grows_to_its_bound() {
         let plan = policy(9, server_error());
         let config = RetryConfig { policy: None, attempt_count: false, buffer: 0, env: fixed(random), limit: None };
         let copy = Copy::of(&mut get("/", &[]), DEFAULT_CAP);
-        let mut again = Again::new(Arc::new(config), Arc::new(plan), copy, None);
+        let mut again = Again::new(Arc::new(config), Arc::new(plan), copy, (None, None));
         for millis in wanted {
             again.retries += 1;
             assert_eq!(again.backoff(), Duration::from_millis(millis), "retry {}", again.retries);
@@ -276,5 +276,28 @@ async fn a_later_try_says_what_is_left_of_the_time() {
     let _ = call(&layer(plan, DEFAULT_CAP), slow, with(get("/", &told), &context())).await;
     for (name, first, second) in [("grpc-timeout", "900m", "600m"), ("x-envoy-expected-rq-timeout-ms", "900", "600")] {
         assert_eq!((seen.header(0, name).as_deref(), seen.header(1, name).as_deref()), (Some(first), Some(second)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_try_says_its_own_limit_unless_less_is_left_of_the_whole() {
+    let failure = || Err(Error::new(ErrorKind::ConnectFailure));
+    let (seen, inner) = scripted(vec![failure(), failure(), failure()]);
+    let slow = crate::layers::testing::service(move |request: Request| {
+        let mut inner = inner.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            inner.call(request).await
+        }
+    });
+    let each = Some(Duration::from_millis(400));
+    let plan = RetryPlan { backoff: Duration::ZERO, per_try_timeout: each, ..policy(3, istio()) };
+    let whole = TimeoutConfig { timeout: Some(Duration::from_millis(900)), per_try: each, announce: true };
+    let headers = [("content-type", "application/grpc")];
+    let tries = layer(plan, DEFAULT_CAP).layer(slow);
+    let _ = call(&TimeoutLayer::new(whole), tries, with(get("/", &headers), &context())).await;
+    for (try_, told) in [(0, "400"), (1, "400"), (2, "300")] {
+        assert_eq!(seen.header(try_, "x-envoy-expected-rq-timeout-ms").as_deref(), Some(told), "try {try_}");
+        assert_eq!(seen.header(try_, "grpc-timeout"), Some(format!("{told}m")), "try {try_}");
     }
 }

@@ -29,10 +29,10 @@ pub(super) fn is_told(headers: &HeaderMap) -> bool {
     headers.contains_key(GRPC_TIMEOUT)
 }
 
-/// Takes what has passed from what the upstream is told.
-pub(super) fn shorten(headers: &mut HeaderMap, elapsed: Duration) {
+/// Changes what the upstream is told, if it is told something.
+pub(super) fn shorten(headers: &mut HeaderMap, left: impl FnOnce(Duration) -> Duration) {
     if let Some(told) = headers.get(GRPC_TIMEOUT).and_then(|v| parse(v.as_bytes())).filter(|t| !t.is_zero()) {
-        announce(headers, left(told, elapsed));
+        announce(headers, left(told));
     }
 }
 

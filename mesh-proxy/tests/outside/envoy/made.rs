@@ -198,15 +198,26 @@ pub(super) fn ask(rng: &mut Rng, lab: &Lab, side: Side, number: usize) -> Ask {
         Side::Gateway => {
             let host =
                 rng.pick(&[HOST, HOST, "a.example.com", "b.a.example.com", "nobody.example.org", "SRV.shop.svc"]);
-            (Who::Gateway, To { door: lab.gateway(80), tunnel: None }, host)
+            (Who::Gateway, To::door(lab.gateway(80)), host)
         }
         Side::Sidecar => {
             let tunnel = std::net::SocketAddr::new(lab.block.ip(vip("srv")), 80);
             let door = std::net::SocketAddr::new(lab.block.ip(1), 15001);
             let host = rng.pick(&[HOST, "srv", "srv.shop", "SRV.shop.svc", "srv.shop.svc.cluster.local."]);
-            (Who::Front, To { door, tunnel: Some(tunnel) }, host)
+            (Who::Front, To { tunnel: Some(tunnel), ..To::door(door) }, host)
         }
     };
     let host = if rng.percent(15) { format!("{host}:80") } else { host.to_owned() };
-    Ask { who, to, method, place: "srv.shop:80".into(), host: Some(host), target, headers, bytes: false, copied: false }
+    Ask {
+        who,
+        to,
+        method,
+        place: "srv.shop:80".into(),
+        host: Some(host),
+        target,
+        headers,
+        bytes: false,
+        copied: false,
+        closed: None,
+    }
 }

@@ -73,7 +73,7 @@ fn door(lab: &Lab, port: u16, virtual_service: &Value) -> Door {
 async fn the_limits_of_a_destination_refuse_the_same_requests() {
     let Some(binary) = binary() else { return };
     let mut lab = Lab::new();
-    let echo = topology::listen(&lab.block).await;
+    let echo = topology::listen(&lab).await;
     let to = json!([{"destination": {"host": HOST, "subset": "v1"}}]);
     let rules = json!([
         {"match": [{"uri": {"exact": "/probe"}}], "directResponse": {"status": 204}},
@@ -149,7 +149,7 @@ async fn weights_divide_alike() {
     let Some(binary) = binary() else { return };
     let total = number("MESH_PAIRS", 400) * 3;
     let mut lab = Lab::new();
-    let echo = topology::listen(&lab.block).await;
+    let echo = topology::listen(&lab).await;
     let shares = [("v1", 11, 20.0), ("v2", 12, 30.0), ("v3", 13, 50.0)];
     let to = shares
         .map(|(subset, _, weight)| json!({"destination": {"host": HOST, "subset": subset}, "weight": weight as u32}));
@@ -166,7 +166,7 @@ async fn weights_divide_alike() {
         let mut client = Client::default();
         let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nuser-agent: {who}\r\n\r\n");
         for _ in 0..total {
-            assert_eq!(client.send(&To { door, tunnel: None }, &request, false).await.unwrap().status, 200);
+            assert_eq!(client.send(&To::door(door), &request, false).await.unwrap().status, 200);
         }
         let seen = echo.take(who);
         assert_eq!(seen.len(), total);

@@ -49,7 +49,8 @@ pub(crate) fn cors(rng: &mut Rng) -> Value {
 
 /// Copies of every request, or of none, to a service that gets nothing else.
 pub(crate) fn mirror(rng: &mut Rng, rule: &mut Value) {
-    let to = json!({"host": "copies.example.com", "port": {"number": 80}});
+    let mut to = json!({"host": "copies.example.com", "port": {"number": 80}});
+    maybe(rng, 40, &mut to, "subset", |_| json!("one"));
     match rng.below(4) {
         0 => rule["mirror"] = to,
         1 => {

@@ -101,7 +101,7 @@ fn rule(rng: &mut Rng, root: bool, index: usize) -> Value {
         _ => {
             rule["route"] = route(rng);
             maybe(rng, 22, &mut rule, "rewrite", rewrite);
-            maybe(rng, 25, &mut rule, "timeout", |r| json!(r.pick(&["0s", "61s", "75.5s", "90s", "1h"])));
+            maybe(rng, 25, &mut rule, "timeout", |r| json!(r.pick(&["61s", "75.5s", "90s", "1h"])));
             maybe(rng, 30, &mut rule, "retries", retries);
             maybe(rng, 12, &mut rule, "fault", fault);
             if rng.percent(9) {
