@@ -153,6 +153,8 @@ struct Run<'a> {
     hosts: Map<(usize, u16), Arc<PortHosts>>,
     listeners: Map<ListenerKey, Arc<ListenerPlan>>,
     binds: Vec<Bind>,
+    /// Clusters of services that are also needed without TLS of their own, for bytes that are TLS already.
+    as_they_come: Vec<Arc<str>>,
     /// Clusters that are no service's.
     clusters: Map<Arc<str>, Arc<ClusterPlan>>,
     names: Option<Arc<names::Names>>,
@@ -211,6 +213,7 @@ impl<'a> Run<'a> {
             hosts: Map::default(),
             listeners: Map::default(),
             binds: Vec::new(),
+            as_they_come: Vec::new(),
             clusters: Map::default(),
             names: None,
             security: Arc::default(),

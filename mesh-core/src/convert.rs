@@ -6,6 +6,7 @@
 
 mod addresses;
 mod fates;
+pub mod inject;
 mod inputs;
 mod service;
 mod service_entry;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub use addresses::{Addresses, Range};
 pub use fates::fates;
+pub use inject::{Inject, wants_sidecar};
 pub use inputs::{
     BUILTIN_GATEWAY, BUILTIN_MESH_CONFIG, Inputs, MESH_CONFIG_MAP, Options, builtin_gateway, builtin_mesh_config,
     changes, inputs, mesh_config, namespace_labels, quarantined, set_aside,

@@ -1,42 +1,84 @@
-//! Endpoints of clusters: from services and workloads to addresses. Not part of a snapshot, because they come and go
+//! Endpoints of clusters: from services and workloads to addresses, and how they are spoken to. Not part of a snapshot, because they come and go
 //! without the configuration changing.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::identity::TrustDomains;
 use crate::model::{Service, ServicePort, Workload};
-use crate::snapshot::{Address, ClusterPlan, Endpoint, EndpointSource};
+use crate::peer::{identities, takes_mtls};
+use crate::snapshot::{Address, ClusterPlan, Endpoint, EndpointSource, MeshPeer};
 use crate::world::{World, covers};
 
-/// The endpoints of a cluster whose source is a service, in a stable order (by address); other sources have none here.
+/// The endpoints of a cluster whose source is a service, in a stable order (by address). Where the client chooses one itself,
+/// those of all ports of the service that are known. Other sources have none here.
 pub fn endpoints(world: &World, cluster: &ClusterPlan) -> Vec<Endpoint> {
-    let EndpointSource::Service { namespace, hostname, port, labels } = &cluster.source else { return Vec::new() };
-    match world.service(namespace, hostname) {
-        Some(service) => of_service(world, service, *port, labels),
-        None => Vec::new(),
+    match &cluster.source {
+        EndpointSource::Service { namespace, hostname, port, labels } => match world.service(namespace, hostname) {
+            Some(service) => of_service(world, service, *port, labels),
+            None => Vec::new(),
+        },
+        EndpointSource::OriginalDst { .. } => match world.service(&cluster.service_namespace, &cluster.service) {
+            Some(service) => of_ports(world, service, |_| true, &BTreeMap::new()),
+            None => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 
 /// The endpoints of a service port, of those with these labels.
 pub fn of_service(world: &World, service: &Service, port: u16, subset: &BTreeMap<String, String>) -> Vec<Endpoint> {
-    let Some(port) = service.ports.iter().find(|p| p.number == port) else { return Vec::new() };
-    let listed = service.endpoints.iter();
-    let all = listed.chain(world.selected_workloads(service));
-    let mut found: Vec<Endpoint> =
-        all.filter(|w| covers(subset, &w.labels)).filter_map(|w| endpoint(service, port, w)).collect();
+    of_ports(world, service, |p| p.number == port, subset)
+}
+
+fn of_ports(
+    world: &World,
+    service: &Service,
+    is_meant: impl Fn(&ServicePort) -> bool,
+    subset: &BTreeMap<String, String>,
+) -> Vec<Endpoint> {
+    let mut known = Known { world, trust: TrustDomains::of(&world.mesh().spec), identities: BTreeMap::new() };
+    let mut found: Vec<Endpoint> = Vec::new();
+    for port in service.ports.iter().filter(|p| is_meant(p)) {
+        let all = service.endpoints.iter().chain(world.selected_workloads(service));
+        let all = all.filter(|w| covers(subset, &w.labels));
+        found.extend(all.filter_map(|w| known.endpoint(service, port, w)));
+    }
     found.sort_by(|a, b| (&a.address, &a.workload.uid).cmp(&(&b.address, &b.workload.uid)));
     found.dedup_by(|a, b| a.address == b.address);
     found
 }
 
-fn endpoint(service: &Service, port: &ServicePort, workload: &Arc<Workload>) -> Option<Endpoint> {
-    let address = match &workload.socket {
-        // A socket has no ports.
-        Some(path) => Address::Unix(path.clone()),
-        None => SocketAddr::new(address(service, workload)?, target_port(port, workload)?).into(),
-    };
-    Some(Endpoint { address, weight: workload.weight.max(1), health: workload.health, workload: workload.clone() })
+/// What endpoints of one service have in common.
+struct Known<'a> {
+    world: &'a World,
+    trust: TrustDomains,
+    /// By namespace and service account.
+    identities: BTreeMap<(Arc<str>, Arc<str>), Arc<[Arc<str>]>>,
+}
+
+impl Known<'_> {
+    fn endpoint(&mut self, service: &Service, port: &ServicePort, workload: &Arc<Workload>) -> Option<Endpoint> {
+        let (address, mesh) = match &workload.socket {
+            // A socket has no ports, and no proxy in front of it.
+            Some(path) => (Address::Unix(path.clone()), MeshPeer::default()),
+            None => {
+                let number = target_port(port, workload)?;
+                let address = SocketAddr::new(address(service, workload)?, number);
+                (address.into(), self.peer(workload, number))
+            }
+        };
+        let (weight, health, workload) = (workload.weight.max(1), workload.health, workload.clone());
+        Some(Endpoint { address, weight, health, workload, mesh })
+    }
+
+    fn peer(&mut self, workload: &Arc<Workload>, port: u16) -> MeshPeer {
+        let account = (workload.namespace.clone(), workload.service_account.clone());
+        let identities = self.identities.entry(account).or_insert_with(|| identities(&self.trust, workload)).clone();
+        let (takes, _) = takes_mtls(self.world, workload, port);
+        MeshPeer { takes, identities }
+    }
 }
 
 /// One address of an instance counts once: of the family that the service has, else its first.

@@ -159,6 +159,9 @@ pub struct Target {
     pub policies: Vec<Policy>,
     /// Candidates: `address pod`.
     pub endpoints: Vec<String>,
+    /// How they are spoken to: mutual TLS with whom, or plaintext and why. One, unless they differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transport: Vec<Decided>,
     /// Why nothing can be sent there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Outcome>,

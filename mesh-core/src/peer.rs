@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::{MutualTls, MutualTlsMode, Object, PeerAuthentication};
+use crate::convert::inject::takes_port;
+use crate::identity::{SpiffeId, TrustDomains};
+use crate::model::{TlsMode, Workload};
 use crate::snapshot::{MtlsMode, Provenance};
 use crate::world::{World, covers};
 
@@ -22,6 +25,8 @@ pub struct PortMode {
     /// The policy and field that say so, or that nobody does.
     pub origin: Provenance,
 }
+
+const BOTH: &str = "without a PeerAuthentication both mutual TLS and plaintext are taken";
 
 type Policy = Arc<Object<PeerAuthentication>>;
 
@@ -111,10 +116,10 @@ impl PeerModes {
             let policy = policy?;
             port_mode(policy, policy.spec.mtls.as_ref().map(|m| m.mode).unwrap_or_default(), "spec.mtls.mode")
         };
-        let general = says(workload).or_else(|| says(namespace)).or_else(|| says(mesh)).unwrap_or_else(|| PortMode {
-            mode: MtlsMode::Permissive,
-            origin: Provenance::default("without a PeerAuthentication both mutual TLS and plaintext are taken"),
-        });
+        let general = says(workload)
+            .or_else(|| says(namespace))
+            .or_else(|| says(mesh))
+            .unwrap_or_else(|| PortMode { mode: MtlsMode::Permissive, origin: Provenance::default(BOTH) });
         let mut ports = BTreeMap::new();
         for (port, MutualTls { mode }) in workload.iter().flat_map(|p| p.spec.port_level_mtls.iter().flatten()) {
             let at = crate::yaml::child("spec.portLevelMtls", port);
@@ -140,6 +145,34 @@ impl PeerModes {
     pub fn ports(&self) -> impl Iterator<Item = (u16, &PortMode)> {
         self.ports.iter().map(|(port, mode)| (*port, mode))
     }
+}
+
+/// Whether clients begin the mesh's own TLS with a port of a workload, and who says so: its own mark (the label
+/// `security.istio.io/tlsMode`, which the injector sets), the ports that its sidecar takes, its mode.
+pub fn takes_mtls(world: &World, workload: &Workload, port: u16) -> (bool, Provenance) {
+    if workload.tls_mode != TlsMode::Istio {
+        return (false, Provenance::default("the endpoint has no proxy that ends the mesh's TLS"));
+    }
+    if !takes_port(&workload.annotations, port) {
+        return (false, Provenance::default("annotations of the pod keep the port from its sidecar"));
+    }
+    let policies = world.peer_authentications();
+    if policies.iter().next().is_none() {
+        return (true, Provenance::default(BOTH));
+    }
+    let modes = PeerModes::of(world, &workload.namespace, &workload.labels);
+    let PortMode { mode, origin } = modes.port(port);
+    (*mode != MtlsMode::Disable, origin.clone())
+}
+
+/// Who the instances of a workload are: its service account, under each name of the mesh's trust domain.
+pub fn identities(trust: &TrustDomains, workload: &Workload) -> Arc<[Arc<str>]> {
+    let Workload { namespace, service_account, .. } = workload;
+    if service_account.is_empty() {
+        return Arc::default();
+    }
+    let id = SpiffeId::new(trust.own(), namespace, service_account).to_string();
+    trust.expand([id.as_str()]).into_iter().map(Arc::from).collect()
 }
 
 fn port_mode(policy: &Policy, mode: MutualTlsMode, field: &str) -> Option<PortMode> {

@@ -160,6 +160,8 @@ pub struct Cx {
     pub endpoint: Latest<Arc<Endpoint>>,
     /// Local address of each upstream connection that was used; the last one counts.
     pub upstream_local: Latest<SocketAddr>,
+    /// What the handshake of each of them said; the last one counts. `None`: plaintext.
+    pub upstream_tls: Latest<Option<Arc<TlsInfo>>>,
     /// Tries made.
     pub attempts: AtomicU32,
     /// The try under way is given up because its time is over, not because nobody wants it any more.
@@ -207,6 +209,7 @@ impl Cx {
             cluster: OnceLock::new(),
             endpoint: Latest::default(),
             upstream_local: Latest::default(),
+            upstream_tls: Latest::default(),
             attempts: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
             cut: AtomicBool::new(false),

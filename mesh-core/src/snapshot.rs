@@ -31,7 +31,7 @@ pub use balancing::{
     ZoneAwarePlan,
 };
 pub use cluster::{ClusterPlan, DnsName, EndpointSource, UpstreamProtocol};
-pub use endpoints::{Address, Endpoint, EndpointSet};
+pub use endpoints::{Address, Endpoint, EndpointSet, MeshPeer};
 pub use filters::{
     AbortPlan, AbortStatus, CorsPlan, DelayPlan, FaultPlan, MirrorPlan, RateLimitPlan, RouteFilters, Share, StatsPlan,
 };

@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 pub use builtin::GATEWAY_PORTS;
 pub use mesh::Settings;
 use mesh_proxy::net::HostEnv;
+pub(crate) use pod::PROXY_CONTAINER;
 
 use crate::localmesh::{Node, Running, Status, StatusPipe};
 use crate::manifest;

@@ -15,6 +15,8 @@ mod identity;
 mod load;
 #[path = "tour/mesh.rs"]
 mod mesh;
+#[path = "tour/mtls.rs"]
+mod mtls;
 #[path = "tour/ports.rs"]
 mod ports;
 #[path = "tour/security.rs"]

@@ -26,7 +26,9 @@ use mesh_core::layers::rate_limit::TokenBucket;
 use mesh_core::model::{Health, Workload};
 use mesh_core::outlier::{Detector, Event};
 use mesh_core::record::{ConnInfo, Sink};
-use mesh_core::snapshot::{Address, ClusterPlan, Direction, Endpoint, EndpointSource, Map, RateLimitPlan, Snapshot};
+use mesh_core::snapshot::{
+    Address, ClusterPlan, Direction, Endpoint, EndpointSource, Map, MeshPeer, RateLimitPlan, Snapshot,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -126,7 +128,12 @@ impl<N: Net> Runtime<N> {
 
     /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.
     pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Arc<Endpoint>>) -> bool {
-        self.cluster(cluster).set(endpoints, self.workers, self.env.random())
+        let cluster = self.cluster(cluster);
+        let changed = cluster.set(endpoints, self.workers, self.env.random());
+        if changed {
+            cluster.know(|address| Arc::new(self.endpoint_at(address)));
+        }
+        changed
     }
 
     /// The endpoints of a cluster now, for the config dump.
@@ -279,8 +286,8 @@ impl<N: Net> Runtime<N> {
         if let Some(known) = cluster.dialled.load().get(&address) {
             return Arc::clone(known);
         }
-        let fresh =
-            Arc::new(Member::new(Arc::new(self.endpoint_at(address.clone())), self.workers, cluster.began.elapsed()));
+        let endpoint = cluster.known(&address).unwrap_or_else(|| Arc::new(self.endpoint_at(address.clone())));
+        let fresh = Arc::new(Member::new(endpoint, self.workers, cluster.began.elapsed()));
         cluster.dialled.rcu(|all| {
             let mut all = Map::clone(all);
             if all.len() >= MAX_DIALLED {
@@ -293,7 +300,8 @@ impl<N: Net> Runtime<N> {
     }
 
     fn endpoint_at(&self, address: Address) -> Endpoint {
-        Endpoint { address, weight: 1, health: Health::Healthy, workload: Arc::clone(&self.nobody) }
+        let (workload, mesh) = (Arc::clone(&self.nobody), MeshPeer::default());
+        Endpoint { address, weight: 1, health: Health::Healthy, workload, mesh }
     }
 }
 
@@ -377,6 +385,27 @@ impl<N: Net> Cluster<N> {
             Err(_) => Event::LocalFailure,
         };
         self.detector.observe(&member.endpoint().address, event);
+    }
+
+    /// What is known of an address that a client dialled, where the cluster's endpoints are not chosen here.
+    fn known(&self, address: &Address) -> Option<Arc<Endpoint>> {
+        self.members.load().iter().find(|m| m.endpoint().address == *address).map(|m| Arc::clone(m.endpoint()))
+    }
+
+    /// Brings what is known of addresses that clients have dialled up to date; `nobody` is one of which nothing is known.
+    fn know(&self, nobody: impl Fn(Address) -> Arc<Endpoint>) {
+        if self.dialled.load().is_empty() {
+            return;
+        }
+        self.dialled.rcu(|all| {
+            let now = |(address, member): (&Address, &Arc<Member<N>>)| {
+                let endpoint = self.known(address).unwrap_or_else(|| nobody(address.clone()));
+                let same = **member.endpoint() == *endpoint;
+                let member = if same { Arc::clone(member) } else { Arc::new(member.with_endpoint(endpoint)) };
+                (address.clone(), member)
+            };
+            all.iter().map(now).collect::<Map<_, _>>()
+        });
     }
 
     fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize, seed: u64) -> bool {

@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use bytes::Bytes;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{Address, ClusterPlan, TunnelPlan};
-use mesh_tls::Carries;
+use mesh_core::snapshot::{Address, ClusterPlan, Endpoint, TunnelPlan};
+use mesh_tls::{Carries, Server};
 use tokio::io::AsyncWriteExt;
 
 pub use link::Link;
@@ -36,14 +36,22 @@ pub struct For<'a> {
 pub struct ConnKey(u64);
 
 impl ConnKey {
-    /// The key of connections for this client through this cluster's hops.
-    pub fn of(plan: &ClusterPlan, whom: For<'_>) -> Self {
-        if plan.tls.is_none() && plan.proxy_header.is_none() {
+    /// The key of connections for this client to this endpoint through the cluster's hops.
+    pub fn of(plan: &ClusterPlan, endpoint: &Endpoint, whom: For<'_>) -> Self {
+        let tls = plan.tls_with(&endpoint.mesh);
+        if tls.is_none() && plan.proxy_header.is_none() {
             return Self(0);
         }
         let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-        if let Some(tls) = &plan.tls {
-            (tls.hash.0, whom.host.map(host_of)).hash(&mut hasher);
+        if let Some(tls) = tls {
+            tls.hash.0.hash(&mut hasher);
+            if tls.by_host() {
+                whom.host.map(host_of).hash(&mut hasher);
+            }
+            if tls.is_mesh() {
+                // Whoever has the address next is somebody else.
+                endpoint.mesh.identities.hash(&mut hasher);
+            }
         }
         if let Some(version) = &plan.proxy_header {
             // The header names the client, so each client has connections of its own.
@@ -61,7 +69,7 @@ impl<N: Net> Runtime<N> {
     pub async fn dial(&self, plan: &ClusterPlan, member: &Member<N>, whom: For<'_>) -> Result<Link<N::Stream>, Error> {
         let hops = async {
             // The common case, without the larger future of the others.
-            if plan.tls.is_none() && plan.proxy_header.is_none() {
+            if plan.tls_with(&member.endpoint().mesh).is_none() && plan.proxy_header.is_none() {
                 return self.socket(plan, member).await.map(Link::Plain);
             }
             Box::pin(self.wrapped(plan, member, whom)).await
@@ -87,10 +95,11 @@ impl<N: Net> Runtime<N> {
             let sent = stream.write_all(&header).await;
             sent.map_err(|e| Error::new(ErrorKind::ConnectFailure).because(DelayedConnect(e)))?;
         }
-        let Some(tls) = &plan.tls else { return Ok(Link::Plain(stream)) };
+        let mesh = &member.endpoint().mesh;
+        let Some(tls) = plan.tls_with(mesh) else { return Ok(Link::Plain(stream)) };
         let connector = self.tls.connector(tls);
-        let host = whom.host.map(host_of);
-        match connector.connect(stream, host, whom.carries).await {
+        let server = Server { host: whom.host.map(host_of), identities: &mesh.identities };
+        match connector.connect_to(stream, server, whom.carries).await {
             Ok(stream) => Ok(Link::Tls(Box::new(stream))),
             Err(error) => Err(Error::new(ErrorKind::ConnectFailure).because(error)),
         }

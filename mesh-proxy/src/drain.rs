@@ -15,9 +15,10 @@ pub struct Drain {
     inner: Arc<Inner>,
 }
 
-/// Bits of `draining`: for good, and while the health check fails.
+/// Bits of `draining`: for good, while the health check fails, and because it may not go on.
 const STARTED: u8 = 1;
 const FAILING: u8 = 2;
+const REVOKED: u8 = 4;
 
 #[derive(Debug)]
 struct Inner {
@@ -27,18 +28,46 @@ struct Inner {
     in_flight: AtomicUsize,
     /// Counts the times that `in_flight` became zero.
     idle: watch::Sender<u64>,
+    /// The drain that this one is a part of.
+    parent: Option<Arc<Inner>>,
 }
 
 impl Drain {
     /// One that has not started.
     pub fn new() -> Self {
+        Self::part_of(None)
+    }
+
+    fn part_of(parent: Option<Arc<Inner>>) -> Self {
         let inner = Inner {
             draining: AtomicU8::new(0),
             started: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             idle: watch::Sender::new(0),
+            parent,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// A part of it, a connection for example: it drains when the whole does, or on its own; what is in flight in it counts
+    /// for both.
+    pub fn child(&self) -> Self {
+        Self::part_of(Some(Arc::clone(&self.inner)))
+    }
+
+    /// Starts it because what it is for may not go on: what has no end is cut off.
+    pub fn revoke(&self) {
+        self.inner.draining.fetch_or(STARTED | REVOKED, Ordering::AcqRel);
+        self.inner.started.send_replace(true);
+    }
+
+    /// Resolves when it was revoked.
+    pub async fn revoked(&self) {
+        let mut started = self.inner.started.subscribe();
+        while self.inner.draining.load(Ordering::Acquire) & REVOKED == 0 {
+            // The sender lives in `self`, so it can't be gone.
+            let _ = started.changed().await;
+        }
     }
 
     /// Starts it; again is nothing.
@@ -58,20 +87,38 @@ impl Drain {
 
     /// Whether it has started; one atomic load, so that it can be asked for each response.
     pub fn is_draining(&self) -> bool {
-        self.inner.draining.load(Ordering::Acquire) != 0
+        let draining = |inner: &Inner| inner.draining.load(Ordering::Acquire) != 0;
+        draining(&self.inner) || self.inner.parent.as_deref().is_some_and(draining)
     }
 
     /// Resolves when it has started: a connection then announces its end.
     pub async fn started(&self) {
         let mut started = self.inner.started.subscribe();
-        // The sender lives in `self`, so it can't be gone.
-        let _ = started.wait_for(|s| *s).await;
+        // The senders live in `self`, so they can't be gone.
+        let Some(parent) = &self.inner.parent else {
+            let _ = started.wait_for(|s| *s).await;
+            return;
+        };
+        let mut all = parent.started.subscribe();
+        tokio::select! {
+            _ = started.wait_for(|s| *s) => {}
+            _ = all.wait_for(|s| *s) => {}
+        }
     }
 
     /// Counts a request, or a TCP stream, until the guard is dropped.
     pub fn enter(&self) -> InFlight {
         self.inner.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight { inner: self.inner.clone() }
+        if let Some(parent) = &self.inner.parent {
+            parent.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        InFlight { inner: self.inner.clone(), whole: true }
+    }
+
+    /// The same for something that the whole does not wait for.
+    pub fn enter_alone(&self) -> InFlight {
+        self.inner.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { inner: self.inner.clone(), whole: false }
     }
 
     /// What is in flight.
@@ -100,16 +147,27 @@ impl Default for Drain {
 #[derive(Debug)]
 pub struct InFlight {
     inner: Arc<Inner>,
+    /// It counts for the drain that this one is a part of, too.
+    whole: bool,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.inner.in_flight.fetch_sub(1, Ordering::AcqRel) > 1 {
+        self.inner.leave();
+        if let Some(parent) = self.inner.parent.as_ref().filter(|_| self.whole) {
+            parent.leave();
+        }
+    }
+}
+
+impl Inner {
+    fn leave(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
         fence(Ordering::SeqCst);
-        if self.inner.idle.receiver_count() > 0 {
-            self.inner.idle.send_modify(|n| *n += 1);
+        if self.idle.receiver_count() > 0 {
+            self.idle.send_modify(|n| *n += 1);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! needs the first bytes.
 
 pub(crate) mod accept;
+mod live;
 mod sniffing;
 mod terminate;
 
@@ -20,6 +21,7 @@ use mesh_core::snapshot::{
 };
 use mesh_tls::Acceptor;
 
+pub use self::live::Live;
 use self::sniffing::{Sniffed, sniffing};
 pub(crate) use self::terminate::server_id;
 use crate::admin::ClusterEndpoints;
@@ -202,6 +204,8 @@ pub struct Shared<N, H> {
     pub inbound: Drain,
     /// Drain of outbound listeners, which go on until the application has gone.
     pub outbound: Drain,
+    /// Connections to the own application that are open.
+    pub live: Live,
 }
 
 impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
@@ -217,6 +221,26 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             Direction::Inbound => self.http.gate(),
             Direction::Gateway => self.http.gate().at(key.port),
         }
+    }
+
+    /// Brings a plan into force for new connections and requests, and closes the connections that it does not let in.
+    pub fn activate(&self, snapshot: &Arc<Snapshot>) {
+        self.http.activate(snapshot);
+        self.snapshot.store(Some(Arc::clone(snapshot)));
+        self.live.check(snapshot);
+    }
+
+    /// Serves a connection whose fate is decided; one to the own application only as long as it may be.
+    async fn hold<F: Future<Output = ()>>(&self, conn: &Arc<ConnInfo>, drain: Drain, serve: impl FnOnce(Drain) -> F) {
+        if conn.direction != Direction::Inbound {
+            return serve(drain).await;
+        }
+        let (registered, close) = self.live.register(conn);
+        // It may have been decided by a plan that is over.
+        if self.snapshot.load().as_ref().is_some_and(|now| !live::is_allowed(now, conn)) {
+            return;
+        }
+        live::serve((registered, close), &drain, serve).await;
     }
 
     pub(crate) fn drain_of(&self, door: Door) -> &Drain {
@@ -292,7 +316,11 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         }
         let conn = Arc::new(conn);
         match decide_connection(listener, &facts) {
-            ConnDecision::Http(_) => self.http.serve(Link::Plain(sniffed.stream), conn, route, drain).await,
+            ConnDecision::Http(_) => {
+                let stream = Link::Plain(sniffed.stream);
+                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
+                self.hold(&conn, drain, serve).await;
+            }
             ConnDecision::Terminate(server) => {
                 Box::pin(self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain)).await;
             }
@@ -302,7 +330,9 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
                 let _in_flight = drain.enter();
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (sniffed.stream, early), gate)).await;
+                let (tools, stream) = (self.tools(), sniffed.stream);
+                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, early), gate));
+                self.hold(&conn, drain, serve).await;
             }
             ConnDecision::NeedBytes => {}
             ConnDecision::Close(why) => {

@@ -37,7 +37,8 @@ impl<N: Net> Destination<N> {
     /// For whom a connection for this request is made, and what others it may share with. The authority matters to TLS
     /// only.
     fn whom(&self, request: &Request) -> Option<Box<str>> {
-        self.plan.tls.as_ref()?;
+        self.plan.tls.as_ref().filter(|tls| tls.by_host())?;
+        // The mesh's own TLS names the service, not the host.
         let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok());
         host.or(request.uri().authority().map(http::uri::Authority::as_str)).map(Into::into)
     }

@@ -91,6 +91,7 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
         snapshot: Default::default(),
         inbound: Drain::new(),
         outbound: Drain::new(),
+        live: Default::default(),
     });
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
     open_admin(&shared, &state, &args, &place).await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mesh_core::api::Resource;
-use mesh_core::convert::{Addresses, Options, builtin_gateway, inputs, quarantined};
+use mesh_core::convert::{Addresses, Inject, Options, builtin_gateway, inputs, quarantined};
 use mesh_core::model::Workload;
 use mesh_core::report::{Level, Report};
 use mesh_core::scope::scope;
@@ -188,7 +188,8 @@ fn read_world(paths: &[PathBuf]) -> io::Result<(World, Vec<Report>)> {
     for resource in &resources {
         reports.extend(validate(resource));
     }
-    let options = Options { quarantined: quarantined(&reports), ..Options::default() };
+    // Whether a pod has a sidecar, labels say: nobody puts one beside it here.
+    let options = Options { quarantined: quarantined(&reports), inject: Inject::Labels, ..Options::default() };
     let made = inputs(&resources, &options, &mut Addresses::default());
     reports.extend(made.reports);
     Ok((made.world, reports))

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use mesh_core::decide::pick_weighted;
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
-use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink};
+use mesh_core::record::{ConnInfo, Cx, Flag, RequestRecord, Sink, TlsInfo};
 use mesh_core::snapshot::{ClusterPlan, Endpoint, Snapshot, TcpPlan, TunnelPlan};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -63,6 +63,7 @@ pub(crate) struct Connected<S> {
     cluster: Arc<ClusterPlan>,
     endpoint: Arc<Endpoint>,
     local: Option<SocketAddr>,
+    tls: Option<Arc<TlsInfo>>,
     pub(crate) stream: Prefixed<Link<S>>,
     _guard: Box<dyn Send + Sync>,
 }
@@ -83,8 +84,8 @@ pub(crate) async fn open<S: Stream, H: Upstreams<S>>(
     let through = first.and_then(|c| c.tunnel.as_deref());
     match tools.upstreams.open(&cluster, conn, through).await {
         Ok(Upstream { stream, endpoint, guard }) => {
-            let local = stream.local_addr().ok();
-            Ok(Connected { cluster, endpoint, local, stream, _guard: guard })
+            let (local, tls) = (stream.local_addr().ok(), stream.get_ref().tls().cloned());
+            Ok(Connected { cluster, endpoint, local, tls, stream, _guard: guard })
         }
         Err(error) => Err(Failure(Some(cluster), error)),
     }
@@ -175,6 +176,7 @@ pub(crate) async fn serve<S: Stream, H: Upstreams<S>, D: Stream>(
     if let Some(local) = connected.local {
         cx.upstream_local.set(local);
     }
+    cx.upstream_tls.set(connected.tls.clone());
     cx.attempts.fetch_add(1, Ordering::Relaxed);
     let counts = (&cx.request_bytes, &cx.response_bytes);
     let stream = &mut connected.stream;

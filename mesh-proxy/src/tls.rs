@@ -45,7 +45,7 @@ impl Tls {
     pub(crate) fn follow(&self, snapshot: &Snapshot, same_clusters: bool) {
         if !same_clusters {
             let old = self.connectors.load();
-            let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref());
+            let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref().or(c.auto_tls.as_ref()));
             let made = upstream.map(|p| (p.hash, old.get(&p.hash).map_or_else(|| self.new_connector(p), Arc::clone)));
             self.connectors.store(Arc::new(made.collect()));
         }

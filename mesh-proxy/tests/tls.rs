@@ -6,6 +6,8 @@
 mod certificates;
 #[path = "tls/gateways.rs"]
 mod gateways;
+#[path = "tls/mesh.rs"]
+mod mesh;
 #[path = "tls/origination.rs"]
 mod origination;
 #[path = "tls/programs.rs"]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::record::TlsInfo;
-use mesh_core::snapshot::{ClientCertificate, DownstreamTls, SecretRef, Workloads};
+use mesh_core::snapshot::{ClientCertificate, DownstreamTls, SecretRef};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -122,10 +122,9 @@ impl Acceptor {
             return Err(TlsError::Pin);
         }
         let info = info.into_verified();
-        let welcome = match (workloads, &info.identity) {
-            (None, _) | (Some(Workloads::All), Some(_)) => true,
-            (Some(Workloads::Of(trust)), Some(identity)) => trust.accepts(identity.uri()),
-            (Some(_), None) => false,
+        let welcome = match &info.identity {
+            Some(identity) => self.plan.welcomes(identity),
+            None => workloads.is_none(),
         };
         if welcome { Ok(info) } else { Err(other()) }
     }

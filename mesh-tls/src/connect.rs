@@ -37,6 +37,15 @@ impl Carries {
     }
 }
 
+/// Who is meant by a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Server<'a> {
+    /// Authority of the request that it is for, without the port.
+    pub host: Option<&'a str>,
+    /// Who the endpoint may say that it is ([`mesh_core::snapshot::MeshPeer::identities`]); empty: not known.
+    pub identities: &'a [Arc<str>],
+}
+
 /// Originates TLS as a plan says. Build it once and keep it, as an [`crate::Acceptor`].
 ///
 /// ```
@@ -98,17 +107,30 @@ impl Connector {
         &self.plan
     }
 
-    /// Begins TLS on a connection. `host` is the authority of the request that it is for, without the port. There is no
-    /// timeout in here: the caller drops the future.
+    /// As [`Connector::connect_to`], of an endpoint whose identity is not known.
     ///
     /// # Errors
-    /// The key material is missing, the handshake failed, or the server's certificate is for somebody else.
+    /// As there.
     pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: IO,
         host: Option<&str>,
         carries: Carries,
     ) -> Result<TlsStream<IO>, TlsError> {
+        self.connect_to(io, Server { host, identities: &[] }, carries).await
+    }
+
+    /// Begins TLS on a connection to this server. There is no timeout in here: the caller drops the future.
+    ///
+    /// # Errors
+    /// The key material is missing, the handshake failed, or the server's certificate is for somebody else.
+    pub async fn connect_to<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        server: Server<'_>,
+        carries: Carries,
+    ) -> Result<TlsStream<IO>, TlsError> {
+        let host = server.host;
         let configs = self.config.get(|now| build(&self.plan, now)).await?;
         let sni = match &self.plan.sni {
             Sni::Name(name) => Some(&**name),
@@ -125,11 +147,12 @@ impl Connector {
         let name = ServerName::try_from(sni.trim_end_matches('.').to_owned())
             .map_err(|_| TlsError::Config(format!("{sni:?} can't be a server name").into()))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await.map_err(TlsError::handshake)?;
-        TlsStream::new(stream.into(), configs.own.clone(), |info| self.expect(info, host))
+        TlsStream::new(stream.into(), configs.own.clone(), |info| self.expect(info, server))
     }
 
     /// On every connection: a resumed session may be one that was made for another name.
-    fn expect(&self, info: TlsInfo, host: Option<&str>) -> Result<TlsInfo, TlsError> {
+    fn expect(&self, info: TlsInfo, server: Server<'_>) -> Result<TlsInfo, TlsError> {
+        let Server { host, identities } = server;
         if !self.plan.verify {
             return Ok(info);
         }
@@ -141,9 +164,17 @@ impl Connector {
                 _ => p.is_for_host(host.unwrap_or(default)),
             }),
             PeerNames::OneOf(names) => peer.is_some_and(|p| names.iter().any(|n| p.has_name(n))),
+            PeerNames::Endpoint(others) if identities.is_empty() && others.is_empty() => true,
+            PeerNames::Endpoint(others) => peer.is_some_and(|p| identities.iter().chain(others).any(|n| p.has_name(n))),
         };
         match holds {
-            true => Ok(info.into_verified()),
+            // Between workloads the other side is one, whoever else the mesh's authorities have signed for.
+            true => match info.into_verified() {
+                info if self.plan.is_mesh() && info.identity.is_none() => {
+                    Err(TlsError::Names(info.peer.iter().flat_map(|p| p.names()).collect()))
+                }
+                info => Ok(info),
+            },
             false => Err(TlsError::Names(peer.map(|p| p.names().collect()).unwrap_or_default())),
         }
     }
@@ -170,7 +201,7 @@ fn build(plan: &UpstreamTls, now: &Now) -> Result<Configs, TlsError> {
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.as_ref().clone())))
         }
     };
-    let mesh = plan.identity == Some(SecretRef::Workload);
+    let mesh = plan.is_mesh();
     if mesh {
         // A resumed session is not verified again: between workloads every connection has a full handshake.
         config.resumption = Resumption::disabled();

@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 pub use accept::Acceptor;
 pub use ca::{Authority, AuthorityConfig, CaError, Rotation};
-pub use connect::{Carries, Connector};
+pub use connect::{Carries, Connector, Server};
 pub use describe::CertificateInfo;
 pub use error::TlsError;
 pub use key::{KeyKind, PrivateKey};

@@ -58,7 +58,8 @@ impl Host for Test {
 fn host(number: usize, weight: u32, locality: &str) -> Arc<Test> {
     let workload = Workload { locality: locality.into(), ..Workload::default() };
     let address = Address::Ip(([10, 0, (number / 250) as u8, (number % 250) as u8], 80).into());
-    let endpoint = Endpoint { address, weight, health: Health::Healthy, workload: Arc::new(workload) };
+    let (workload, mesh) = (Arc::new(workload), Default::default());
+    let endpoint = Endpoint { address, weight, health: Health::Healthy, workload, mesh };
     Arc::new(Test {
         endpoint,
         active: AtomicU32::new(0),

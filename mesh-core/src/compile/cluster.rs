@@ -21,7 +21,10 @@ use crate::api::{
     Object, OutlierDetection, ProxyProtocol, RetryBudget, SimpleLb, Subset, TrafficPolicy, TunnelSettings,
 };
 use crate::model::{AppProtocol, Location, Resolution, Service, ServicePort, Workload};
-use crate::snapshot::{Balancer, Balancing, ClusterPlan, DnsName, EndpointSource, Provenance, UpstreamProtocol};
+use crate::snapshot::{
+    Balancer, Balancing, ClusterPlan, DnsName, EndpointSource, MeshPeer, Provenance, UpstreamProtocol,
+};
+use crate::world::World;
 
 /// `outbound|9080|v1|reviews.default.svc.cluster.local`.
 pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
@@ -30,6 +33,23 @@ pub(super) fn name(port: u16, subset: &str, host: &str) -> Arc<str> {
 
 /// HTTP to hosts that nobody knows, by the name that each request has; TLS is put around it if the mesh says so.
 pub(super) const DYNAMIC_DNS: &str = "AllowAnyDynamicDNSCluster";
+/// The same as a server name and for clusters that send on what comes: `outbound_.9080_.v1_.reviews.default.svc.cluster.local`.
+pub(super) fn dotted(name: &str) -> Arc<str> {
+    name.replace('|', "_.").into()
+}
+
+/// A cluster for bytes that are TLS already, which a client has begun with the endpoint.
+pub(super) fn as_it_comes(plan: &ClusterPlan) -> ClusterPlan {
+    with_hash(ClusterPlan {
+        name: dotted(&plan.name),
+        protocol: UpstreamProtocol::Tcp,
+        tls: None,
+        auto_tls: None,
+        tls_origin: Provenance::default("the client's TLS goes on to the endpoint as it is"),
+        ..plan.clone()
+    })
+}
+
 /// Traffic to where the client dialled.
 pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
 /// Nothing.
@@ -45,6 +65,9 @@ pub(super) struct ClusterInput<'a> {
     pub(super) defaults: &'a ClusterDefaults,
     /// Workloads that the service's selector picks, where DNS finds them; otherwise endpoints are not configuration.
     pub(super) selected: &'a [Arc<Workload>],
+    /// The World, and the policies that say which connections workloads take, where DNS finds them.
+    pub(super) world: &'a World,
+    pub(super) modes: ContentHash,
     /// Gateways have no original destination: headless services are balanced there.
     pub(super) gateway: bool,
     /// Namespace of the proxy: its Secrets are used.
@@ -55,6 +78,7 @@ impl ClusterInput<'_> {
     pub(super) fn hash(&self) -> ContentHash {
         let h = self.service.hash.with_str(&self.service.namespace).with_str(&self.service.hostname);
         let h = h.with(ContentHash(self.port.number.into())).with(ContentHash(self.gateway.into()));
+        let h = h.with(self.modes);
         let h = self.selected.iter().fold(h, |h, w| h.with(w.hash));
         self.rules.iter().fold(h.with(self.defaults.hash), |h, r| h.with(r.hash).with_str(&r.key.name))
     }
@@ -242,6 +266,8 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
         balancer,
         balancing,
         tls: hops.tls,
+        auto_tls: hops.auto_tls,
+        tls_origin: hops.tls_origin.unwrap_or_else(no_service),
         proxy_header: hops.proxy_header,
         tunnel: hops.tunnel,
         connect_timeout: pool.connect_timeout,
@@ -302,11 +328,14 @@ fn names(input: &ClusterInput<'_>, labels: &BTreeMap<String, String>) -> Vec<Dns
     let named = listed.filter_map(|e| {
         let host = e.hostname.clone().or_else(|| Some(e.addresses.first()?.to_string().into()))?;
         let port = e.ports.get(&*port.name).copied().unwrap_or(target);
-        Some(DnsName { host, port, workload: e.clone() })
+        let (takes, _) = crate::peer::takes_mtls(input.world, e, port);
+        let identities = crate::peer::identities(&input.defaults.mesh.trust, e);
+        Some(DnsName { host, port, workload: e.clone(), mesh: MeshPeer { takes, identities } })
     });
     let mut names: Vec<DnsName> = named.collect();
     if service.endpoints.is_empty() && service.selector.is_none() && labels.is_empty() {
-        names.push(DnsName { host: service.hostname.clone(), port: target, workload: Arc::default() });
+        let (host, workload) = (service.hostname.clone(), Arc::default());
+        names.push(DnsName { host, port: target, workload, mesh: MeshPeer::default() });
     }
     names
 }
@@ -319,6 +348,10 @@ pub(super) fn upstream_protocol(protocol: AppProtocol) -> UpstreamProtocol {
         AppProtocol::Auto => UpstreamProtocol::Client,
         AppProtocol::Tcp | AppProtocol::Tls | AppProtocol::Https | AppProtocol::Udp => UpstreamProtocol::Tcp,
     }
+}
+
+fn no_service() -> Provenance {
+    Provenance::default("the destination is no service of the mesh")
 }
 
 /// A cluster that no service makes.
@@ -348,6 +381,8 @@ pub(super) fn special_with(
         balancer: Balancer::default(),
         balancing: Balancing::default(),
         tls: None,
+        auto_tls: None,
+        tls_origin: no_service(),
         proxy_header: None,
         tunnel: None,
         connect_timeout: pool.connect_timeout,
@@ -374,6 +409,7 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         balancing,
         connect_timeout,
         tls,
+        auto_tls,
         proxy_header,
         tunnel,
         pool,
@@ -383,12 +419,13 @@ pub(super) fn with_hash(mut plan: ClusterPlan) -> ClusterPlan {
         external,
         subset,
         origin: _,
+        tls_origin: _,
         policy_origin: _,
         pool_origin: _,
         hash: _,
     } = &plan;
     let labels = (service, service_name, service_namespace, external, subset);
-    let hops = (tls.as_ref().map(|t| t.hash), proxy_header, tunnel);
+    let hops = (tls.as_ref().map(|t| t.hash), auto_tls.as_ref().map(|t| t.hash), proxy_header, tunnel);
     let balancing = balancing::without_origins(balancing);
     plan.hash = hash_debug(&(name, source, protocol, balancer, balancing, connect_timeout, pool, hops, labels));
     plan

@@ -97,7 +97,13 @@ impl Run<'_> {
     pub(super) fn clusters(&mut self, before: Option<&All>) -> All {
         let of_services = self.of_services(before.map(|b| &*b.clusters));
         self.groups.push(of_services.notes.clone());
-        let specials = std::mem::take(&mut self.clusters);
+        let mut specials = std::mem::take(&mut self.clusters);
+        for name in std::mem::take(&mut self.as_they_come) {
+            if let Some(plan) = of_services.clusters.get(&name) {
+                let plan = cluster::as_it_comes(plan);
+                specials.insert(plan.name.clone(), Arc::new(plan));
+            }
+        }
         let input = of_services.input.with(hash_set(specials.values().map(|c| c.hash.with_str(&c.name))));
         let same = |all: &&All| {
             all.input == input && specials.iter().all(|(name, c)| all.clusters.get(name).is_some_and(|o| **o == **c))
@@ -112,12 +118,22 @@ impl Run<'_> {
         All { input, clusters: Arc::new(clusters), hash }
     }
 
+    /// Wants a cluster that sends bytes on as they come, beside the one of this name; says what it is called.
+    pub(super) fn as_it_comes(&mut self, name: Arc<str>) -> Arc<str> {
+        let dotted = cluster::dotted(&name);
+        self.as_they_come.push(name);
+        dotted
+    }
+
     /// The clusters of services are made again if one of these, a rule or the proxy itself changes.
     fn of_services(&mut self, before: Option<&ByName>) -> Arc<OfServices> {
         let world = self.world;
         let services = std::mem::take(&mut self.used_services);
         let by_dns = services.all().into_iter().any(|s| Imported::by_dns(s));
-        let instances = if by_dns { world.workloads().hash() } else { ContentHash(0) };
+        let instances = match by_dns {
+            true => world.workloads().hash().with(world.peer_authentications().hash()),
+            false => ContentHash(0),
+        };
         let input = [
             services.hash(),
             world.destination_rules().hash(),
@@ -149,6 +165,11 @@ impl Run<'_> {
                     rules: rules.clone(),
                     defaults: &self.cluster_defaults,
                     selected: &selected,
+                    world,
+                    modes: match Imported::by_dns(service) {
+                        true => world.peer_authentications().hash(),
+                        false => ContentHash(0),
+                    },
                     gateway: self.id.kind == ProxyKind::Gateway,
                     namespace: &self.id.namespace,
                 };

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::inject::{Inject, is_gateway, wants_sidecar};
 use super::{Addresses, Owner, Placement, Range, Settings, entry, pod, pods_of, service, service_entry};
-use crate::api::kube::{ConfigMap, ServiceSpec};
+use crate::api::kube::{ConfigMap, PodSpec, ServiceSpec};
 use crate::api::{Key, Kind, MeshConfig, MeshLabelSelector, Meta, Object, Origin, Resource, Span, Spans};
 use crate::report::{Level, Report};
 use crate::validate::validate_mesh_config;
@@ -29,6 +30,10 @@ pub struct Options<'a> {
     pub placements: Option<&'a BTreeMap<Key, Placement>>,
     /// `discoverySelectors`: namespaces of which any one must hold; empty: all are read.
     pub selectors: Vec<MeshLabelSelector>,
+    /// Which of them have sidecars, as far as `placements` does not say it. Default: all, but those that say no.
+    pub inject: Inject,
+    /// Labels of the namespaces.
+    pub namespaces: BTreeMap<Arc<str>, BTreeMap<String, String>>,
     /// Settings in force until there are good ones.
     pub mesh: Option<Arc<Object<MeshConfig>>>,
 }
@@ -55,7 +60,8 @@ pub fn inputs(resources: &[Resource], options: &Options<'_>, addresses: &mut Add
     if let Some(mesh) = &mesh {
         options.follow(&mesh.spec);
     }
-    let labels: BTreeMap<Arc<str>, BTreeMap<String, String>> = usable().filter_map(namespace_labels).collect();
+    options.namespaces = usable().filter_map(namespace_labels).collect();
+    let labels = &options.namespaces;
     let usable = || usable().filter(|r| options.discovers(&r.key().namespace, labels.get(&r.key().namespace)));
     for r in usable() {
         set_aside(r, addresses);
@@ -194,13 +200,13 @@ pub fn changes(resource: &Resource, options: &Options<'_>, addresses: &mut Addre
             service_entry(o, settings, allocate).into_iter().map(|s| Change::Service(Arc::new(s))).collect()
         }
         Resource::Pod(o) => {
-            let placement = options.placement(&o.key, addresses);
+            let placement = options.placement(o, addresses);
             vec![Change::Workload(Arc::new(pod(o, None, &placement, settings)))]
         }
         Resource::Deployment(o) => {
             let owner = Owner { kind: "deployment", name: &o.key.name };
             let one = |p: Object<_>| {
-                let placement = options.placement(&p.key, addresses);
+                let placement = options.placement(&p, addresses);
                 Change::Workload(Arc::new(pod(&p, Some(owner), &placement, settings)))
             };
             pods_of(o).into_iter().map(one).collect()
@@ -228,14 +234,22 @@ fn virtual_address(o: &Object<ServiceSpec>, addresses: &mut Addresses) -> Option
 }
 
 impl Options<'_> {
-    fn placement(&self, key: &Key, addresses: &mut Addresses) -> Placement {
+    fn placement(&self, pod: &Object<PodSpec>, addresses: &mut Addresses) -> Placement {
+        let key = &pod.key;
         match self.placements.and_then(|p| p.get(key)) {
             Some(p) => p.clone(),
             None => {
                 let address = addresses.of(Range::Pods, &format!("{}/{}", key.namespace, key.name));
-                Placement { addresses: address.map(IpAddr::from).into_iter().collect(), ..Placement::default() }
+                let (addresses, sidecar) = (address.map(IpAddr::from).into_iter().collect(), self.has_sidecar(pod));
+                Placement { addresses, sidecar, ..Placement::default() }
             }
         }
+    }
+
+    /// Whether a pod gets a sidecar.
+    pub fn has_sidecar(&self, pod: &Object<PodSpec>) -> bool {
+        let (meta, namespace) = (&pod.meta, self.namespaces.get(&pod.key.namespace));
+        !is_gateway(&pod.spec) && wants_sidecar(self.inject, &meta.labels, &meta.annotations, namespace)
     }
 }
 

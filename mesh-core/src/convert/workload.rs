@@ -23,6 +23,8 @@ pub struct Placement {
     pub addresses: Vec<IpAddr>,
     /// Ready or not.
     pub health: Health,
+    /// It has a sidecar, whose injector labels it so.
+    pub sidecar: bool,
 }
 
 /// Owner that the user wrote: lower-case kind and name.
@@ -59,7 +61,8 @@ pub fn pod(object: &Object<PodSpec>, owner: Option<Owner<'_>>, placement: &Place
         locality: locality(&object.meta.labels).into(),
         tls_mode: match object.meta.labels.get(TLS_MODE).map(String::as_str) {
             Some("istio") => TlsMode::Istio,
-            _ => TlsMode::Disabled,
+            None if placement.sidecar => TlsMode::Istio,
+            None | Some(_) => TlsMode::Disabled,
         },
         tunnel: Tunnel::None,
         health: placement.health,

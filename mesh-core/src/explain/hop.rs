@@ -17,8 +17,8 @@ use crate::error::ErrorKind;
 use crate::matching::{Claims, RequestFacts};
 use crate::snapshot::Endpoint;
 use crate::snapshot::{
-    Action, DirectResponse, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, ProxyId, ProxyKind, RewritePath,
-    RoutePlan, SecretRef, Snapshot, TcpPlan, TlsThen, WeightedCluster,
+    Action, ClusterPlan, DirectResponse, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, MtlsMode, PeerNames,
+    Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, TcpPlan, TlsThen, UpstreamTls, WeightedCluster,
 };
 use crate::world::World;
 
@@ -154,13 +154,25 @@ impl Proxy<'_> {
                     TlsThen::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
                 }
             }
-            ConnDecision::Mutual(_, inside) => match inside {
-                Inside::Http(http) => self.http(hop, arrival, http, request, url),
-                Inside::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
-            },
+            ConnDecision::Mutual(_, inside) => {
+                let mode = listener.mesh.as_ref().map(|m| (m.mode.to_string(), &m.origin));
+                let (mode, origin) = mode.expect("invariant: only the mesh's own TLS is mutual");
+                hop.tls = Some(Decided::new(format!("mutual TLS of the mesh, {mode}"), origin));
+                match inside {
+                    Inside::Http(http) => self.http(hop, arrival, http, request, url),
+                    Inside::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
+                }
+            }
             ConnDecision::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
             ConnDecision::Close(why) => {
-                let text = format!("the connection is closed: {why}");
+                let refused = listener.mesh.as_ref().filter(|m| m.mode != MtlsMode::Disable);
+                hop.tls = refused.map(|m| Decided::new(format!("mutual TLS of the mesh, {}", m.mode), &m.origin));
+                let text = match &refused {
+                    Some(m) if m.mode == MtlsMode::Strict => {
+                        format!("the connection is reset: the port takes mutual TLS only ({why})")
+                    }
+                    _ => format!("the connection is closed: {why}"),
+                };
                 hop.reply = Some(Outcome { status: None, flag: "NR".into(), body: String::new(), text });
                 (hop, Vec::new())
             }
@@ -180,8 +192,12 @@ impl Proxy<'_> {
         }
         hop.route = Some(Decided::new("bytes", &plan.origin));
         let next = self.targets(&mut hop, &plan.clusters).into_iter();
-        let shows = |i: usize| self.shows_identity(&plan.clusters[i]);
-        let next = next.map(|(i, e)| Next::unchanged(e, request, url, shows(i))).collect();
+        let mutual = |i: usize, e: &Endpoint| self.tls_with(&plan.clusters[i], e).is_some_and(|t| t.is_mesh());
+        let going_on = |(i, e): (usize, Endpoint)| {
+            let mutual = mutual(i, &e);
+            Next::unchanged(e, request, url, mutual)
+        };
+        let next = next.map(going_on).collect();
         (hop, next)
     }
 
@@ -197,10 +213,9 @@ impl Proxy<'_> {
         security::ask(self.judge, (self.snapshot, listener), (peer, local), asked, claims, hop)
     }
 
-    /// Whether connections to a cluster show who this workload is.
-    fn shows_identity(&self, to: &WeightedCluster) -> bool {
-        let plan = self.snapshot.clusters.get(&to.cluster);
-        plan.and_then(|p| p.tls.as_ref()).is_some_and(|t| t.identity == Some(SecretRef::Workload))
+    /// TLS with an endpoint of a destination.
+    fn tls_with(&self, to: &WeightedCluster, endpoint: &Endpoint) -> Option<&Arc<UpstreamTls>> {
+        self.snapshot.clusters.get(&to.cluster)?.tls_with(&endpoint.mesh)
     }
 
     fn http(
@@ -262,11 +277,10 @@ impl Proxy<'_> {
                     return (hop, Vec::new());
                 }
                 let going_on = |(destination, endpoint): (usize, Endpoint)| {
-                    let mutual = self.shows_identity(&clusters[destination]);
+                    let tls = self.tls_with(&clusters[destination], &endpoint);
                     // The mesh's own TLS ends at the server's sidecar.
-                    let https = !mutual
-                        && self.snapshot.clusters.get(&clusters[destination].cluster).is_some_and(|c| c.tls.is_some());
-                    let url = Url { https, target: target.to_string(), ..url.clone() };
+                    let mutual = tls.is_some_and(|t| t.is_mesh());
+                    let url = Url { https: tls.is_some() && !mutual, target: target.to_string(), ..url.clone() };
                     let (request, url) = seen::passed_on(route, destination, request, &headers, &url);
                     Next { endpoint, request, url, mutual }
                 };
@@ -319,6 +333,7 @@ impl Proxy<'_> {
             balancer: None,
             policies: Vec::new(),
             endpoints: Vec::new(),
+            transport: Vec::new(),
             reply: None,
         };
         let Some(plan) = self.snapshot.clusters.get(&c.cluster) else {
@@ -339,6 +354,8 @@ impl Proxy<'_> {
                 let all = endpoints(self.world, plan);
                 let usable = balancing::endpoints(plan, &all);
                 target.endpoints = usable.iter().map(|u| u.text.clone()).collect();
+                target.transport = usable.iter().map(|u| transport(self.world, plan, &u.endpoint)).collect();
+                target.transport.dedup();
                 if !usable.iter().any(|u| u.gets) {
                     let text = match (all.len(), usable.len()) {
                         (0, _) => "no instance has the labels and port".to_owned(),
@@ -400,6 +417,31 @@ fn decided(hop: &mut Hop, route: &Arc<RoutePlan>, facts: &RequestFacts<'_>) {
         Some(_) => hop.changes.extend(changes.filter(|c| c.contains("response header "))),
     }
     hop.changes.extend(filters::changes(cors.as_ref(), hop.reply.as_ref()));
+}
+
+/// How an endpoint is spoken to, and who says so.
+fn transport(world: &World, plan: &ClusterPlan, endpoint: &Endpoint) -> Decided {
+    let server = || match &endpoint.mesh.identities[..] {
+        [] => "any workload of the mesh".to_owned(),
+        names => names.join(" or "),
+    };
+    let takes = || match endpoint.address.ip() {
+        Some(at) => crate::peer::takes_mtls(world, &endpoint.workload, at.port()).1,
+        None => Provenance::default("there is no proxy in front of a unix socket"),
+    };
+    match (plan.tls_with(&endpoint.mesh), &plan.auto_tls) {
+        (Some(tls), auto) if tls.is_mesh() => {
+            let who = match &tls.names {
+                PeerNames::OneOf(names) => names.join(" or "),
+                _ => server(),
+            };
+            let origin = if auto.is_some() { takes() } else { tls.origin.clone() };
+            Decided::new(format!("mutual TLS with {who}"), &origin)
+        }
+        (Some(tls), _) => Decided::new(format!("TLS, {}", tls.mode), &tls.origin),
+        (None, Some(_)) => Decided::new("plaintext", &takes()),
+        (None, None) => Decided::new("plaintext", &plan.tls_origin),
+    }
 }
 
 fn reply(kind: ErrorKind, text: &str) -> Outcome {

@@ -76,6 +76,8 @@ pub(super) fn of_cluster(plan: &ClusterPlan) -> Vec<Policy> {
         connect_timeout,
         pool,
         tls,
+        auto_tls: _,
+        tls_origin: _,
         proxy_header,
         tunnel,
         service: _,

@@ -76,6 +76,9 @@ fn hop_lines(f: &mut fmt::Formatter<'_>, hop: &Hop) -> fmt::Result {
         for e in &c.endpoints {
             writeln!(f, "     endpoint    {e}")?;
         }
+        for t in &c.transport {
+            writeln!(f, "     transport   {t}")?;
+        }
         if let Some(r) = &c.reply {
             writeln!(f, "     fails       {r}")?;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Balancer, Balancing, PoolPlan, Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
+use super::{Balancer, Balancing, MeshPeer, PoolPlan, Provenance, ProxyHeader, TunnelPlan, UpstreamTls};
 use crate::api::ContentHash;
 use crate::model::Workload;
 
@@ -67,6 +67,8 @@ pub struct DnsName {
     pub port: u16,
     /// What is known about them: labels, locality, weight.
     pub workload: Arc<Workload>,
+    /// The mesh's own TLS with them.
+    pub mesh: MeshPeer,
 }
 
 /// HTTP version towards an upstream.
@@ -97,8 +99,12 @@ pub struct ClusterPlan {
     pub balancing: Balancing,
     /// TCP connect timeout.
     pub connect_timeout: Duration,
-    /// TLS to the endpoints; `None`: plaintext.
+    /// TLS to every endpoint, because a rule says so.
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Otherwise: TLS to the endpoints that take the mesh's own; `None`: plaintext to all.
+    pub auto_tls: Option<Arc<UpstreamTls>>,
+    /// Who says whether there is TLS.
+    pub tls_origin: Provenance,
     /// PROXY header to send first.
     pub proxy_header: Option<ProxyHeader>,
     /// Tunnel for byte streams.
@@ -123,4 +129,11 @@ pub struct ClusterPlan {
     pub pool_origin: Provenance,
     /// Hash over all of it.
     pub hash: ContentHash,
+}
+
+impl ClusterPlan {
+    /// TLS with an endpoint of which this is known; `None`: plaintext.
+    pub fn tls_with(&self, endpoint: &MeshPeer) -> Option<&Arc<UpstreamTls>> {
+        self.tls.as_ref().or(self.auto_tls.as_ref().filter(|_| endpoint.takes))
+    }
 }

@@ -70,6 +70,18 @@ pub struct Endpoint {
     pub health: Health,
     /// The instance.
     pub workload: Arc<Workload>,
+    /// The mesh's own TLS with it.
+    pub mesh: MeshPeer,
+}
+
+/// What a client knows of the mesh's own TLS with an endpoint.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct MeshPeer {
+    /// It takes it: there is a proxy beside it that ends TLS on this port, and its mode is not DISABLE.
+    pub takes: bool,
+    /// What its certificate may say that it is: the identity of its service account, under each name of its trust domain.
+    /// Empty: its account is not known.
+    pub identities: Arc<[Arc<str>]>,
 }
 
 /// The current endpoints of one cluster: one per cluster name, shared by all snapshots.

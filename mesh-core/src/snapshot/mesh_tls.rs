@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{DownstreamTls, Provenance};
+use crate::record::TlsInfo;
 
 /// Mode of a port, resolved (`PeerAuthentication.mtls.mode`; UNSET has been replaced by what it inherits).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -39,12 +40,14 @@ pub struct MeshTls {
 }
 
 impl MeshTls {
-    /// Whether a connection that came in may go on.
-    pub fn allows(&self, mutual: bool) -> bool {
-        match self.mode {
-            MtlsMode::Disable => !mutual,
-            MtlsMode::Permissive => true,
-            MtlsMode::Strict => mutual,
+    /// Whether a connection that came in may be used: by whether TLS was ended on it, and for whom.
+    pub fn allows(&self, tls: Option<&TlsInfo>) -> bool {
+        match (self.mode, tls) {
+            (MtlsMode::Disable | MtlsMode::Permissive, None) => true,
+            (MtlsMode::Strict, None) | (MtlsMode::Disable, Some(_)) => false,
+            (MtlsMode::Permissive | MtlsMode::Strict, Some(tls)) => {
+                tls.identity.as_ref().is_some_and(|peer| self.tls.welcomes(peer))
+            }
         }
     }
 }

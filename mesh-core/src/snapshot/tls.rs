@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Provenance;
 use crate::api::ContentHash;
 use crate::identity::TrustDomains;
+use crate::record::PeerIdentity;
 
 /// Name of key material that configuration refers to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -142,6 +143,8 @@ pub enum PeerNames {
     Host(Arc<str>),
     /// One of these: DNS names or URIs.
     OneOf(Vec<Arc<str>>),
+    /// The identity of the endpoint that was dialled, or one of these. Where neither is known, any workload of the mesh.
+    Endpoint(Vec<Arc<str>>),
 }
 
 /// TLS towards an upstream (`DestinationRule.trafficPolicy.tls`).
@@ -169,6 +172,27 @@ pub struct UpstreamTls {
     pub hash: ContentHash,
 }
 
+impl UpstreamTls {
+    /// Whether it is the mesh's own, between workloads.
+    pub fn is_mesh(&self) -> bool {
+        self.identity == Some(SecretRef::Workload)
+    }
+
+    /// Whether the host that a request asks for makes a difference.
+    pub fn by_host(&self) -> bool {
+        matches!(self.sni, Sni::Host(_)) || matches!(self.names, PeerNames::Host(_))
+    }
+
+    /// With the hash of all of it.
+    #[must_use]
+    pub fn hashed(mut self) -> Self {
+        let Self { mode, identity, roots, sni, names, verify, alpn, parameters, origin: _, hash: _ } = &self;
+        let text = format!("{:?}", (mode, identity, roots, sni, names, verify, alpn, parameters));
+        self.hash = ContentHash::of(text.as_bytes());
+        self
+    }
+}
+
 impl std::fmt::Display for UpstreamTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.mode)?;
@@ -181,6 +205,13 @@ impl std::fmt::Display for UpstreamTls {
             (true, PeerNames::Any) => {}
             (true, PeerNames::Host(_)) => f.write_str(", the server must be the authority")?,
             (true, PeerNames::OneOf(names)) => write!(f, ", the server must be one of {}", names.join(", "))?,
+            (true, PeerNames::Endpoint(others)) if others.is_empty() => {
+                f.write_str(", the server must have the service account of the endpoint")?;
+            }
+            (true, PeerNames::Endpoint(others)) => {
+                let others = others.join(", ");
+                write!(f, ", the server must have the service account of the endpoint, or be one of {others}")?;
+            }
         }
         write!(f, ", verified by {}", self.roots)?;
         self.identity.as_ref().map_or(Ok(()), |i| write!(f, ", showing {i}"))
@@ -277,6 +308,14 @@ impl DownstreamTls {
         let text = format!("{:?}", (certificates, asked, alpn, parameters, forwards));
         self.hash = ContentHash::of(text.as_bytes());
         self
+    }
+
+    /// Whether a workload may be a client, as far as its identity says it.
+    pub fn welcomes(&self, peer: &PeerIdentity) -> bool {
+        match &self.workloads {
+            None | Some(Workloads::All) => true,
+            Some(Workloads::Of(trust)) => trust.accepts(peer.uri()),
+        }
     }
 
     /// What ends the mesh's own TLS: clients must be these workloads.

@@ -66,7 +66,9 @@ pub(super) fn placements(pods: &[serde_json::Value]) -> BTreeMap<Key, Placement>
         let ready = text("/status/conditions/0/status") == Some("True");
         let addresses = vec![text("/status/podIP")?.parse().ok()?];
         let health = if ready { Health::Healthy } else { Health::Unhealthy };
-        Some((key, Placement { addresses, health }))
+        let containers = pod.pointer("/status/containerStatuses").and_then(serde_json::Value::as_array);
+        let sidecar = containers.is_some_and(|all| all.iter().any(|c| c["name"] == crate::node::PROXY_CONTAINER));
+        Some((key, Placement { addresses, health, sidecar }))
     };
     pods.iter().filter_map(one).collect()
 }

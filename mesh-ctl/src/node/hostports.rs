@@ -99,8 +99,10 @@ pub(super) fn endpoint(mesh: &Mesh, service: &Key, port: u16, turn: usize) -> Op
 async fn forward(mut client: TcpStream, to: SocketAddr) {
     match TcpStream::connect(to).await {
         Ok(mut upstream) => {
-            // How a copied connection ends is the affair of its two ends.
-            let _ = copy_bidirectional(&mut client, &mut upstream).await;
+            // An end that broke off breaks off on the other side, too: a client is to see that it was reset.
+            if copy_bidirectional(&mut client, &mut upstream).await.is_err() {
+                let _ = client.set_zero_linger();
+            }
         }
         Err(e) => tracing::debug!(%to, error = %e, "nodePort"),
     }

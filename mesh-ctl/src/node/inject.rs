@@ -3,14 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use mesh_core::convert::inject;
 use serde::{Deserialize, Serialize};
 
 use crate::localmesh::CaptureRules;
-
-/// Label or annotation that decides for one pod.
-const INJECT: &str = "sidecar.istio.io/inject";
-/// Label of a namespace.
-const INJECTION: &str = "istio-injection";
 
 /// Which rule decides about sidecars.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -23,22 +19,17 @@ pub enum Inject {
     Labels,
 }
 
-type Labels = BTreeMap<String, String>;
-
-/// Whether a pod gets a sidecar.
-pub fn wants_sidecar(rule: Inject, pod: &Labels, annotations: &Labels, namespace: Option<&Labels>) -> bool {
-    let own = pod.get(INJECT).or_else(|| annotations.get(INJECT)).map(String::as_str);
-    let space = namespace.and_then(|n| n.get(INJECTION)).map(String::as_str);
-    let revision = namespace.is_some_and(|n| n.contains_key("istio.io/rev"));
-    match rule {
-        Inject::All => own != Some("false") && (space != Some("disabled") || own == Some("true")),
-        Inject::Labels => match (space, own) {
-            (Some("disabled"), _) | (_, Some("false")) => false,
-            (_, Some("true")) => true,
-            (space, _) => space == Some("enabled") || revision || pod.contains_key("istio.io/rev"),
-        },
+impl Inject {
+    /// The rule.
+    pub fn rule(self) -> inject::Inject {
+        match self {
+            Self::All => inject::Inject::All,
+            Self::Labels => inject::Inject::Labels,
+        }
     }
 }
+
+type Labels = BTreeMap<String, String>;
 
 /// Capture rules from the pod's annotations `traffic.sidecar.istio.io/*`.
 ///
@@ -126,39 +117,6 @@ mod tests {
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-    }
-
-    #[test]
-    fn every_pod_unless_it_or_its_namespace_says_no() {
-        let none = labels(&[]);
-        let off = labels(&[(INJECTION, "disabled")]);
-        let no = labels(&[(INJECT, "false")]);
-        let yes = labels(&[(INJECT, "true")]);
-        assert!(wants_sidecar(Inject::All, &none, &none, None));
-        assert!(!wants_sidecar(Inject::All, &no, &none, None));
-        assert!(!wants_sidecar(Inject::All, &none, &no, None));
-        assert!(!wants_sidecar(Inject::All, &none, &none, Some(&off)));
-        assert!(wants_sidecar(Inject::All, &yes, &none, Some(&off)));
-    }
-
-    #[test]
-    fn with_labels_only_where_asked_for() {
-        let none = labels(&[]);
-        let on = labels(&[(INJECTION, "enabled")]);
-        let off = labels(&[(INJECTION, "disabled")]);
-        let rev = labels(&[("istio.io/rev", "x")]);
-        let yes = labels(&[(INJECT, "true")]);
-        let no = labels(&[(INJECT, "false")]);
-        for (pod, namespace, expected) in [
-            (&none, None, false),
-            (&none, Some(&on), true),
-            (&none, Some(&rev), true),
-            (&no, Some(&on), false),
-            (&yes, None, true),
-            (&yes, Some(&off), false),
-        ] {
-            assert_eq!(wants_sidecar(Inject::Labels, pod, &none, namespace), expected, "{pod:?} {namespace:?}");
-        }
     }
 
     #[test]

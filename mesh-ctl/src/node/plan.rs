@@ -7,16 +7,14 @@ use std::sync::Arc;
 
 use mesh_core::api::kube::{Container, PodSpec};
 use mesh_core::api::{ContentHash, Key, Object};
+use mesh_core::convert::inject::{is_gateway, wants_sidecar};
 use mesh_core::convert::{Addresses, Range};
 
 use super::images::{ImageMap, locate};
-use super::inject::{capture, wants_sidecar};
+use super::inject::capture;
 use super::mesh::Settings;
 use super::store::Store;
 use crate::localmesh::{CaptureRules, Mode};
-
-/// Image of the built-in gateway; `auto` is what Istio's gateway manifests say.
-pub(super) const GATEWAY_IMAGE: &str = "auto";
 
 /// Which proxy a pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +92,10 @@ pub(super) fn plan(
     let namespace = Key::new(mesh_core::api::Kind::new("", "Namespace"), "", &object.key.namespace);
     let labels = store.get(&namespace).map(|s| s.document.labels());
     let meta = &object.meta;
-    let gateway = object.spec.containers.iter().any(|c| c.image == GATEWAY_IMAGE);
+    let gateway = is_gateway(&object.spec);
     let role = if gateway {
         ProxyRole::Gateway
-    } else if wants_sidecar(settings.inject, &meta.labels, &meta.annotations, labels.as_ref()) {
+    } else if wants_sidecar(settings.inject.rule(), &meta.labels, &meta.annotations, labels.as_ref()) {
         ProxyRole::Sidecar
     } else {
         ProxyRole::None

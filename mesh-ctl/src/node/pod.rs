@@ -20,7 +20,7 @@ use super::plan::{PodPlan, ProxyRole, release};
 use crate::localmesh::{PodId, PodSpec};
 
 /// Name of the proxy among a pod's containers, as Istio has it.
-pub(super) const PROXY_CONTAINER: &str = "istio-proxy";
+pub(crate) const PROXY_CONTAINER: &str = "istio-proxy";
 /// How long a pod that goes waits for the proxies to have taken it off their lists.
 const LEAVE: Duration = Duration::from_secs(3);
 /// `terminationGracePeriodSeconds` where the pod says nothing.

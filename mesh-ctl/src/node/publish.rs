@@ -10,6 +10,7 @@ use mesh_core::wire::ResourceName;
 use mesh_core::world::Change;
 
 use super::mesh::{Mesh, Pod, Published, Sources, State};
+use super::plan::ProxyRole;
 use crate::manifest::Document;
 
 /// Brings the World up to date and gives every proxy its part.
@@ -159,7 +160,8 @@ pub(super) fn is_mesh_config(key: &Key) -> bool {
 
 fn workload(pod: &Pod, options: &Options<'_>) -> Change {
     let health = if pod.ready() { Health::Healthy } else { Health::Unhealthy };
-    let placement = Placement { addresses: vec![pod.ip.into()], health };
+    let sidecar = pod.plan.role == ProxyRole::Sidecar;
+    let placement = Placement { addresses: vec![pod.ip.into()], health, sidecar };
     let kind = pod.plan.owner.as_ref().map(|o| o.kind.kind.to_lowercase());
     let owner = pod.plan.owner.as_ref().zip(kind.as_deref()).map(|(o, kind)| Owner { kind, name: &o.name });
     Change::Workload(Arc::new(convert::pod(&pod.plan.object, owner, &placement, &options.settings)))

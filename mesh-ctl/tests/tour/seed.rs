@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::client::{Client, Reply, get};
 use crate::faults;
 use crate::mesh::{Mesh, meshctl};
-use crate::ports;
-use crate::security;
+use crate::{mtls, ports, security};
 
 pub(crate) struct Seed<'a> {
     pub(crate) mesh: &'a Mesh,
@@ -88,6 +87,7 @@ pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
     security::in_order(&seed, at);
     ports::tcp(&seed);
     ports::https(mesh);
+    mtls::strict(&seed, folder, at);
 }
 
 /// Whoever had the port before the Gateway was deleted finds it closed, and open again with the Gateway.

@@ -45,6 +45,7 @@ impl AdminState for State {
             weight: 2,
             health: Health::Unhealthy,
             workload: workload("reviews", "v1"),
+            mesh: Default::default(),
         };
         let standing = Some(Standing { priority: 1, load: 30, panic: false, share: 0.0 });
         let (active, ejected, ejections, failures) = (4, true, 2, (3, 1));

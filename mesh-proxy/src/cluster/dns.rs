@@ -147,7 +147,8 @@ impl Round {
                     continue;
                 }
                 let (weight, workload) = (name.workload.weight.max(1), name.workload.clone());
-                all.push(Arc::new(Endpoint { address, weight, health: Health::Healthy, workload }));
+                let (health, mesh) = (Health::Healthy, name.mesh.clone());
+                all.push(Arc::new(Endpoint { address, weight, health, workload, mesh }));
             }
         }
         all.sort_by(|a, b| a.address.cmp(&b.address));

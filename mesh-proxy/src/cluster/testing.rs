@@ -1,9 +1,12 @@
 //! Plans for tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::ContentHash;
-use mesh_core::snapshot::{Balancer, Balancing, ClusterPlan, EndpointSource, PoolPlan, Provenance, UpstreamProtocol};
+use mesh_core::snapshot::{
+    Balancer, Balancing, ClusterPlan, Endpoint, EndpointSource, PoolPlan, Provenance, UpstreamProtocol,
+};
 
 /// A cluster of this name and source, with defaults.
 pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
@@ -17,6 +20,8 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
         connect_timeout: Duration::from_secs(10),
         pool: PoolPlan::default(),
         pool_origin: origin.clone(),
+        auto_tls: None,
+        tls_origin: Provenance::default("test"),
         tls: None,
         proxy_header: None,
         tunnel: None,
@@ -28,5 +33,16 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
         origin: origin.clone(),
         policy_origin: origin,
         hash: ContentHash::default(),
+    }
+}
+
+/// An endpoint of which nothing is known.
+pub(crate) fn endpoint() -> Endpoint {
+    Endpoint {
+        address: ([10, 0, 0, 1], 80).into(),
+        weight: 1,
+        health: Default::default(),
+        workload: Arc::default(),
+        mesh: Default::default(),
     }
 }

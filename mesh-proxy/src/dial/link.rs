@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use mesh_core::record::TlsInfo;
 use mesh_tls::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,6 +25,15 @@ pub enum Link<S> {
 }
 
 impl<S> Link<S> {
+    /// What its handshake said, if there is TLS.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream.info()),
+            Self::Post(stream) => stream.inner().tls(),
+        }
+    }
+
     fn socket(&self) -> &S {
         match self {
             Self::Plain(stream) => stream,

@@ -84,7 +84,7 @@ impl Exchanges {
             set_reason(&mut answer);
         }
         if let Some(tunnel) = tunnel {
-            return Ok(tunnel.settle(answer, &cx, self.0.shared.life.tunnel));
+            return Ok(tunnel.settle(answer, &cx, self.0.shared.life.tunnel, &self.0.drain));
         }
         let complete = received.is_none_or(|r| r.complete.load(Ordering::Acquire));
         // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.
@@ -130,6 +130,10 @@ impl Exchanges {
                 _ => (Arc::clone(conn), route.listener(&active.snapshot)),
             };
             let stack = listener.and_then(|l| {
+                // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
+                if l.mesh.as_ref().is_some_and(|mesh| !mesh.allows(conn.tls.as_deref())) {
+                    return None;
+                }
                 let renamed = || active.http(&l.key, route.renamed(l)?);
                 active.http(&l.key, route.server()).or_else(renamed)
             });

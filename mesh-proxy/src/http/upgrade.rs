@@ -14,6 +14,7 @@ use mesh_core::record::{Cx, Flag};
 
 use super::exchange::{Answer, without_body};
 use super::rules::names_upgrade;
+use crate::drain::Drain;
 use crate::tcp;
 use crate::tcp::relay::End;
 
@@ -29,11 +30,11 @@ impl Tunnel {
 
     /// Joins both connections if the upstream agreed; otherwise the client's connection ends with the answer, because it
     /// may already be speaking the new protocol.
-    pub(super) fn settle(self, mut answer: Answer, cx: &Arc<Cx>, limits: TunnelLimits) -> Answer {
+    pub(super) fn settle(self, mut answer: Answer, cx: &Arc<Cx>, limits: TunnelLimits, drain: &Drain) -> Answer {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             if let Some(upstream) = answer.extensions_mut().remove::<OnUpgrade>() {
                 let (head, meter) = answer.into_parts();
-                tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits));
+                tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits, drain.clone()));
                 return Answer::from_parts(head, MeterBody::unmetered());
             }
             return answer;
@@ -55,14 +56,23 @@ pub(super) struct TunnelLimits {
 }
 
 /// The request lasts as long as the tunnel; how it ends is how Envoy logs it.
-async fn relay(ends: (OnUpgrade, OnUpgrade), meter: MeterBody, cx: Arc<Cx>, limits: TunnelLimits) {
+async fn relay(ends: (OnUpgrade, OnUpgrade), meter: MeterBody, cx: Arc<Cx>, limits: TunnelLimits, drain: Drain) {
+    let _open = drain.enter_alone();
     let sent = AtomicU64::new(0);
     let (Ok(client), Ok(upstream)) = tokio::join!(ends.0, ends.1) else { return meter.abandon(0) };
     let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
     let relayed = tcp::relay::relay(&mut client, &mut upstream, limits.idle, (&cx.request_bytes, &sent));
-    let ended = match limits.total {
-        Some(limit) => tokio::time::timeout(limit, relayed).await.ok(),
-        None => Some(relayed.await),
+    let limited = async {
+        match limits.total {
+            Some(limit) => tokio::time::timeout(limit, relayed).await.ok(),
+            None => Some(relayed.await),
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = limited => ended,
+        // It may not go on.
+        () = drain.revoked() => Some(End::Finished),
     };
     let sent = sent.load(Ordering::Relaxed);
     match ended {

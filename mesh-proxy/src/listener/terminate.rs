@@ -79,11 +79,15 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
     ) {
         let Some((stream, conn)) = self.handshake(tls, "the workload", stream, &conn).await else { return };
         match inside {
-            Inside::Http(_) => self.http.serve(stream, conn, route, drain).await,
+            Inside::Http(_) => {
+                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
+                self.hold(&conn, drain, serve).await;
+            }
             Inside::Tcp(plan) => {
                 let _in_flight = drain.enter();
-                let gate = self.http.gate();
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (stream, None), gate)).await;
+                let (tools, gate) = (self.tools(), self.http.gate());
+                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, None), gate));
+                self.hold(&conn, drain, serve).await;
             }
         }
     }

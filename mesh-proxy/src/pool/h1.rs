@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::limits::Resource;
 use mesh_core::layers::{Body, Request, Response};
-use mesh_core::record::{Cx, Proof};
+use mesh_core::record::{Cx, Proof, TlsInfo};
 use mesh_core::snapshot::ClusterPlan;
 use mesh_tls::Carries;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +28,7 @@ use crate::net::{Net, Stream};
 pub(super) struct Connection {
     sender: SendRequest<Body>,
     local: SocketAddr,
+    tls: Option<Arc<TlsInfo>>,
     plan: Arc<ClusterPlan>,
     /// What it may be used for.
     pub(super) key: ConnKey,
@@ -82,6 +83,7 @@ pub(super) async fn send<N: Net>(
             return Err(Error::new(ErrorKind::Overflow));
         };
         cx.upstream_local.set(connection.local);
+        cx.upstream_tls.set(connection.tls.clone());
         let reused = connection.served > 0;
         connection.served += 1;
         connection.heard.store(false, Ordering::Relaxed);
@@ -141,7 +143,7 @@ fn prepare(request: &mut Request) -> Option<Arc<Sending>> {
 
 /// A connection: an idle one, a new one, or the first that becomes free.
 async fn checkout<N: Net>(to: &Destination<N>, member: &Arc<Member<N>>, whom: For<'_>) -> Result<Connection, Error> {
-    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, whom));
+    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, member.endpoint(), whom));
     if let Some(idle) = idle(to, shard, key).await {
         return Ok(idle);
     }
@@ -204,8 +206,9 @@ async fn dial<N: Net>(
     whom: For<'_>,
 ) -> Result<Connection, Error> {
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
-    let (local, key) = (stream.local_addr().ok(), ConnKey::of(&to.plan, whom));
-    let made = Made { slot, plan: Arc::clone(&to.plan), key, local };
+    let (local, tls) = (stream.local_addr().ok(), stream.tls().cloned());
+    let key = ConnKey::of(&to.plan, member.endpoint(), whom);
+    let made = Made { slot, plan: Arc::clone(&to.plan), key, local, tls };
     made.establish(member.shard(), stream, to.runtime.preserves_case()).await
 }
 
@@ -215,6 +218,7 @@ pub(super) struct Made {
     pub(super) plan: Arc<ClusterPlan>,
     pub(super) key: ConnKey,
     pub(super) local: Option<SocketAddr>,
+    pub(super) tls: Option<Arc<TlsInfo>>,
 }
 
 impl Made {
@@ -223,7 +227,7 @@ impl Made {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { slot, plan, key, local } = self;
+        let Self { slot, plan, key, local, tls } = self;
         let heard = Arc::new(AtomicBool::new(false));
         let held = Held::new(io, slot, Arc::clone(&heard));
         let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
@@ -241,6 +245,6 @@ impl Made {
         });
         let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let now = Instant::now();
-        Ok(Connection { sender, local, plan, key, number, made: now, idle_since: now, served: 0, heard })
+        Ok(Connection { sender, local, tls, plan, key, number, made: now, idle_since: now, served: 0, heard })
     }
 }

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::limits::Resource;
 use mesh_core::layers::{Body, Request, Response};
-use mesh_core::record::{Cx, Proof};
+use mesh_core::record::{Cx, Proof, TlsInfo};
 use mesh_core::snapshot::{ClusterPlan, Http2Ping, PoolPlan};
 use mesh_tls::Carries;
 use tokio::time::Instant;
@@ -50,6 +50,7 @@ pub(super) struct Connections {
 struct Connection {
     sender: SendRequest<Body>,
     local: SocketAddr,
+    tls: Option<Arc<TlsInfo>>,
     plan: Arc<ClusterPlan>,
     key: ConnKey,
     number: u64,
@@ -111,7 +112,9 @@ pub(super) async fn send<N: Net>(
 ) -> Result<Response, Error> {
     let host = to.whom(&request);
     let upgrades = request.headers().contains_key(UPGRADE);
-    prepare(&mut request, to.plan.tls.is_some())?;
+    // Inside the mesh the scheme is that of the request.
+    let outwards = to.plan.tls.as_ref().is_some_and(|tls| !tls.is_mesh());
+    prepare(&mut request, outwards)?;
     loop {
         let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
         let (mut connection, stream) = checkout(to, active.member(), whom).await?;
@@ -119,6 +122,7 @@ pub(super) async fn send<N: Net>(
             return Err(Error::new(ErrorKind::Overflow));
         };
         cx.upstream_local.set(connection.local);
+        cx.upstream_tls.set(connection.tls.clone());
         let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
@@ -202,7 +206,7 @@ async fn checkout<N: Net>(
     member: &Arc<Member<N>>,
     whom: For<'_>,
 ) -> Result<(Connection, Stream), Error> {
-    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, whom));
+    let (shard, key) = (member.shard(), ConnKey::of(&to.plan, member.endpoint(), whom));
     if let Some(found) = open_stream(to, shard, key).await {
         return Ok(found);
     }
@@ -320,7 +324,7 @@ async fn dial<N: Net>(
 ) -> Result<(Connection, Stream), Error> {
     let (shard, pool) = (member.shard(), &to.plan.pool);
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
-    let local = stream.local_addr().ok();
+    let (local, tls) = (stream.local_addr().ok(), stream.tls().cloned());
     let held = Held::new(stream, slot, Arc::default());
     let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
     let mut builder = Builder::new(TokioExecutor::new());
@@ -337,8 +341,8 @@ async fn dial<N: Net>(
     let (life, number, plan) = (Arc::new(life), shard.number(), Arc::clone(&to.plan));
     tokio::spawn(drive(connection, Arc::clone(&life), Arc::clone(&plan), number, Arc::downgrade(shard)));
     let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let key = ConnKey::of(&to.plan, whom);
-    let connection = Connection { sender, local, plan, key, number, life };
+    let key = ConnKey::of(&to.plan, member.endpoint(), whom);
+    let connection = Connection { sender, local, tls, plan, key, number, life };
     let stream = take_stream(&connection, shard);
     shard.h2.lock().add(connection.clone());
     drop(dialing);

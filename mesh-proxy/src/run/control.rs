@@ -91,8 +91,7 @@ impl Control {
         }
         let before = self.shared.snapshot.load_full();
         if before.is_none_or(|b| b.hash != snapshot.hash) {
-            self.shared.http.activate(&snapshot);
-            self.shared.snapshot.store(Some(snapshot.clone()));
+            self.shared.activate(&snapshot);
         }
         let own = world.workload(&self.id.workload);
         let receives_traffic = own.is_some_and(|w| w.health == Health::Healthy);
@@ -115,7 +114,11 @@ impl Control {
             before.is_some_and(|b| b.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, cluster)))
         };
         for (name, cluster) in snapshot.clusters.iter() {
-            if matches!(cluster.source, EndpointSource::Service { .. }) && !known(name, cluster) {
+            // Of addresses that clients choose, it is only said how they are spoken to.
+            let chosen = matches!(cluster.source, EndpointSource::Service { .. });
+            let tls = cluster.auto_tls.is_some() || cluster.tls.as_ref().is_some_and(|tls| tls.is_mesh());
+            let dialled = matches!(cluster.source, EndpointSource::OriginalDst { .. }) && tls;
+            if (chosen || dialled) && !known(name, cluster) {
                 self.shared.http.set_endpoints(name, endpoints(world, cluster).into_iter().map(Arc::new).collect());
             }
         }

@@ -62,6 +62,8 @@ struct LabelKey {
     grpc_status: Option<u16>,
     flags: u32,
     protocol: Protocol,
+    /// Who both ends of the connection are.
+    principals: [ContentHash; 2],
     /// The route, if it has counters of its own.
     route: ContentHash,
 }

@@ -134,10 +134,11 @@ impl Running {
             snapshot: Default::default(),
             inbound: Default::default(),
             outbound: Default::default(),
+            live: Default::default(),
         });
         let endpoint = |address: SocketAddr| {
             let (weight, health, workload) = (1, Default::default(), Default::default());
-            Arc::new(Endpoint { address: address.into(), weight, health, workload })
+            Arc::new(Endpoint { address: address.into(), weight, health, workload, mesh: Default::default() })
         };
         let endpoints = setup.endpoint.map(endpoint);
         let snapshot = Arc::new(snapshot(&setup));
@@ -310,6 +311,8 @@ fn cluster_called(name: &str, source: EndpointSource, pool: PoolPlan) -> Cluster
         balancer: Balancer::RoundRobin,
         balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
+        auto_tls: None,
+        tls_origin: Provenance::default("test"),
         tls: None,
         proxy_header: None,
         tunnel: None,

@@ -117,7 +117,7 @@ pub(crate) fn build(docs: &[Value], pods: &BTreeMap<Key, Placement>) -> (World, 
 
 /// Where a pod runs.
 pub(crate) fn placed(namespace: &str, name: &str, ip: IpAddr) -> (Key, Placement) {
-    let placement = Placement { addresses: vec![ip], health: Health::Healthy };
+    let placement = Placement { addresses: vec![ip], health: Health::Healthy, sidecar: false };
     (Key::new(Kind::new("", "Pod"), namespace, name), placement)
 }
 

@@ -34,6 +34,10 @@ impl Ca {
     }
 
     pub(crate) fn leaf(&self, names: &[&str]) -> Leaf {
+        self.leaf_with(names, |_| {})
+    }
+
+    pub(crate) fn leaf_with(&self, names: &[&str], change: impl Fn(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = called("leaf");
         let name = |n: &&str| match n.parse() {
@@ -42,6 +46,7 @@ impl Ca {
             Err(_) => SanType::DnsName((*n).try_into().unwrap()),
         };
         params.subject_alt_names = names.iter().map(name).collect();
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         Leaf { pem: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }

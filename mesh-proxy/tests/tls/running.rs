@@ -122,6 +122,7 @@ impl Running {
             snapshot: Default::default(),
             inbound: Default::default(),
             outbound: Default::default(),
+            live: Default::default(),
         });
         configure(&shared, yaml, door);
         let any = "127.0.0.1:0".parse().unwrap();

@@ -3,17 +3,49 @@
 use std::sync::Arc;
 
 use super::{At, Blocks, ClusterInput, upstream_protocol};
-use crate::api::{ClientTlsMode, ClientTlsSettings, ContentHash, ProxyProtocol, ProxyProtocolVersion, TunnelSettings};
+use crate::api::{
+    ClientTlsMode, ClientTlsSettings, ContentHash, MeshConfig, Object, ProxyProtocol, ProxyProtocolVersion,
+    TunnelSettings,
+};
 use crate::compile::account::Ledger;
-use crate::compile::memo::hash_debug;
+use crate::compile::mtls;
+use crate::identity::TrustDomains;
+use crate::model::Location;
 use crate::snapshot::{
     PeerNames, Provenance, ProxyHeader, SecretRef, Sni, TlsParameters, TunnelPlan, UpstreamProtocol, UpstreamTls,
 };
+
+/// The mesh's own TLS, as clients speak it.
+#[derive(Clone, Debug)]
+pub(super) struct MeshClient {
+    /// `enableAutoMtls`: endpoints that take it are spoken to with it.
+    auto: bool,
+    /// Where that was said.
+    origin: Provenance,
+    pub(super) trust: TrustDomains,
+    parameters: TlsParameters,
+}
+
+impl MeshClient {
+    pub(super) fn of(mesh: &Object<MeshConfig>) -> Self {
+        let rule = "mutual TLS wherever the endpoint takes it";
+        let origin = Provenance::setting(mesh, "spec.enableAutoMtls", rule);
+        Self {
+            auto: mesh.spec.enable_auto_mtls != Some(false),
+            origin,
+            trust: TrustDomains::of(&mesh.spec),
+            parameters: mtls::parameters(&mesh.spec),
+        }
+    }
+}
 
 /// What is sent before the first byte of a request.
 #[derive(Default)]
 pub(super) struct Hops {
     pub(super) tls: Option<Arc<UpstreamTls>>,
+    /// For the endpoints that take the mesh's own, where no rule says anything about TLS.
+    pub(super) auto_tls: Option<Arc<UpstreamTls>>,
+    pub(super) tls_origin: Option<Provenance>,
     pub(super) proxy_header: Option<ProxyHeader>,
     pub(super) tunnel: Option<Arc<TunnelPlan>>,
 }
@@ -23,8 +55,43 @@ pub(super) fn plan(input: &ClusterInput<'_>, subset: &str, blocks: &Blocks<'_>) 
     let http = upstream_protocol(input.port.protocol) != UpstreamProtocol::Tcp;
     Hops {
         tls: blocks.tls.and_then(|(tls, at)| upstream(input, subset, tls, at)).map(Arc::new),
+        auto_tls: automatic(input, subset, blocks).map(Arc::new),
+        tls_origin: Some(match blocks.tls {
+            Some((_, at)) => Provenance::field(&at.rule.key, &at.rule.origin, &format!("{}.tls", at.place.path())),
+            None if input.service.location == Location::External => {
+                Provenance::field(&input.service.key, &input.service.origin, "spec.location")
+            }
+            None => input.defaults.mesh.origin.clone(),
+        }),
         proxy_header: blocks.proxy_protocol.map(|(p, _)| version(p)),
         tunnel: blocks.tunnel.filter(|_| !http).map(|(t, _)| Arc::new(tunnel(t))),
+    }
+}
+
+/// What services of the mesh are spoken to with, without anybody asking.
+fn automatic(input: &ClusterInput<'_>, subset: &str, blocks: &Blocks<'_>) -> Option<UpstreamTls> {
+    let MeshClient { auto, origin, .. } = &input.defaults.mesh;
+    let inside = input.service.location == Location::Internal;
+    (*auto && inside && blocks.tls.is_none()).then(|| mesh_tls(input, subset, origin.clone()).hashed())
+}
+
+/// The mesh's own TLS with the endpoints of a cluster. The name that is sent is the one by which east-west gateways route
+/// without ending TLS.
+fn mesh_tls(input: &ClusterInput<'_>, subset: &str, origin: Provenance) -> UpstreamTls {
+    let MeshClient { trust, parameters, .. } = &input.defaults.mesh;
+    let sni = format!("outbound_.{}_.{subset}_.{}", input.port.number, input.service.hostname);
+    let others = trust.expand(input.service.subject_alt_names.iter().map(|n| &**n));
+    UpstreamTls {
+        mode: "ISTIO_MUTUAL",
+        identity: Some(SecretRef::Workload),
+        roots: SecretRef::MeshRoots,
+        sni: Sni::Name(sni.into()),
+        names: PeerNames::Endpoint(others.into_iter().map(Arc::from).collect()),
+        verify: true,
+        alpn: alpn(input),
+        parameters: parameters.clone(),
+        origin,
+        hash: ContentHash::default(),
     }
 }
 
@@ -59,20 +126,30 @@ fn upstream(input: &ClusterInput<'_>, subset: &str, tls: &ClientTlsSettings, at:
     if !mesh && drops_credential(input, tls, at) {
         return None;
     }
-    let host = &input.service.hostname;
-    let sni = match (&*tls.sni, mesh) {
-        ("", true) => Sni::Name(format!("outbound_.{}_.{subset}_.{host}", input.port.number).into()),
-        ("", false) => Sni::Host(host.clone()),
-        (name, _) => Sni::Name(name.into()),
-    };
     let origin = Provenance::field(&at.rule.key, &at.rule.origin, &format!("{}.tls", at.place.path()));
-    let materials = materials(tls, input.namespace, &at.rule.key.namespace);
-    Some(hashed(UpstreamTls {
-        mode,
-        names: names(input, tls, mesh),
-        alpn: alpn(input, mesh),
-        ..verified(tls, sni, materials, origin)
-    }))
+    let own_sni = (!tls.sni.is_empty()).then(|| Sni::Name(tls.sni.as_str().into()));
+    let own_names = (!tls.subject_alt_names.is_empty())
+        .then(|| PeerNames::OneOf(tls.subject_alt_names.iter().map(|n| n.as_str().into()).collect()));
+    let plan = match mesh {
+        true => mesh_tls(input, subset, origin),
+        false => {
+            let (identity, roots) = materials(tls, input.namespace, &at.rule.key.namespace);
+            UpstreamTls {
+                mode,
+                identity,
+                roots,
+                sni: Sni::Host(input.service.hostname.clone()),
+                names: names(input),
+                verify: tls.insecure_skip_verify != Some(true),
+                alpn: Vec::new(),
+                parameters: TlsParameters::default(),
+                origin,
+                hash: ContentHash::default(),
+            }
+        }
+    };
+    let (sni, names) = (own_sni.unwrap_or(plan.sni), own_names.unwrap_or(plan.names));
+    Some(UpstreamTls { sni, names, ..plan }.hashed())
 }
 
 /// TLS to hosts that no service stands for (`outboundTrafficPolicy.tls`): the one that a request names is the server.
@@ -88,64 +165,40 @@ pub(in crate::compile) fn to_unknown(
         ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
     };
     let nobody: Arc<str> = "".into();
-    let sni = if tls.sni.is_empty() { Sni::Host(nobody.clone()) } else { Sni::Name(tls.sni.as_str().into()) };
-    let names = match (&tls.subject_alt_names[..], tls.mode) {
-        ([], ClientTlsMode::IstioMutual) => PeerNames::Any,
-        ([], _) => PeerNames::Host(nobody),
-        (names, _) => PeerNames::OneOf(names.iter().map(|n| n.as_str().into()).collect()),
-    };
-    Some(hashed(UpstreamTls { mode, names, ..verified(tls, sni, materials(tls, proxy, mesh), origin) }))
-}
-
-fn verified(
-    tls: &ClientTlsSettings,
-    sni: Sni,
-    (identity, roots): (Option<SecretRef>, SecretRef),
-    origin: Provenance,
-) -> UpstreamTls {
-    UpstreamTls {
-        mode: "",
+    let (identity, roots) = materials(tls, proxy, mesh);
+    let plan = UpstreamTls {
+        mode,
         identity,
         roots,
-        sni,
-        names: PeerNames::Any,
-        verify: tls.insecure_skip_verify != Some(true),
+        sni: if tls.sni.is_empty() { Sni::Host(nobody.clone()) } else { Sni::Name(tls.sni.as_str().into()) },
+        names: match (&tls.subject_alt_names[..], tls.mode) {
+            ([], ClientTlsMode::IstioMutual) => PeerNames::Endpoint(Vec::new()),
+            ([], _) => PeerNames::Host(nobody),
+            (names, _) => PeerNames::OneOf(names.iter().map(|n| n.as_str().into()).collect()),
+        },
+        verify: tls.insecure_skip_verify != Some(true) || tls.mode == ClientTlsMode::IstioMutual,
         alpn: Vec::new(),
         parameters: TlsParameters::default(),
         origin,
         hash: ContentHash::default(),
-    }
+    };
+    Some(plan.hashed())
 }
 
-fn hashed(plan: UpstreamTls) -> UpstreamTls {
-    let UpstreamTls { mode, identity, roots, sni, names, verify, alpn, parameters, origin: _, hash: _ } = &plan;
-    let hash = hash_debug(&(mode, identity, roots, sni, names, verify, alpn, parameters));
-    UpstreamTls { hash, ..plan }
-}
-
-/// Between sidecars the protocols say that the mesh speaks; otherwise what a connection carries says it.
-fn alpn(input: &ClusterInput<'_>, mesh: bool) -> Vec<Arc<str>> {
-    let istio: &[&str] = match (mesh, upstream_protocol(input.port.protocol)) {
-        (false, _) => &[],
-        (true, UpstreamProtocol::Http2) => &["istio-peer-exchange", "istio", "h2"],
-        (true, UpstreamProtocol::Http1 | UpstreamProtocol::Client | UpstreamProtocol::Tcp) => {
-            &["istio-peer-exchange", "istio"]
-        }
+/// Between sidecars the protocols say that the mesh speaks.
+fn alpn(input: &ClusterInput<'_>) -> Vec<Arc<str>> {
+    let istio: &[&str] = match upstream_protocol(input.port.protocol) {
+        UpstreamProtocol::Http2 => &["istio-peer-exchange", "istio", "h2"],
+        UpstreamProtocol::Http1 | UpstreamProtocol::Client | UpstreamProtocol::Tcp => &["istio-peer-exchange", "istio"],
     };
     istio.iter().map(|p| (*p).into()).collect()
 }
 
-/// `subjectAltNames`, else those of the ServiceEntry, else the host.
-fn names(input: &ClusterInput<'_>, tls: &ClientTlsSettings, mesh: bool) -> PeerNames {
-    if !tls.subject_alt_names.is_empty() {
-        return PeerNames::OneOf(tls.subject_alt_names.iter().map(|n| n.as_str().into()).collect());
-    }
-    if !input.service.subject_alt_names.is_empty() {
-        return PeerNames::OneOf(input.service.subject_alt_names.clone());
-    }
-    match mesh {
-        true => PeerNames::Any,
-        false => PeerNames::Host(input.service.hostname.clone()),
+/// Names of a server outside the mesh: those of the ServiceEntry, else the host.
+fn names(input: &ClusterInput<'_>) -> PeerNames {
+    match &input.service.subject_alt_names[..] {
+        [] => PeerNames::Host(input.service.hostname.clone()),
+        own => PeerNames::OneOf(own.to_vec()),
     }
 }
 
@@ -250,7 +303,7 @@ pub(in crate::compile) fn account_settings(ledger: &mut Ledger<'_>, path: &str, 
     } = tls;
     ledger.consumed(path);
     ledger.take(path, "mode", mode);
-    let skip = *insecure_skip_verify == Some(true);
+    let skip = *insecure_skip_verify == Some(true) && *mode != ClientTlsMode::IstioMutual;
     let no_tls = (*mode == ClientTlsMode::Disable).then_some("mode is DISABLE");
     let of_mesh = (*mode == ClientTlsMode::IstioMutual).then_some("ISTIO_MUTUAL uses the mesh's own certificates");
     let unverified = skip.then_some("insecureSkipVerify accepts every server");
@@ -275,7 +328,7 @@ pub(in crate::compile) fn account_settings(ledger: &mut Ledger<'_>, path: &str, 
             ledger.take_list(path, "subjectAltNames", subject_alt_names);
         }
     }
-    match no_tls {
+    match no_tls.or(of_mesh.map(|_| "workloads are always verified")) {
         Some(why) => ledger.without_effect(path, "insecureSkipVerify", insecure_skip_verify, why),
         None => {
             ledger.take(path, "insecureSkipVerify", insecure_skip_verify);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::BalancingClient;
+use super::hops::MeshClient;
 use crate::api::{
     ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, MeshConfig, MeshH2UpgradePolicy, Object, RetryBudget,
     TcpKeepalive, TcpSettings,
@@ -26,6 +27,8 @@ pub(in crate::compile) struct ClusterDefaults {
     /// `h2UpgradePolicy: UPGRADE`.
     upgrade: bool,
     dns_refresh_rate: Duration,
+    /// The mesh's own TLS, as clients speak it.
+    pub(super) mesh: MeshClient,
     /// Who balances: locality settings and the default outlier detection depend on the client.
     pub(super) client: BalancingClient,
     pub(in crate::compile) hash: crate::api::ContentHash,
@@ -59,12 +62,13 @@ impl ClusterDefaults {
             keepalive: tcp_keepalive.as_ref().map(keepalive),
             upgrade: *h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
             dns_refresh_rate: dns_refresh_rate.map_or(Duration::from_secs(60), Into::into),
+            mesh: MeshClient::of(mesh),
             client,
             hash: crate::api::ContentHash::default(),
         };
-        let Self { connect_timeout, origin, pool, pool_origin, keepalive, upgrade, dns_refresh_rate, client, hash: _ } =
-            &defaults;
-        let own = hash_debug(&(connect_timeout, origin, pool, pool_origin, keepalive, upgrade, dns_refresh_rate));
+        let Self { connect_timeout, origin, pool, pool_origin, keepalive, upgrade, dns_refresh_rate, .. } = &defaults;
+        let Self { mesh, client, hash: _, .. } = &defaults;
+        let own = hash_debug(&(connect_timeout, origin, pool, pool_origin, keepalive, upgrade, dns_refresh_rate, mesh));
         defaults.hash = own.with(client.hash);
         defaults
     }

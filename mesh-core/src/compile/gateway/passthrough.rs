@@ -81,8 +81,9 @@ pub(super) fn automatic(run: &mut Run<'_>, serving: &Serving<'_>, out: &mut Vec<
         for port in service.ports.iter().filter(|p| p.protocol != AppProtocol::Udp) {
             for subset in &subsets {
                 let origin = Provenance::field(&service.key, &service.origin, "spec.ports");
-                let target = plain(cluster::name(port.number, subset, &service.hostname), origin);
-                let name = format!("outbound_.{}_.{subset}_.{}", port.number, service.hostname);
+                // The client has begun TLS with the endpoint: another one around it would hide who it is.
+                let name = run.as_it_comes(cluster::name(port.number, subset, &service.hostname));
+                let target = plain(name.clone(), origin);
                 let sni = vec![HostPattern::Exact(name.to_ascii_lowercase().into())];
                 let alpn = ISTIO_ALPN.map(Into::into).to_vec();
                 let plan = l4::plan_tcp("", vec![target], serving.origin());

@@ -179,7 +179,12 @@ fn the_server_name_names_the_cluster_for_istios_clients_only() {
             other => format!("{other:?}"),
         }
     };
-    assert_eq!(ask("istio"), "outbound|8080||b.ns.svc.cluster.local");
+    assert_eq!(ask("istio"), "outbound_.8080_._.b.ns.svc.cluster.local");
+    let cluster = |name: &str| compiled.snapshot.clusters[name].clone();
+    let (plain, usual) =
+        (cluster("outbound_.8080_._.b.ns.svc.cluster.local"), cluster("outbound|8080||b.ns.svc.cluster.local"));
+    assert!(plain.tls.is_none() && plain.auto_tls.is_none(), "the client has begun it");
+    assert!(usual.auto_tls.is_some() && plain.source == usual.source);
     assert!(ask("h2").contains("filter_chain_not_found"), "{}", ask("h2"));
 }
 

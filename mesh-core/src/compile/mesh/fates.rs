@@ -52,6 +52,7 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
         ledger.inert(&format!("spec.extensionProviders[{i}].name"), why);
         ledger.inert(&format!("spec.extensionProviders[{i}].{}", provider.field), why);
     }
+    ledger.take(at, "enableAutoMtls", &mesh.enable_auto_mtls);
     ledger.take(at, "dnsRefreshRate", &mesh.dns_refresh_rate);
     ledger.take(at, "disableEnvoyListenerLog", &mesh.disable_envoy_listener_log);
     let named = "no statistic of this proxy is named after a cluster; the standard metrics have the service in labels";

@@ -24,6 +24,7 @@ fn picked(request: &Request) {
         weight: 1,
         health: Health::Healthy,
         workload: Arc::new(Workload::default()),
+        mesh: Default::default(),
     };
     request.extensions().get::<Arc<Cx>>().unwrap().endpoint.set(Arc::new(endpoint));
 }

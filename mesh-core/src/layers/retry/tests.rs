@@ -184,6 +184,7 @@ fn endpoint() -> crate::snapshot::Endpoint {
         weight: 1,
         health: crate::model::Health::Healthy,
         workload: Arc::default(),
+        mesh: Default::default(),
     }
 }
 

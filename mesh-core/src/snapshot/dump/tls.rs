@@ -21,6 +21,7 @@ pub(super) fn upstream(plan: &UpstreamTls) -> Value {
             PeerNames::Any => Value::Null,
             PeerNames::Host(default) => json!({ "host": default }),
             PeerNames::OneOf(names) => json!(names),
+            PeerNames::Endpoint(others) => json!({ "serviceAccount": "of the endpoint", "or": others }),
         },
         "verify": verify,
         "alpn": alpn,

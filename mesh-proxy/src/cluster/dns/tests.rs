@@ -71,7 +71,7 @@ impl Net for Scripted {
 
 fn source(first_only: bool) -> EndpointSource {
     let workload = Arc::new(mesh_core::model::Workload { weight: 3, ..Default::default() });
-    let name = DnsName { host: "a.example".into(), port: 443, workload };
+    let name = DnsName { host: "a.example".into(), port: 443, workload, mesh: Default::default() };
     EndpointSource::Dns { names: vec![name], first_only, retry: Duration::from_secs(60) }
 }
 

@@ -34,14 +34,14 @@ impl Bench {
             tls: None,
         };
         let whom = crate::dial::For { conn: &conn, host: None, carries: mesh_tls::Carries::Http1 };
-        let key = ConnKey::of(&plan(PoolPlan::default()), whom);
+        let key = ConnKey::of(&plan(PoolPlan::default()), &testing::endpoint(), whom);
         Self { shard: Arc::new(Shard::new(Arc::default())), usage: Arc::default(), key }
     }
 
     async fn connection(&self, plan: &Arc<ClusterPlan>) -> (h1::Connection, DuplexStream) {
         let slot = Slot::take(&self.shard, &self.usage, &plan.pool).unwrap();
         let (near, far) = tokio::io::duplex(1024);
-        let made = h1::Made { slot, plan: Arc::clone(plan), key: self.key, local: None };
+        let made = h1::Made { slot, plan: Arc::clone(plan), key: self.key, local: None, tls: None };
         (made.establish(&self.shard, near, false).await.unwrap(), far)
     }
 

@@ -1,5 +1,7 @@
 //! Format strings with `%OPERATOR%`s, parsed once.
 
+mod tls;
+
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -63,6 +65,8 @@ pub enum Part {
     Value(Operator),
 }
 
+use tls::{Side, TlsValue};
+
 /// A value of the record. The names are Envoy's command operators.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operator {
@@ -116,6 +120,8 @@ pub enum Operator {
     RouteName,
     /// `UPSTREAM_REQUEST_ATTEMPT_COUNT`
     AttemptCount,
+    /// A value of a connection's TLS, `DOWNSTREAM_PEER_URI_SAN` and its like.
+    Tls(Side, TlsValue),
     /// `MESH_CONFIG`: hash of the configuration that decided the request (ours).
     ConfigHash,
     /// `MESH_ROUTE_ORIGIN`: object, field and line of the route that decided it (ours).
@@ -266,8 +272,10 @@ fn parse(format: &str) -> Result<Vec<Part>, FormatError> {
             continue;
         }
         let upper = name.to_ascii_uppercase();
-        let operator = OPERATORS.iter().find(|(n, _)| *n == upper).map(|(_, op)| *op).ok_or_else(|| {
-            let known: Vec<_> = OPERATORS.iter().map(|(n, _)| *n).collect();
+        let of_tls = || tls::named(&upper).map(|(side, value)| Operator::Tls(side, value));
+        let common = OPERATORS.iter().find(|(n, _)| *n == upper).map(|(_, op)| *op);
+        let operator = common.or_else(of_tls).ok_or_else(|| {
+            let known: Vec<String> = OPERATORS.iter().map(|(n, _)| (*n).to_owned()).chain(tls::names()).collect();
             FormatError(format!("the operator %{name}% is not known; known are {}", known.join(", ")))
         })?;
         if !text.is_empty() {
@@ -371,6 +379,7 @@ impl Operator {
             Self::RequestedServerName => out.extend_from_slice(cx.conn.sni.as_bytes()),
             Self::RouteName => out.extend_from_slice(cx.route.get().map(|r| r.name.as_bytes()).unwrap_or_default()),
             Self::AttemptCount => number(out, u64::from(cx.attempts.load(Ordering::Relaxed))),
+            Self::Tls(side, value) => tls::write(side, value, record, out),
             Self::ConfigHash => put(out, &cx.config),
             Self::Verdict => quoted(out, cx.verdict.get().map_or("", String::as_str)),
             Self::RouteOrigin => {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use mesh_core::api::ContentHash;
 use mesh_core::model::Workload;
-use mesh_core::record::{Flag, RequestRecord};
+use mesh_core::record::{Flag, RequestRecord, TlsInfo};
 use mesh_core::snapshot::{ClusterPlan, Direction, RoutePlan, StatsPlan};
 
 use super::{LabelKey, Neighbours, Protocol};
@@ -53,7 +53,29 @@ impl<'a> Facts<'a> {
             grpc_status: http.and_then(|h| h.grpc_status),
             flags: self.record.cx.flags.load(Ordering::Relaxed),
             protocol: self.protocol,
+            principals: self
+                .principals()
+                .map(|p| p.map_or_else(ContentHash::default, |p| ContentHash::of(p.as_bytes()))),
             route: self.stats().map_or_else(ContentHash::default, |(route, _)| route.hash),
+        }
+    }
+
+    /// TLS between the two workloads that the record is about.
+    fn tls(&self) -> Option<&'a TlsInfo> {
+        let cx = &self.record.cx;
+        match cx.conn.direction {
+            Direction::Inbound => cx.conn.tls.as_deref(),
+            Direction::Outbound | Direction::Gateway => cx.upstream_tls.get().and_then(Option::as_deref),
+        }
+    }
+
+    /// Identities of source and destination, of verified certificates only.
+    fn principals(&self) -> [Option<&'a str>; 2] {
+        let Some(tls) = self.tls() else { return [None; 2] };
+        let (own, peer) = (tls.own.as_deref(), tls.identity.as_ref().map(|i| &**i.uri()));
+        match self.record.cx.conn.direction {
+            Direction::Inbound => [peer, own],
+            Direction::Outbound | Direction::Gateway => [own, peer],
         }
     }
 
@@ -91,8 +113,13 @@ impl<'a> Facts<'a> {
         };
         let mut labels = Labels::with_capacity(26);
         labels.push(("reporter", if inbound { "destination" } else { "source" }.into()));
-        source_labels(&mut labels, Side::of(source));
-        self.destination_labels(&mut labels, destination);
+        let [from, to] = self.principals();
+        // A client that is none of the workloads known here still says by its certificate where it is.
+        let namespace = self.tls().filter(|_| inbound && source.is_none()).and_then(|t| t.identity.as_ref()?.id());
+        let mut client = Side::of(source).with_principal(from);
+        client.namespace = namespace.map_or(client.namespace, |id| id.namespace().to_owned());
+        source_labels(&mut labels, client);
+        self.destination_labels(&mut labels, destination, to);
         labels.push((
             "request_protocol",
             match self.protocol {
@@ -110,13 +137,18 @@ impl<'a> Facts<'a> {
             "response_flags",
             Flag::names_of(self.record.cx.flags.load(Ordering::Relaxed), self.record.http.is_none()),
         ));
-        labels.push(("connection_security_policy", if inbound { "none" } else { UNKNOWN }.into()));
+        let security = match (inbound, from, to) {
+            (false, ..) => UNKNOWN,
+            (true, Some(_), Some(_)) => "mutual_tls",
+            (true, ..) => "none",
+        };
+        labels.push(("connection_security_policy", security.into()));
         labels
     }
 
-    fn destination_labels(&self, labels: &mut Labels, destination: Option<&Workload>) {
+    fn destination_labels(&self, labels: &mut Labels, destination: Option<&Workload>, principal: Option<&str>) {
         let (service, service_name) = self.service(destination);
-        let side = Side::of(destination);
+        let side = Side::of(destination).with_principal(principal);
         labels.extend([
             ("destination_workload", side.workload),
             ("destination_workload_namespace", side.namespace.clone()),
@@ -197,6 +229,12 @@ impl Side {
             canonical_revision: workload.map_or_else(|| "latest".into(), canonical_revision),
             cluster: text(workload.map(|w| &*w.cluster)),
         }
+    }
+}
+
+impl Side {
+    fn with_principal(self, principal: Option<&str>) -> Self {
+        Self { principal: text(principal), ..self }
     }
 }
 

@@ -46,6 +46,8 @@ fn cluster() -> Arc<ClusterPlan> {
         balancer: Balancer::LeastRequest,
         balancing: Balancing::default(),
         connect_timeout: Duration::from_secs(10),
+        auto_tls: None,
+        tls_origin: Provenance::default("test"),
         tls: None,
         proxy_header: None,
         tunnel: None,
@@ -103,6 +105,7 @@ fn source_reporter_names_both_sides() {
         weight: 1,
         health: Health::Healthy,
         workload: workload("reviews", "v3"),
+        mesh: Default::default(),
     };
     record.cx.endpoint.set(Arc::new(endpoint));
     metrics.record(&record);

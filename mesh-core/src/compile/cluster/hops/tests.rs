@@ -111,3 +111,64 @@ spec: {host: e.com, trafficPolicy: {tls: {mode: SIMPLE}}}";
     let tls = snapshot.clusters["outbound|443||e.com"].tls.clone().unwrap();
     assert_eq!(tls.names, PeerNames::OneOf(vec!["san.e.com".into()]));
 }
+
+fn auto(yaml: &str, name: &str) -> Option<std::sync::Arc<crate::snapshot::UpstreamTls>> {
+    let snapshot = Sim::of(yaml).compile("a-1").snapshot;
+    let cluster = &snapshot.clusters[&format!("outbound|{name}") as &str];
+    assert!(cluster.auto_tls.is_none() || cluster.tls.is_none(), "one of them decides");
+    cluster.auto_tls.clone()
+}
+
+const MESH: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: \"";
+
+#[test]
+fn services_of_the_mesh_have_mutual_tls_without_asking() {
+    let b = "8080||b.ns.svc.cluster.local";
+    let tls = auto("", b).unwrap();
+    assert_eq!((tls.mode, tls.is_mesh(), tls.verify, tls.by_host()), ("ISTIO_MUTUAL", true, true, false));
+    assert_eq!(tls.sni, Sni::Name("outbound_.8080_._.b.ns.svc.cluster.local".into()));
+    assert_eq!(tls.names, PeerNames::Endpoint(vec![]));
+    assert_eq!(auto(&format!("{MESH}enableAutoMtls: false\"}}"), b), None);
+    let limits = auto(&format!("{MESH}meshMTLS: {{minProtocolVersion: TLSV1_3}}\"}}"), b).unwrap();
+    assert_eq!(limits.parameters.min, crate::snapshot::TlsVersion::V1_3);
+    assert_ne!(limits.hash, tls.hash);
+    // What a rule says counts, also where it is DISABLE or an entry of the port without the block.
+    let rule = |tls: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r, namespace: ns}}\nspec: \
+             {{host: b, trafficPolicy: {{{tls}}}, subsets: [{{name: v1, labels: {{version: v1}}}}]}}\n"
+        )
+    };
+    for said in ["tls: {mode: DISABLE}", "tls: {mode: SIMPLE}", "tls: {mode: ISTIO_MUTUAL}"] {
+        assert_eq!(auto(&rule(said), b), None, "{said}");
+    }
+    let subset = auto(&rule("loadBalancer: {simple: RANDOM}"), "8080|v1|b.ns.svc.cluster.local").unwrap();
+    assert_eq!(subset.sni, Sni::Name("outbound_.8080_.v1_.b.ns.svc.cluster.local".into()));
+}
+
+#[test]
+fn whoever_is_outside_is_not_spoken_to_with_it() {
+    let entry = |location: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: ns}}\nspec: {{hosts: \
+             [e.com], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, location: {location}, \
+             subjectAltNames: ['spiffe://cluster.local/ns/x/sa/y'], endpoints: [{{address: 1.2.3.4, serviceAccount: e}}]}}\n"
+        )
+    };
+    assert_eq!(auto(&entry("MESH_EXTERNAL"), "80||e.com"), None);
+    let tls = auto(&entry("MESH_INTERNAL"), "80||e.com").unwrap();
+    assert_eq!(tls.names, PeerNames::Endpoint(vec!["spiffe://cluster.local/ns/x/sa/y".into()]));
+    let old = format!("{MESH}trustDomainAliases: [old]\"}}\n---\n{}", entry("MESH_INTERNAL"));
+    let both = ["spiffe://cluster.local/ns/x/sa/y", "spiffe://old/ns/x/sa/y"].map(Into::into);
+    assert_eq!(auto(&old, "80||e.com").unwrap().names, PeerNames::Endpoint(both.into()));
+}
+
+/// A rule that asks for it has the same names, unless it brings its own; nobody skips verification between workloads.
+#[test]
+fn istio_mutual_expects_the_endpoints_account() {
+    let tls = of_b("tls: {mode: ISTIO_MUTUAL, insecureSkipVerify: true}").tls.unwrap();
+    assert_eq!((&tls.names, tls.verify), (&PeerNames::Endpoint(vec![]), true));
+    let tls = of_b("tls: {mode: ISTIO_MUTUAL, sni: x, subjectAltNames: [z]}").tls.unwrap();
+    assert_eq!((&tls.sni, &tls.names), (&Sni::Name("x".into()), &PeerNames::OneOf(vec!["z".into()])));
+    assert_eq!(tls.parameters, crate::snapshot::TlsParameters::mesh(false, []));
+}
