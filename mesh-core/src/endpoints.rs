@@ -50,12 +50,15 @@ fn of_ports(
     found
 }
 
+/// Namespace and service account.
+type Account = (Arc<str>, Arc<str>);
+
 /// What endpoints of one service have in common.
 struct Known<'a> {
     world: &'a World,
     trust: TrustDomains,
     /// By namespace and service account.
-    identities: BTreeMap<(Arc<str>, Arc<str>), Arc<[Arc<str>]>>,
+    identities: BTreeMap<Account, Arc<[Arc<str>]>>,
 }
 
 impl Known<'_> {
