@@ -212,6 +212,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("MeshConfig.h2UpgradePolicy", POOL, "http_versions"),
     ("MeshConfig.inboundTrafficPolicy", OUTBOUND, "applications_on_loopback"),
     ("MeshConfig.meshMTLS.cipherSuites", ACCOUNTED, "consumed_fields_of_balancing_make_a_difference"),
+    ("MeshConfig.enableAutoMtls", HOPS, "services_of_the_mesh_have_mutual_tls_without_asking"),
     ("MeshConfig.meshMTLS", MTLS, "what_ends_the_meshs_tls_is_the_meshs_business"),
     ("MeshConfig.outboundTrafficPolicy", OUTBOUND, "unknown_hosts"),
     ("MeshConfig.outboundTrafficPolicy.egressProxy.subset", PLAN, "settings_of_the_mesh"),
