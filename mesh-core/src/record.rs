@@ -26,8 +26,10 @@ use crate::snapshot::{ClusterPlan, Direction, Endpoint, RoutePlan};
 pub struct ConnInfo {
     /// Direction of the listener.
     pub direction: Direction,
-    /// The peer's address.
+    /// The peer's address, as a PROXY header gives it if there is one.
     pub peer: SocketAddr,
+    /// Address of the TCP peer, where that is another one; `None`: it is `peer`.
+    pub direct: Option<SocketAddr>,
     /// The address that the client dialled (before any redirect).
     pub local: SocketAddr,
     /// SNI of a TLS connection; empty: none.

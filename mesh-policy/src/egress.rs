@@ -91,6 +91,7 @@ mod tests {
                 direction: Direction::Outbound,
                 peer: "10.0.0.1:1".parse().unwrap(),
                 local: format!("192.0.2.1:{port}").parse().unwrap(),
+                direct: None,
                 sni: sni.into(),
                 tls: None,
             };

@@ -63,7 +63,7 @@ impl<'a> PolicyInput<'a> {
     /// Of a connection, without a request.
     pub fn connection(conn: &'a ConnInfo, remote_ip: IpAddr) -> Self {
         Self {
-            source_ip: conn.peer.ip().to_canonical(),
+            source_ip: conn.direct.unwrap_or(conn.peer).ip().to_canonical(),
             remote_ip: remote_ip.to_canonical(),
             destination_ip: conn.local.ip().to_canonical(),
             destination_port: conn.local.port(),

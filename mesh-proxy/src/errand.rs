@@ -23,7 +23,14 @@ pub(crate) async fn send<N: Net>(
 ) -> Result<Response, Error> {
     // Nobody is downstream of it.
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let conn = ConnInfo { direction: Direction::Outbound, peer: nobody, local: nobody, sni: "".into(), tls: None };
+    let conn = ConnInfo {
+        direction: Direction::Outbound,
+        peer: nobody,
+        local: nobody,
+        direct: None,
+        sni: "".into(),
+        tls: None,
+    };
     request.extensions_mut().insert(Arc::new(Cx::new(Arc::new(conn), ContentHash::default())));
     let cluster = runtime.cluster(&plan.name);
     let to = Destination { runtime: Arc::clone(runtime), cluster, plan: Arc::clone(plan) };

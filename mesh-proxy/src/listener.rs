@@ -263,7 +263,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
                 _ => return,
             },
         };
-        let mut conn = ConnInfo { direction: door.direction(), peer, local, sni: "".into(), tls: None };
+        let mut conn = ConnInfo { direction: door.direction(), peer, local, direct: None, sni: "".into(), tls: None };
         let route = match door {
             Door::Outbound | Door::OutboundDirect | Door::OutboundTo(_) => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),

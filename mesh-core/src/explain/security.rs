@@ -108,7 +108,7 @@ impl Peer {
             let tls = TlsInfo { version, cipher, alpn, peer: Some(peer), is_verified, identity, own, client_cert };
             Arc::new(tls.into_verified())
         });
-        ConnInfo { direction, peer: self.address, local, sni: sni.into(), tls }
+        ConnInfo { direction, peer: self.address, local, direct: None, sni: sni.into(), tls }
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn context_from(peer: &str) -> Arc<Cx> {
         direction: Direction::Outbound,
         peer: peer.parse().unwrap(),
         local: "10.96.0.1:80".parse().unwrap(),
+        direct: None,
         sni: "".into(),
         tls: None,
     };

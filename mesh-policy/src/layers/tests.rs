@@ -55,6 +55,7 @@ fn connection(uris: &[&str]) -> ConnInfo {
         direction: Direction::Inbound,
         peer: "10.0.0.9:1234".parse().unwrap(),
         local: "10.0.0.1:8080".parse().unwrap(),
+        direct: None,
         sni: "".into(),
         tls: Some(Arc::new(
             TlsInfo {
@@ -174,6 +175,15 @@ impl Observer for Told {
     fn noticed(&self, _: &Cx, notice: &Notice<'_>) {
         self.0.lock().push(notice.to_string());
     }
+}
+
+/// What a PROXY header says is the client (`remoteIpBlocks`), not the peer (`ipBlocks`).
+#[test]
+fn addresses_behind_a_proxy_header() {
+    let mut conn = connection(&[]);
+    conn.direct = Some("10.1.1.1:9".parse().unwrap());
+    let input = crate::PolicyInput::connection(&conn, conn.peer.ip());
+    assert_eq!((input.source_ip.to_string(), input.remote_ip.to_string()), ("10.1.1.1".into(), "10.0.0.9".into()));
 }
 
 #[tokio::test(start_paused = true)]

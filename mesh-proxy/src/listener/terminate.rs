@@ -32,6 +32,7 @@ pub(super) async fn proxy_header<S: Stream>(stream: &mut S, conn: &mut ConnInfo)
     match timeout(HANDSHAKE, proxy_protocol::read(stream)).await {
         Ok(Ok((said, rest))) => {
             if let Some((from, to)) = said {
+                conn.direct = Some(conn.peer);
                 (conn.peer, conn.local) = (from, to);
             }
             Some(rest.freeze())

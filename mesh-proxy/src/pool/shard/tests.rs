@@ -30,6 +30,7 @@ impl Bench {
             direction: mesh_core::snapshot::Direction::Outbound,
             peer: "127.0.0.1:1".parse().unwrap(),
             local: "127.0.0.1:2".parse().unwrap(),
+            direct: None,
             sni: "".into(),
             tls: None,
         };

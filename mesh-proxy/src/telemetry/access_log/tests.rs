@@ -19,6 +19,7 @@ fn cx() -> Cx {
         direction: Direction::Outbound,
         peer: addr("127.0.0.1:37450"),
         local: addr("127.0.0.1:20001"),
+        direct: None,
         sni: "".into(),
         tls: None,
     };

@@ -69,6 +69,7 @@ fn record(direction: Direction, http: bool) -> RequestRecord {
         direction,
         peer: "10.244.0.7:5000".parse().unwrap(),
         local: "10.96.0.1:9080".parse().unwrap(),
+        direct: None,
         sni: "".into(),
         tls: None,
     };
