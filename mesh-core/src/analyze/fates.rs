@@ -42,6 +42,8 @@ pub fn account(world: &World) -> Vec<Report> {
                     }
                 }
                 _ if below_another(&fields, field) => {}
+                // A default of the mesh's settings, which nobody wrote.
+                _ if leaves(origin, settings, field).is_empty() => {}
                 Outcome::Inert { because } => {
                     let text = format!("{field} has no effect: {because}");
                     found.push(INERT.report(subject, field, text));
