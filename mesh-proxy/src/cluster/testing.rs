@@ -39,7 +39,7 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
 /// An endpoint of which nothing is known.
 pub(crate) fn endpoint() -> Endpoint {
     Endpoint {
-        address: ([10, 0, 0, 1], 80).into(),
+        address: std::net::SocketAddr::from(([10, 0, 0, 1], 80)).into(),
         weight: 1,
         health: Default::default(),
         workload: Arc::default(),

@@ -35,6 +35,7 @@ async fn held_up(limits: StreamLimitConfig, reads: &'static [u64]) -> (Duration,
     let conn = ConnInfo {
         direction: Direction::Gateway,
         peer: "192.0.2.1:1".parse().unwrap(),
+        direct: None,
         local: "192.0.2.2:80".parse().unwrap(),
         sni: "".into(),
         tls: None,
