@@ -95,6 +95,7 @@ async fn applications_dial_unix_sockets() {
         snapshot: Default::default(),
         inbound: Default::default(),
         outbound: Default::default(),
+        live: Default::default(),
     });
     let name = format!("mesh-l4-{}", std::process::id());
     let web = greets("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nweb got ");
