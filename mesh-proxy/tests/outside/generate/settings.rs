@@ -57,6 +57,8 @@ pub(super) fn settings(rng: &mut Rng) -> Value {
     maybe(rng, 10, &mut mesh, "protocolDetectionTimeout", |r| json!(r.pick(&["0s", "5s"])));
     maybe(rng, 10, &mut mesh, "trustDomain", |r| json!(r.pick(&["cluster.local", "mesh.example"])));
     maybe(rng, 10, &mut mesh, "trustDomainAliases", |_| json!(["old.example"]));
+    // The lab's instances do not take the mesh's own TLS, so nobody speaks it to them, whatever this says.
+    maybe(rng, 10, &mut mesh, "enableAutoMtls", |r| json!(r.percent(50)));
     maybe(rng, 10, &mut mesh, "meshMTLS", |r| json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3"])}));
     // The lab's proxies are told by their arguments where to listen.
     maybe(rng, 10, &mut mesh, "proxyListenPort", |r| json!(r.pick(&[15001, 16001])));
