@@ -19,6 +19,7 @@ pub(crate) fn in_order(seed: &Seed<'_>, at: SocketAddr) {
     nothing_is_allowed(seed.mesh, at);
     seed.in_force("19");
     methods_and_paths(at);
+    service_accounts(seed, at);
     tokens(seed, at);
     seed.mesh.run(&["delete", "-f", &seed.path("19")]);
     seed.mesh.run(&["delete", "-f", &seed.path("18")]);
@@ -69,6 +70,26 @@ fn methods_and_paths(at: SocketAddr) {
     let form = ["content-type: application/x-www-form-urlencoded"];
     let reply = Client::new(at).unwrap().send("POST /login", &form, "username=quentin&passwd=any").unwrap();
     assert!(matches!(reply.status, 302 | 303), "{reply:?}");
+}
+
+/// What a workload gets from details, as curl prints it: the body, then the status.
+fn from_details(mesh: &Mesh, workload: &str) -> String {
+    let url = "http://details:9080/details/0";
+    mesh.run(&["exec", workload, "--", "curl", "-s", "-m", "60", "-w", " %{http_code}", url])
+}
+
+/// Who may call whom, by the certificates that callers show.
+fn service_accounts(seed: &Seed<'_>, at: SocketAddr) {
+    assert_eq!(from_details(seed.mesh, "productpage-v1"), format!("{DENIED} 403"), "nobody is allowed yet");
+    seed.in_force("20");
+    let details = from_details(seed.mesh, "productpage-v1");
+    assert!(details.ends_with(" 200") && details.contains("\"author\""), "{details}");
+    assert_eq!(from_details(seed.mesh, "ratings-v1"), format!("{DENIED} 403"));
+    seed.in_force("21");
+    let page = get(at, "/productpage", &[]);
+    assert_eq!((page.status, page.body.contains("Error fetching")), (200, false), "{page:?}");
+    seed.mesh.run(&["delete", "-f", &seed.path("21")]);
+    seed.mesh.run(&["delete", "-f", &seed.path("20")]);
 }
 
 /// The tour's issuer, with a key of our own instead of the one whose private half nobody has.
