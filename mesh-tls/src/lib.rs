@@ -48,7 +48,7 @@ pub use mesh_core::snapshot::SecretRef;
 pub use mesh_core::snapshot::XfccDetails;
 pub use mtls::{
     Arrival, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsMode, MtlsUpstream, PortProtocol, decide_arrival,
-    is_mesh_protocol, mesh_parameters,
+    is_mesh_protocol,
 };
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use stream::TlsStream;

@@ -20,11 +20,6 @@ pub use mesh_core::snapshot::MtlsMode;
 
 use crate::{Acceptor, Carries, Connector, PeerIdentity, SecretSource, TlsError, TlsStream, TrustDomains};
 
-/// Limits of mesh TLS: [`TlsParameters::mesh`].
-pub fn mesh_parameters<'a>(only_1_3: bool, suites: impl IntoIterator<Item = &'a str>) -> TlsParameters {
-    TlsParameters::mesh(only_1_3, suites)
-}
-
 /// Config of a [`MtlsAcceptor`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct MtlsConfig {
@@ -36,7 +31,7 @@ pub struct MtlsConfig {
     /// What is agreed on inside, preferred first. Default `h2` and `http/1.1`. Istio's TCP ports put `istio-peer-exchange`
     /// before them, which promises an exchange of metadata; we have none, so it is never agreed on.
     pub alpn: Vec<Arc<str>>,
-    /// Limits. Default [`mesh_parameters`] without arguments.
+    /// Limits. Default [`TlsParameters::mesh`] without arguments.
     pub parameters: TlsParameters,
     /// What requests say about the peer in `x-forwarded-client-cert`. Default: subject, URI and DNS names.
     pub details: XfccDetails,
@@ -48,7 +43,7 @@ impl Default for MtlsConfig {
             trust: TrustDomains::default(),
             check_trust_domain: true,
             alpn: ["h2", "http/1.1"].map(Arc::from).into(),
-            parameters: mesh_parameters(false, []),
+            parameters: TlsParameters::mesh(false, []),
             details: XfccDetails::default(),
         }
     }
@@ -112,7 +107,7 @@ pub struct MtlsUpstream {
     /// Identities of the destination's endpoints: `subjectAltNames`, else the service accounts of all its workloads. Each
     /// also counts under the aliases of its trust domain. Empty: any identity of the mesh's roots.
     pub accounts: Vec<Arc<str>>,
-    /// Limits. [`mesh_parameters`] without arguments is the default.
+    /// Limits. [`TlsParameters::mesh`] without arguments is the default.
     pub parameters: TlsParameters,
 }
 

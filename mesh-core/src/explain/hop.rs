@@ -15,10 +15,10 @@ use crate::decide::{
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
 use crate::matching::{Claims, RequestFacts};
-use crate::snapshot::Endpoint;
 use crate::snapshot::{
-    Action, ClusterPlan, DirectResponse, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, MtlsMode, PeerNames,
-    Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, TcpPlan, TlsThen, UpstreamTls, WeightedCluster,
+    Action, ClusterPlan, DirectResponse, Endpoint, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, MtlsMode,
+    PeerNames, Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, TcpPlan, TlsThen, UpstreamTls,
+    WeightedCluster,
 };
 use crate::world::World;
 

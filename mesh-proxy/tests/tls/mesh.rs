@@ -9,7 +9,7 @@ use mesh_core::api::{Key, Kind};
 use mesh_core::convert::{Addresses, Options, Placement, inputs};
 use mesh_core::model::Health;
 use mesh_core::record::{Flag, RequestRecord, Sink};
-use mesh_core::snapshot::{ProxyId, ProxyKind, SecretRef};
+use mesh_core::snapshot::{ProxyId, ProxyKind, SecretRef, TlsParameters};
 use mesh_proxy::cluster::Runtime;
 use mesh_proxy::http::Proxy;
 use mesh_proxy::listener::{Door, Engine, Shared};
@@ -317,7 +317,7 @@ async fn s6_impostors_are_refused() {
             port: 80,
             subset: "".into(),
             accounts: vec![SERVER.into()],
-            parameters: mesh_tls::mesh_parameters(false, []),
+            parameters: TlsParameters::mesh(false, []),
         };
         let mut plan = upstream.plan(&TrustDomains::default());
         if shown.is_none() {

@@ -45,7 +45,7 @@ fn reviews(accounts: &[&str]) -> MtlsUpstream {
         port: 9080,
         subset: "v1".into(),
         accounts: accounts.iter().map(|a| (*a).into()).collect(),
-        parameters: mesh_parameters(false, []),
+        parameters: TlsParameters::mesh(false, []),
     }
 }
 
@@ -270,9 +270,9 @@ async fn without_an_identity_nothing_is_served_and_nothing_is_dialled() {
 
 #[test]
 fn limits() {
-    let default = mesh_parameters(false, []);
+    let default = TlsParameters::mesh(false, []);
     assert_eq!((default.min, default.max), (TlsVersion::V1_2, TlsVersion::V1_3));
     assert!(default.cipher_suites.iter().all(|s| mesh_core::snapshot::CIPHER_SUITES.contains(&&**s)));
-    let raised = mesh_parameters(true, ["ECDHE-RSA-AES128-GCM-SHA256"]);
+    let raised = TlsParameters::mesh(true, ["ECDHE-RSA-AES128-GCM-SHA256"]);
     assert_eq!((raised.min, raised.cipher_suites.len()), (TlsVersion::V1_3, 1));
 }
