@@ -20,5 +20,5 @@ demo-stop:
 	$(BIN)/meshctl down --name $(NAME)
 
 test:
-	@.ci/need
+	@.ci/need tests
 	cargo test --locked --workspace

@@ -225,6 +225,8 @@ fn each_workload_reaches_its_own_sites() {
     assert_eq!(mesh.curl("productpage-v1", "http://elsewhere.example/"), (0, "502".into()));
     assert_eq!(mesh.curl("productpage-v1", "http://a-cup-of.coffee/"), (0, "502".into()));
 
+    from_the_pod_of_the_corpus(&mesh, coffee);
+
     mesh.run(&["apply", "-f", "docs/examples/egress/one-site-each.yaml"]);
     assert!(mesh.passes("productpage-v1", coffee));
     assert!(!mesh.passes("productpage-v1", cafe));
@@ -234,6 +236,20 @@ fn each_workload_reaches_its_own_sites() {
     assert_eq!(mesh.curl("productpage-v1", "http://details:9080/health"), (0, "200".into()));
     let why = mesh.run(&["explain", "request", "--from", "productpage-v1", "--url", cafe, "-o", "json"]);
     assert!(why.contains("Sidecar default/productpage"), "{why}");
+}
+
+/// File 25 verbatim: a pod for looking around. What is declared passes, the rest is reset, plain HTTP to it is 502.
+fn from_the_pod_of_the_corpus(mesh: &Mesh, declared: &str) {
+    let pod = root().join("../shared/corpus/seed/25-pod-debug-network.yaml");
+    if !pod.is_file() {
+        return println!("skipped: {} is not here", pod.display());
+    }
+    mesh.run(&["apply", "-f", pod.to_str().unwrap()]);
+    mesh.run(&["status", "--wait", "60"]);
+    assert!(mesh.passes("debug-network", declared));
+    assert!(!mesh.passes("debug-network", "https://elsewhere.example/"));
+    assert_eq!(mesh.curl("debug-network", "http://elsewhere.example/"), (0, "502".into()));
+    mesh.run(&["delete", "-f", pod.to_str().unwrap()]);
 }
 
 #[test]
