@@ -119,7 +119,7 @@ impl Test {
             Attribute::ServiceAccount => {
                 Self::Strings(StringSet::of(values.iter().map(|v| Pattern::Exact(account(v, namespace)))))
             }
-            Attribute::Host => {
+            Attribute::Host | Attribute::AnyHost => {
                 Self::Strings(StringSet::of(values.iter().map(|v| Pattern::parse(&v.to_ascii_lowercase()))))
             }
             Attribute::Path => {

@@ -194,8 +194,13 @@ fn operation<F: Fn(&'static str) -> Place>(
     operation: &RuleOperation,
 ) -> Result<(), String> {
     let RuleOperation { hosts, not_hosts, ports, not_ports, methods, not_methods, paths, not_paths } = operation;
-    fields.add("hosts", &Attribute::Host, true, hosts, false)?;
-    fields.add("notHosts", &Attribute::Host, true, not_hosts, true)?;
+    // Envoy takes `a.example.` for another host than `a.example`, so that whoever is kept from one asks for the other.
+    let (wanted, unwanted) = match fields.scope.allows() {
+        true => (Attribute::Host, Attribute::AnyHost),
+        false => (Attribute::AnyHost, Attribute::Host),
+    };
+    fields.add("hosts", &wanted, true, hosts, false)?;
+    fields.add("notHosts", &unwanted, true, not_hosts, true)?;
     fields.add("ports", &Attribute::Port, false, ports, false)?;
     fields.add("notPorts", &Attribute::Port, false, not_ports, true)?;
     fields.add("methods", &Attribute::Method, true, methods, false)?;

@@ -23,6 +23,9 @@ pub(super) enum Attribute {
     Method,
     /// `:authority` in lower case.
     Host,
+    /// The same, and without the dots at the end of its name, which mean nothing: who is to be kept from a host must not
+    /// get there by another spelling.
+    AnyHost,
     Path,
     Header(HeaderKey),
     /// A text, or the texts in a list. Audiences are `aud`, the presenter is `azp`.
@@ -46,7 +49,7 @@ impl Attribute {
             Self::Port => "destination.port",
             Self::Sni => "connection.sni",
             Self::Method => "method",
-            Self::Host => "host",
+            Self::Host | Self::AnyHost => "host",
             Self::Path => "path",
             Self::Header(HeaderKey::Name(name)) => return format!("request.headers[{name}]"),
             Self::Header(HeaderKey::Method) => "request.headers[:method]",
@@ -81,6 +84,11 @@ pub(super) fn strings(attribute: &Attribute, input: &PolicyInput<'_>, f: &mut im
         Attribute::Sni => !input.sni.is_empty() && f(input.sni.as_bytes()),
         Attribute::Method => input.request.is_some_and(|r| f(r.method.as_str().as_bytes())),
         Attribute::Host => input.request.is_some_and(|r| lower(r.authority, f)),
+        Attribute::AnyHost => input.request.is_some_and(|r| {
+            let mut both =
+                |host: &[u8]| f(host) || relative(host).is_some_and(|[name, port]| joined([name, port, b""], f));
+            lower(r.authority, &mut both)
+        }),
         Attribute::Path => input.request.is_some_and(|r| f(path(r.path).as_bytes())),
         Attribute::Header(key) => header(key, input, f),
         Attribute::Claim(path) => claims(input).and_then(|c| c.get(path)).is_some_and(|v| texts(v, f)),
@@ -98,6 +106,15 @@ fn is_account(text: &str) -> bool {
     let mut parts = text.split('/');
     let whole = |p: Option<&str>| p.is_some_and(|p| !p.is_empty());
     whole(parts.next()) && parts.next() == Some("sa") && whole(parts.next()) && parts.next().is_none()
+}
+
+/// Name and port of an authority whose name ends with dots, without them; `None`: it has none.
+fn relative(authority: &[u8]) -> Option<[&[u8]; 2]> {
+    let digits = |at: &usize| authority[at + 1..].iter().all(u8::is_ascii_digit);
+    let port = authority.iter().rposition(|b| *b == b':').filter(digits).unwrap_or(authority.len());
+    let (name, port) = authority.split_at(port);
+    let end = name.iter().rposition(|b| *b != b'.').map_or(0, |last| last + 1);
+    (end < name.len()).then_some([&name[..end], port])
 }
 
 /// Paths have neither query nor fragment here, whatever their source.

@@ -111,13 +111,22 @@ fn source(s: &RuleSource, own: &str, f: &Facts) -> bool {
         && field(&s.remote_ip_blocks, &s.not_remote_ip_blocks, &|v| ip(v, &f.remote_ip))
 }
 
-/// Whether a rule matches an HTTP request.
-pub(super) fn matches(rule: &AuthorizationRule, own: &str, f: &Facts) -> bool {
+/// The host in lower case, or without the dots after its name.
+fn host(pattern: &str, authority: &str, dots: bool) -> bool {
+    let (pattern, authority) = (pattern.to_lowercase(), authority.to_lowercase());
+    let (name, port) = authority.rsplit_once(':').map_or((&*authority, String::new()), |(n, p)| (n, format!(":{p}")));
+    let without = format!("{}{port}", name.trim_end_matches('.'));
+    star(&pattern, &authority) || (dots && star(&pattern, &without))
+}
+
+/// Whether a rule matches an HTTP request. `allows`: it is one that lets in.
+fn matches(rule: &AuthorizationRule, own: &str, f: &Facts, allows: bool) -> bool {
     let from = rule.from.as_ref().is_none_or(|l| l.iter().any(|s| source(s.source.as_ref().unwrap(), own, f)));
     let to = rule.to.as_ref().is_none_or(|l| {
         l.iter().any(|t| {
             let o = t.operation.as_ref().unwrap();
-            field(&o.hosts, &o.not_hosts, &|v| star(&v.to_lowercase(), &f.authority.to_lowercase()))
+            field(&o.hosts, &[], &|v| host(v, &f.authority, !allows))
+                && field(&[], &o.not_hosts, &|v| host(v, &f.authority, allows))
                 && field(&o.ports, &o.not_ports, &|v| v.parse() == Ok(f.port))
                 && field(&o.methods, &o.not_methods, &|v| star(v, f.method.as_str()))
                 && field(&o.paths, &o.not_paths, &|v| path(v, &f.path))
@@ -151,7 +160,7 @@ fn decide(policies: &[Arc<Object<AuthorizationPolicy>>], facts: &Facts) -> Strin
     let mut matching: Vec<String> = Vec::new();
     for p in of(AuthorizationAction::Deny) {
         for (i, rule) in p.spec.rules.iter().enumerate() {
-            if matches(rule, &p.key.namespace, facts) {
+            if matches(rule, &p.key.namespace, facts, false) {
                 matching.push(format!("ns[{}]-policy[{}]-rule[{i}]", p.key.namespace, p.key.name));
             }
         }
@@ -160,8 +169,8 @@ fn decide(policies: &[Arc<Object<AuthorizationPolicy>>], facts: &Facts) -> Strin
     if let Some(first) = matching.first() {
         return first.clone();
     }
-    let allowed =
-        of(AuthorizationAction::Allow).any(|p| p.spec.rules.iter().any(|rule| matches(rule, &p.key.namespace, facts)));
+    let allowed = of(AuthorizationAction::Allow)
+        .any(|p| p.spec.rules.iter().any(|rule| matches(rule, &p.key.namespace, facts, true)));
     if allowed || of(AuthorizationAction::Allow).next().is_none() { "allow".into() } else { "none".into() }
 }
 
@@ -194,7 +203,18 @@ const DOMAINS: &[&str] = &["cluster.local", "td2", "td*", "*local", "*", "odd"];
 const USERS: &[&str] = &["*", "i/s", "*/s", "i/*", "i*", "*s", "i", "*i/s*", "i/", "x/i/s"];
 const IPS: &[&str] = &["10.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "192.168.1.0/24", "::1", "2001:db8::/32", "::/0"];
 const ADDRESSES: &[&str] = &["10.0.0.1", "192.168.1.7", "::1", "2001:db8::5", "127.0.0.1"];
-const HOSTS: &[&str] = &["a.example", "A.Example", "*.example", "a*", "*", "a.example:80", "b"];
+const HOSTS: &[&str] = &[
+    "a.example",
+    "A.Example",
+    "*.example",
+    "a*",
+    "*",
+    "a.example:80",
+    "b",
+    "a.example.",
+    "A.example.:80",
+    "a.example:*",
+];
 const METHODS: &[&str] = &["GET", "POST", "G*", "*T", "get", "*"];
 const PATHS: &[&str] =
     &["/", "/a", "/a/*", "*/b", "*", "/{*}", "/a/{**}", "/{*}/b", "/a/{*}/c/{**}", "/{**}/b", "/a*", "**", "/*"];
