@@ -1,25 +1,26 @@
 //! The Layers that ask: external authorizers first ([`ExtAuthzLayer`]), then tokens ([`JwtLayer`]), then policies
-//! ([`AuthzLayer`]).
+//! ([`AuthzLayer`]); and policies again when they change ([`StandingLayer`]).
 
 mod authz;
 mod ext_authz;
 mod jwt;
+mod standing;
 
 pub use authz::{Authz, AuthzConfig, AuthzFuture, AuthzLayer};
 pub use ext_authz::{ExtAuthz, ExtAuthzConfig, ExtAuthzFuture, ExtAuthzLayer};
 pub use jwt::{Jwt, JwtConfig, JwtFuture, JwtLayer};
+pub use standing::{Standing, StandingConfig, StandingFuture, StandingLayer, Tenure};
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::HOST;
-use mesh_core::layers::Request;
 use mesh_core::record::Cx;
 
 /// The authority that a request is for: `Host`, else that of its target. `None`: it has none, or two that differ, so that
 /// it is not known whom the application would believe.
-fn authority(request: &Request) -> Option<&str> {
+fn authority<B>(request: &http::Request<B>) -> Option<&str> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let target = request.uri().authority().map(http::uri::Authority::as_str);
     match (hosts.next(), hosts.next(), target) {
@@ -31,12 +32,12 @@ fn authority(request: &Request) -> Option<&str> {
 }
 
 /// The scheme as the client used it.
-fn scheme(request: &Request) -> Cow<'_, str> {
+fn scheme<B>(request: &http::Request<B>) -> Cow<'_, str> {
     let forwarded = request.headers().get("x-forwarded-proto").and_then(|v: &HeaderValue| v.to_str().ok());
     forwarded.or(request.uri().scheme_str()).unwrap_or("http").into()
 }
 
-fn context(request: &Request) -> Option<Arc<Cx>> {
+fn context<B>(request: &http::Request<B>) -> Option<Arc<Cx>> {
     request.extensions().get::<Arc<Cx>>().cloned()
 }
 

@@ -38,6 +38,7 @@ use crate::admin::ClusterEndpoints;
 use crate::jwks::Keys;
 use crate::listener::CAPTURE_PORTS;
 use crate::net::{AppAddress, ConnectOptions, Net, Purpose};
+use crate::stack::Standing;
 use crate::telemetry::denials::Denials;
 use crate::tls::Tls;
 pub use member::{Active, Member};
@@ -76,6 +77,8 @@ pub struct Runtime<N: Net> {
     pub(crate) keys: Keys,
     /// What was refused.
     pub denials: Arc<Denials>,
+    /// Policies about requests, for those that last.
+    pub(crate) standing: Standing,
     workers: usize,
     preserve_case: AtomicBool,
     clusters: ArcSwap<Map<Arc<str>, Arc<Cluster<N>>>>,
@@ -97,6 +100,7 @@ impl<N: Net> Runtime<N> {
             snapshot: ArcSwapOption::empty(),
             keys: Keys::default(),
             denials: Arc::new(Denials::new(Arc::clone(&env))),
+            standing: Standing::default(),
             workers: workers.max(1),
             preserve_case: AtomicBool::new(false),
             clusters: ArcSwap::default(),

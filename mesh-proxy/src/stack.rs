@@ -25,12 +25,12 @@ use mesh_core::layers::{
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Action, Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
-use mesh_policy::layers::{Authz, ExtAuthz, Jwt};
+use mesh_policy::layers::{self as policies, Authz, ExtAuthz, Jwt};
 use tower::ServiceBuilder;
 
 pub use activate::{Active, HttpStack, activate};
 pub use router::{Router, RouterFuture};
-pub(crate) use security::{Guards, Security};
+pub(crate) use security::{Guards, Security, Standing};
 pub use slots::*;
 
 use crate::net::Net;
@@ -88,10 +88,11 @@ fn stream_limits(plan: &HttpPlan) -> Option<StreamLimitLayer> {
 /// The policies of a server, in Istio's order, then the router.
 type Policies<S> = In<BeforeAuthn, In<PeerAuthn, Guarded<S>>>;
 
-/// External authorizers, tokens, policies, in this order.
+/// External authorizers, tokens, policies, and policies again when they change, in this order.
 type Guarded<S> = Maybe<ExtAuthz<Tokens<S>>, Tokens<S>>;
 type Tokens<S> = Maybe<Jwt<Allowed<S>>, Allowed<S>>;
-type Allowed<S> = In<BeforeAuthz, Maybe<Authz<In<BeforeStats, S>>, In<BeforeStats, S>>>;
+type Allowed<S> = In<BeforeAuthz, Maybe<Authz<Lasting<S>>, Lasting<S>>>;
+type Lasting<S> = Maybe<policies::Standing<In<BeforeStats, S>>, In<BeforeStats, S>>;
 type Maybe<Filled, Empty> = Opt<Filled, Empty>;
 
 /// A service with the limits of its listener's requests, if there are any.
@@ -102,7 +103,7 @@ pub type Inbound = Meter<Respond<Limited<Sanitize<In<Trace, Policies<Router>>>>>
 
 /// Towards the own application: one route for each port, behind all policies.
 pub(crate) fn inbound(common: &Common, plan: &HttpPlan, guards: Guards, router: Router) -> Inbound {
-    let Guards { external, jwt, authz } = guards;
+    let Guards { external, jwt, authz, standing } = guards;
     ServiceBuilder::new()
         .layer(common.meter()) // sees everything, ends everything once
         .layer(respond(plan)) // below it, failures are errors
@@ -115,6 +116,7 @@ pub(crate) fn inbound(common: &Common, plan: &HttpPlan, guards: Guards, router: 
         .option_layer(jwt) // who is the user
         .option_layer(empty::<BeforeAuthz>())
         .option_layer(authz) // may they
+        .option_layer(standing) // may they still, when policies change
         .option_layer(empty::<BeforeStats>())
         .service(router)
 }
@@ -130,7 +132,7 @@ pub(crate) fn outbound(
     guards: Guards,
     router: Router,
 ) -> Outbound {
-    let Guards { external, jwt, authz } = guards;
+    let Guards { external, jwt, authz, standing } = guards;
     ServiceBuilder::new()
         .layer(common.meter())
         .layer(respond(plan))
@@ -142,6 +144,7 @@ pub(crate) fn outbound(
         .option_layer(jwt)
         .option_layer(empty::<BeforeAuthz>())
         .option_layer(authz)
+        .option_layer(standing)
         .option_layer(empty::<BeforeStats>())
         .service(router)
 }

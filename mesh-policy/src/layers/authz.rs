@@ -113,40 +113,49 @@ pub struct Authz<S> {
 impl AuthzConfig {
     /// The refusal of a request.
     fn refusal(&self, request: &Request) -> Option<Response> {
-        let cx = context(request);
-        let (Some(cx), Some(authority)) = (&cx, authority(request)) else {
-            return Some(refuse(cx.as_deref(), "rbac_access_denied_matched_policy[none]".to_owned()));
-        };
-        let scheme = scheme(request);
-        let facts = RequestFacts {
-            method: request.method(),
-            scheme: &scheme,
-            authority,
-            path: request.uri().path(),
-            query: request.uri().query(),
-            headers: request.headers(),
-            claims: request.extensions().get::<Claims>(),
-        };
-        let mut input = PolicyInput::request(&cx.conn, cx.remote().ip(), facts);
-        input.destination_port = self.port.unwrap_or(input.destination_port);
-        input.peer = self.own.as_deref().map_or(input.peer, Peer::Spiffe);
-        if let Some(observer) = self.observer.as_ref().filter(|_| self.policies.has_notices()) {
-            let notice = Notice { audit: self.policies.audit(&input), dry_run: self.policies.dry_run(&input) };
-            if notice.audit.is_some() || notice.dry_run != DryRun::default() {
-                observer.noticed(cx, &notice);
-            }
-        }
-        match self.policies.decide(&input) {
-            Decision::Allow => None,
-            Decision::Deny(denial) => {
-                if let Some(observer) = &self.observer {
-                    observer
-                        .refused(cx, &Refusal::Policies { denial: &denial, policies: &self.policies, input: &input });
+        let decided = asked(request, (self.port, self.own.as_deref()), |cx, input| {
+            if let Some(observer) = self.observer.as_ref().filter(|_| self.policies.has_notices()) {
+                let notice = Notice { audit: self.policies.audit(input), dry_run: self.policies.dry_run(input) };
+                if notice.audit.is_some() || notice.dry_run != DryRun::default() {
+                    observer.noticed(cx, &notice);
                 }
-                Some(refuse(Some(cx), denial.details()))
             }
-        }
+            match self.policies.decide(input) {
+                Decision::Allow => None,
+                Decision::Deny(denial) => {
+                    if let Some(observer) = &self.observer {
+                        observer.refused(cx, &Refusal::Policies { denial: &denial, policies: &self.policies, input });
+                    }
+                    Some(refuse(Some(cx), denial.details()))
+                }
+            }
+        });
+        let unknown = || "rbac_access_denied_matched_policy[none]".to_owned();
+        decided.unwrap_or_else(|| Some(refuse(context(request).as_deref(), unknown())))
     }
+}
+
+/// Asks something about a request as policies see it. `None`: its connection is not known, or what it is for is not clear.
+pub(super) fn asked<B, T>(
+    request: &http::Request<B>,
+    (port, own): (Option<u16>, Option<&str>),
+    f: impl FnOnce(&Arc<Cx>, &PolicyInput<'_>) -> T,
+) -> Option<T> {
+    let cx = context(request)?;
+    let scheme = scheme(request);
+    let facts = RequestFacts {
+        method: request.method(),
+        scheme: &scheme,
+        authority: authority(request)?,
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        claims: request.extensions().get::<Claims>(),
+    };
+    let mut input = PolicyInput::request(&cx.conn, cx.remote().ip(), facts);
+    input.destination_port = port.unwrap_or(input.destination_port);
+    input.peer = own.map_or(input.peer, Peer::Spiffe);
+    Some(f(&cx, &input))
 }
 
 pub(super) fn refuse(cx: Option<&Cx>, details: String) -> Response {

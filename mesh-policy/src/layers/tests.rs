@@ -1,3 +1,5 @@
+mod standing;
+
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +9,7 @@ use http::StatusCode;
 use mesh_core::api::{ContentHash, Resource};
 use mesh_core::env::Env;
 use mesh_core::error::Error;
-use mesh_core::layers::{Body, RespondLayer, Response, SendFuture, Upstream};
+use mesh_core::layers::{Body, Request, RespondLayer, Response, SendFuture, Upstream};
 use mesh_core::matching::Claims;
 use mesh_core::record::{ConnInfo, PeerCertificate, TlsInfo};
 use mesh_core::snapshot::Direction;

@@ -11,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::layers::MeterBody;
 use mesh_core::record::{Cx, Flag};
+use mesh_policy::layers::Tenure;
 
 use super::exchange::{Answer, without_body};
 use super::rules::names_upgrade;
@@ -33,8 +34,9 @@ impl Tunnel {
     pub(super) fn settle(self, mut answer: Answer, cx: &Arc<Cx>, limits: TunnelLimits, drain: &Drain) -> Answer {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             if let Some(upstream) = answer.extensions_mut().remove::<OnUpgrade>() {
+                let tenure = answer.extensions_mut().remove::<Tenure>();
                 let (head, meter) = answer.into_parts();
-                tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits, drain.clone()));
+                tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits, (drain.clone(), tenure)));
                 return Answer::from_parts(head, MeterBody::unmetered());
             }
             return answer;
@@ -56,7 +58,13 @@ pub(super) struct TunnelLimits {
 }
 
 /// The request lasts as long as the tunnel; how it ends is how Envoy logs it.
-async fn relay(ends: (OnUpgrade, OnUpgrade), meter: MeterBody, cx: Arc<Cx>, limits: TunnelLimits, drain: Drain) {
+async fn relay(
+    ends: (OnUpgrade, OnUpgrade),
+    meter: MeterBody,
+    cx: Arc<Cx>,
+    limits: TunnelLimits,
+    (drain, tenure): (Drain, Option<Tenure>),
+) {
     let _open = drain.enter_alone();
     let sent = AtomicU64::new(0);
     let (Ok(client), Ok(upstream)) = tokio::join!(ends.0, ends.1) else { return meter.abandon(0) };
@@ -68,11 +76,18 @@ async fn relay(ends: (OnUpgrade, OnUpgrade), meter: MeterBody, cx: Arc<Cx>, limi
             None => Some(relayed.await),
         }
     };
+    let refused = async {
+        match tenure {
+            Some(tenure) => tenure.refused().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         biased;
         ended = limited => ended,
-        // It may not go on.
+        // It may not go on: its connection, or itself.
         () = drain.revoked() => Some(End::Finished),
+        () = refused => Some(End::Finished),
     };
     let sent = sent.load(Ordering::Relaxed);
     match ended {

@@ -8,8 +8,11 @@ use mesh_core::snapshot::{AuthorizerPlan, Direction, ListenerKey, ProviderPlan, 
 use mesh_policy::authz::{self, AuthzInput, Protocol};
 use mesh_policy::ext_authz::Provider;
 use mesh_policy::jwt::Authenticator;
-use mesh_policy::layers::{AuthzConfig, AuthzLayer, ExtAuthzConfig, ExtAuthzLayer, JwtConfig, JwtLayer};
+use mesh_policy::layers::{
+    AuthzConfig, AuthzLayer, ExtAuthzConfig, ExtAuthzLayer, JwtConfig, JwtLayer, StandingConfig, StandingLayer,
+};
 use mesh_policy::{Observer, Policies, egress};
+use tokio::sync::watch;
 
 use crate::cluster::Runtime;
 use crate::ext_authz;
@@ -28,6 +31,30 @@ pub(crate) struct Security {
     providers: Arc<[Provider]>,
     observer: Arc<dyn Observer>,
     env: Arc<dyn Env>,
+    /// `http` and `egress`, and what comes after them.
+    standing: [watch::Receiver<Arc<Policies>>; 2],
+}
+
+/// Policies about requests as they are in force from moment to moment: for what comes in, and for what the own application
+/// asks of others.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    inbound: watch::Sender<Arc<Policies>>,
+    outbound: watch::Sender<Arc<Policies>>,
+}
+
+impl Standing {
+    /// Tells whoever has been let in by others. What is told so from now on has been asked of these.
+    fn changes(&self, inbound: &Arc<Policies>, outbound: &Arc<Policies>) -> [watch::Receiver<Arc<Policies>>; 2] {
+        [(&self.inbound, inbound), (&self.outbound, outbound)].map(|(all, now)| {
+            all.send_if_modified(|old| {
+                let other = !Arc::ptr_eq(old, now);
+                *old = Arc::clone(now);
+                other
+            });
+            all.subscribe()
+        })
+    }
 }
 
 impl Security {
@@ -77,7 +104,9 @@ impl Security {
         let providers = ext_authz::providers(snapshot, runtime);
         let (own, asked) = (plan.identity.clone(), Arc::clone(&providers));
         let bytes = Arc::new(StreamPolicies { inbound, outbound, own, providers: asked });
-        Arc::new(Self { plan: Arc::clone(plan), http, bytes, egress, authenticator, providers, observer, env })
+        let standing = runtime.standing.changes(&http, &egress);
+        let plan = Arc::clone(plan);
+        Arc::new(Self { plan, http, bytes, egress, authenticator, providers, observer, env, standing })
     }
 
     /// The policies of a listener.
@@ -92,17 +121,21 @@ impl Security {
 
     /// What the own application may ask of others.
     fn outwards(&self) -> Guards {
+        let (own, observer) = (self.plan.identity.clone(), Some(Arc::clone(&self.observer)));
+        let [_, policies] = &self.standing;
+        let standing = StandingConfig { policies: policies.clone(), port: None, own, observer };
+        let StandingConfig { own, observer, .. } = standing.clone();
         let authz = self.egress.decides().then(|| {
             let config = AuthzConfig::new(Arc::clone(&self.egress));
-            let (own, observer) = (self.plan.identity.clone(), Some(Arc::clone(&self.observer)));
             // Whoever can't be named is nobody: the connection's peer is the application, which shows no certificate.
             AuthzLayer::new(AuthzConfig { own, observer, ..config })
         });
-        Guards { authz, ..Guards::default() }
+        Guards { authz, standing: Some(StandingLayer::new(standing)), ..Guards::default() }
     }
 
     fn guards(&self, port: Option<u16>) -> Guards {
-        let Self { plan: _, http: policies, bytes: _, egress: _, authenticator, providers, observer, env } = self;
+        let Self { plan: _, http: policies, bytes: _, egress: _, authenticator, providers, observer, env, standing } =
+            self;
         let external = policies.has_custom().then(|| {
             let (policies, providers) = (Arc::clone(policies), Arc::clone(providers));
             ExtAuthzLayer::new(ExtAuthzConfig { policies, port, providers, observer: Some(Arc::clone(observer)) })
@@ -115,7 +148,9 @@ impl Security {
             let config = AuthzConfig::new(Arc::clone(policies));
             AuthzLayer::new(AuthzConfig { port, observer: Some(Arc::clone(observer)), ..config })
         });
-        Guards { external, jwt, authz }
+        let ([policies, _], observer) = (standing, Some(Arc::clone(observer)));
+        let standing = StandingConfig { policies: policies.clone(), port, own: None, observer };
+        Guards { external, jwt, authz, standing: Some(StandingLayer::new(standing)) }
     }
 }
 
@@ -125,4 +160,5 @@ pub(crate) struct Guards {
     pub(crate) external: Option<ExtAuthzLayer>,
     pub(crate) jwt: Option<JwtLayer>,
     pub(crate) authz: Option<AuthzLayer>,
+    pub(crate) standing: Option<StandingLayer>,
 }
