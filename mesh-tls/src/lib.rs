@@ -16,6 +16,7 @@ mod error;
 mod follow;
 mod key;
 mod kubernetes;
+mod layers;
 mod material;
 mod mtls;
 mod peer;
@@ -41,6 +42,10 @@ pub use describe::CertificateInfo;
 pub use error::TlsError;
 pub use key::{KeyKind, PrivateKey};
 pub use kubernetes::SecretData;
+pub use layers::{
+    MtlsAccept, MtlsAcceptConfig, MtlsAcceptFuture, MtlsAcceptLayer, MtlsConnect, MtlsConnectConfig, MtlsConnectFuture,
+    MtlsConnectLayer,
+};
 pub use material::{Identity, Material, Roots};
 pub use mesh_core::identity::{SpiffeId, SpiffeIdError, TrustDomains};
 pub use mesh_core::record::PeerIdentity;

@@ -5,7 +5,7 @@
 //! identity that has expired, no early data, and no renegotiation, which the TLS library does not have.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

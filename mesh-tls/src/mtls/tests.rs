@@ -14,14 +14,14 @@ use crate::{
 };
 
 /// A workload whose identity is kept fresh.
-struct Workload {
-    secrets: Arc<Secrets>,
+pub(crate) struct Workload {
+    pub(crate) secrets: Arc<Secrets>,
     handle: crate::CertHandle,
     _tasks: tokio::task::JoinSet<()>,
 }
 
 impl Workload {
-    async fn start(ca: &Arc<Authority>, env: &Arc<TestEnv>, id: &SpiffeId, key: KeyKind) -> Self {
+    pub(crate) async fn start(ca: &Arc<Authority>, env: &Arc<TestEnv>, id: &SpiffeId, key: KeyKind) -> Self {
         use crate::CertSource as _;
         let config = RotationConfig { key, ..RotationConfig::default() };
         let (manager, handle) = CertManager::new(id.clone(), Arc::clone(ca), config, env.clone());
@@ -35,7 +35,7 @@ impl Workload {
     }
 }
 
-fn account(name: &str) -> SpiffeId {
+pub(crate) fn account(name: &str) -> SpiffeId {
     SpiffeId::new("cluster.local", "default", name)
 }
 
