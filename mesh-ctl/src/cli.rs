@@ -14,6 +14,7 @@ mod explain;
 mod get;
 mod load;
 mod logs;
+mod mtls;
 mod offline;
 mod patch;
 mod port_forward;
@@ -70,6 +71,8 @@ enum Verb {
     ProxyConfig(proxy_config::Args),
     /// Show the mesh's certificates: who has which identity, and until when.
     Certs(certs::Args),
+    /// Show who speaks to whom with mutual TLS, and who still in plaintext.
+    Mtls(mtls::Args),
     /// Show who may do what at a workload; needs no running mesh.
     Authz(authz::Args),
     /// Check files one by one; needs no running mesh.
@@ -139,6 +142,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::PortForward(args) => port_forward::run(mesh, &args),
         Verb::ProxyConfig(args) => proxy_config::run(mesh, &args),
         Verb::Certs(args) => certs::run(mesh, &args),
+        Verb::Mtls(args) => mtls::run(mesh, &args),
         Verb::Authz(args) => authz::run(mesh, &args),
         Verb::Validate(args) => validate::run(&args),
         Verb::Analyze(args) => analyze::run(&args),

@@ -2,7 +2,7 @@
 //!
 //! | port | reach | paths |
 //! | --- | --- | --- |
-//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/denials` `/listeners` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
+//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/denials` `/listeners` `/peers` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
 //! | 15021 | all | `/healthz/ready` |
 //! | 15090 | all | `/stats/prometheus` |
 //!
@@ -33,6 +33,7 @@ use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::listener::PeerSeen;
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
 
@@ -128,6 +129,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn metrics(&self) -> &Metrics;
     /// Further counters of the process, as name and value.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// Who has connected to the own application.
+    fn peers(&self) -> Vec<PeerSeen>;
     /// What was refused last.
     fn denials(&self) -> Vec<Arc<Denial>>;
     /// Does what the operator asks.
@@ -208,6 +211,7 @@ fn admin<B, S: AdminState>(state: &S, request: &Request<B>) -> Response<Full<Byt
         "/stats" => return text(StatusCode::OK, stats(state)),
         "/server_info" => return server_info(state),
         "/denials" => return denials(state),
+        "/peers" => return peers(state),
         "/ready" => return ready(state),
         "/drain_listeners" => Command::Drain { inbound_only: flag("inboundonly") },
         "/healthcheck/fail" => Command::FailHealthCheck(true),
@@ -252,6 +256,27 @@ fn endpoint(status: &EndpointStatus) -> serde_json::Value {
         "priorityLoad": standing.map(|s| s.load),
         "panic": standing.is_some_and(|s| s.panic),
     })
+}
+
+/// Who has connected to the own application, and whether the port takes plaintext.
+fn peers<S: AdminState>(state: &S) -> Response<Full<Bytes>> {
+    let snapshot = state.snapshot();
+    let mode = |port| Some(snapshot.as_ref()?.inbound(port).mesh.as_ref()?.mode.to_string());
+    let row = |peer: PeerSeen| {
+        let PeerSeen { port, address, principal, connections, open, refused, last_seen } = peer;
+        json!({
+            "port": port,
+            "mode": mode(port),
+            "address": address.to_string(),
+            "principal": principal,
+            "connections": connections,
+            "open": open,
+            "refused": refused,
+            "lastSeen": certs::rfc3339(last_seen),
+        })
+    };
+    let all = serde_json::Value::Array(state.peers().into_iter().map(row).collect());
+    reply(StatusCode::OK, "application/json", format!("{all:#}\n"))
 }
 
 /// In Envoy's form: `CLUSTER::ADDRESS::NAME::VALUE`.

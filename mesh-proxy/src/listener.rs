@@ -3,6 +3,7 @@
 
 pub(crate) mod accept;
 mod live;
+mod peers;
 mod sniffing;
 mod terminate;
 
@@ -22,6 +23,7 @@ use mesh_core::snapshot::{
 use mesh_tls::Acceptor;
 
 pub use self::live::Live;
+pub use self::peers::PeerSeen;
 use self::sniffing::{Sniffed, sniffing};
 pub(crate) use self::terminate::server_id;
 use crate::admin::ClusterEndpoints;
@@ -72,13 +74,16 @@ pub struct ServerKey {
     name: ContentHash,
     /// Hosts and TLS.
     what: ContentHash,
+    /// What it asks of clients.
+    clients: ContentHash,
 }
 
 impl ServerKey {
     pub(crate) fn of(server: &TlsServer) -> Self {
         let TlsServer { name, sni, tls, then: _, origin: _ } = server;
         let what = format!("{sni:?} {}", tls.hash);
-        Self { name: server_id(name), what: ContentHash::of(what.as_bytes()) }
+        let clients = live::clients(server);
+        Self { name: server_id(name), what: ContentHash::of(what.as_bytes()), clients }
     }
 }
 
@@ -204,7 +209,7 @@ pub struct Shared<N, H> {
     pub inbound: Drain,
     /// Drain of outbound listeners, which go on until the application has gone.
     pub outbound: Drain,
-    /// Connections to the own application that are open.
+    /// Connections that are open and may have to end when the plan changes.
     pub live: Live,
 }
 
@@ -230,14 +235,19 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         self.live.check(snapshot);
     }
 
-    /// Serves a connection whose fate is decided; one to the own application only as long as it may be.
-    async fn hold<F: Future<Output = ()>>(&self, conn: &Arc<ConnInfo>, drain: Drain, serve: impl FnOnce(Drain) -> F) {
-        if conn.direction != Direction::Inbound {
+    /// Serves a connection whose fate is decided, as long as it may be.
+    async fn hold<F: Future<Output = ()>>(
+        &self,
+        (conn, route): (&Arc<ConnInfo>, Route),
+        drain: Drain,
+        serve: impl FnOnce(Drain) -> F,
+    ) {
+        if !matches!(route, Route::Inbound(_) | Route::GatewayTls(..)) {
             return serve(drain).await;
         }
-        let (registered, close) = self.live.register(conn);
+        let (registered, close) = self.live.register(conn, route, &*self.env);
         // It may have been decided by a plan that is over.
-        if self.snapshot.load().as_ref().is_some_and(|now| !live::is_allowed(now, conn)) {
+        if self.snapshot.load().as_ref().is_some_and(|now| !live::is_allowed(now, conn, route)) {
             return;
         }
         live::serve((registered, close), &drain, serve).await;
@@ -319,7 +329,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             ConnDecision::Http(_) => {
                 let stream = Link::Plain(sniffed.stream);
                 let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
-                self.hold(&conn, drain, serve).await;
+                self.hold((&conn, route), drain, serve).await;
             }
             ConnDecision::Terminate(server) => {
                 Box::pin(self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain)).await;
@@ -332,10 +342,13 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
                 let _in_flight = drain.enter();
                 let (tools, stream) = (self.tools(), sniffed.stream);
                 let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, early), gate));
-                self.hold(&conn, drain, serve).await;
+                self.hold((&conn, route), drain, serve).await;
             }
             ConnDecision::NeedBytes => {}
             ConnDecision::Close(why) => {
+                if let Route::Inbound(_) = route {
+                    self.live.refused(&conn, self.env.now());
+                }
                 sniffed.stream.abort_on_close();
                 Finish::new(&conn, snapshot, &*self.env, &self.sink).no_rule(why);
             }

@@ -48,7 +48,7 @@ fn renewal(status: &CertStatus) -> Value {
     })
 }
 
-fn rfc3339(at: SystemTime) -> String {
+pub(super) fn rfc3339(at: SystemTime) -> String {
     // To the second, as certificates have it.
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

@@ -12,6 +12,7 @@ use mesh_tls::{Authority, AuthorityConfig, CertHandle, CertManager, CertSource, 
 use parking_lot::Mutex;
 
 use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Readiness, respond};
+use crate::listener::PeerSeen;
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::{Metrics, tests::workload};
 
@@ -72,6 +73,11 @@ impl AdminState for State {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("access_log.dropped", 3)]
+    }
+
+    fn peers(&self) -> Vec<PeerSeen> {
+        let (port, address, last_seen) = (9080, "10.244.0.9".parse().unwrap(), FixedEnv.now());
+        vec![PeerSeen { port, address, principal: None, connections: 3, open: 1, refused: 0, last_seen }]
     }
 
     fn denials(&self) -> Vec<Arc<Denial>> {
@@ -227,4 +233,15 @@ async fn the_own_certificate_and_how_long_it_lives() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
     }
+}
+
+#[test]
+fn who_has_connected() {
+    let (status, body) = ask(&state(Readiness::Live), Port::Admin, Method::GET, "/peers");
+    assert_eq!(status, StatusCode::OK);
+    let all: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let peer = &all[0];
+    assert_eq!((&peer["port"], &peer["address"], &peer["open"]), (&9080.into(), &"10.244.0.9".into(), &1.into()));
+    assert!(peer["principal"].is_null() && peer["mode"].is_null());
+    assert_eq!(peer["lastSeen"], "2027-01-15T08:00:00Z");
 }

@@ -1,17 +1,22 @@
-//! Connections to the own application that are open: those that a new configuration does not let in any more are closed.
+//! Connections to the own application, and to servers of a gateway that end TLS, that are open: those that a new
+//! configuration does not let in any more are closed.
 //!
 //! What is asked is what would be asked of a new connection: may one with this TLS, of this peer, go on. A request that is
 //! under way may end, for a while; a stream of bytes ends at once.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use mesh_core::api::ContentHash;
+use mesh_core::env::Env;
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{Map, Snapshot};
+use mesh_core::snapshot::{DownstreamTls, Map, Snapshot, TlsServer};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::peers::{PeerSeen, Peers};
+use super::{Route, server_id};
 use crate::drain::Drain;
 
 /// How long requests that were let in may take to end when no new one would be. Istio lets them run for `drainDuration`,
@@ -25,17 +30,37 @@ pub struct Live(Mutex<Open>);
 #[derive(Default)]
 struct Open {
     next: u64,
+    peers: Peers,
     connections: Map<u64, Connection>,
 }
 
 struct Connection {
     conn: Arc<ConnInfo>,
+    route: Route,
     close: oneshot::Sender<()>,
 }
 
-/// Whether a connection to the own application may be, by this configuration.
-pub(crate) fn is_allowed(snapshot: &Snapshot, conn: &ConnInfo) -> bool {
-    snapshot.inbound(conn.local.port()).mesh.as_ref().is_none_or(|mesh| mesh.allows(conn.tls.as_deref()))
+/// Whether a connection may be, by this configuration.
+pub(super) fn is_allowed(snapshot: &Snapshot, conn: &ConnInfo, route: Route) -> bool {
+    let tls = conn.tls.as_deref();
+    match route {
+        Route::Inbound(port) => snapshot.inbound(port).mesh.as_ref().is_none_or(|mesh| mesh.allows(tls)),
+        Route::GatewayTls(_, _, key) => {
+            let servers = route.listener(snapshot).map_or(&[][..], |listener| &listener.tls);
+            // A server that is gone refuses requests; what is under way ends as when any listener goes.
+            let Some(server) = servers.iter().find(|s| server_id(&s.name) == key.name) else { return true };
+            let peer = tls.and_then(|tls| tls.identity.as_ref());
+            let welcome = server.tls.workloads.is_none() || peer.is_some_and(|peer| server.tls.welcomes(peer));
+            welcome && key.clients == clients(server)
+        }
+        Route::Outbound(_) | Route::Gateway(_) | Route::GatewayAt(..) | Route::ByAuthority => true,
+    }
+}
+
+/// What a server asks of its clients' certificates. Who was verified by other rules may not pass by these.
+pub(super) fn clients(server: &TlsServer) -> ContentHash {
+    let DownstreamTls { client, roots, names, spki, hashes, verify, .. } = &*server.tls;
+    ContentHash::of(format!("{client:?} {roots:?} {names:?} {spki:?} {hashes:?} {verify}").as_bytes())
 }
 
 impl Live {
@@ -43,21 +68,40 @@ impl Live {
     pub(super) fn check(&self, snapshot: &Snapshot) {
         let mut open = self.0.lock();
         let forbidden: Vec<u64> =
-            open.connections.iter().filter(|(_, c)| !is_allowed(snapshot, &c.conn)).map(|(n, _)| *n).collect();
+            open.connections.iter().filter(|(_, c)| !is_allowed(snapshot, &c.conn, c.route)).map(|(n, _)| *n).collect();
         for connection in forbidden.iter().filter_map(|n| open.connections.remove(n)) {
             // It may have ended by itself.
             let _ = connection.close.send(());
         }
     }
 
+    /// Who has connected to the own application.
+    pub fn peers(&self, now: SystemTime) -> Vec<PeerSeen> {
+        self.0.lock().peers.all(now)
+    }
+
+    /// A connection to the own application has been refused.
+    pub(super) fn refused(&self, conn: &ConnInfo, now: SystemTime) {
+        self.0.lock().peers.is_refused(conn, now);
+    }
+
     /// Makes a connection known, and says when it may not go on.
-    pub(super) fn register(&self, conn: &Arc<ConnInfo>) -> (Registered<'_>, oneshot::Receiver<()>) {
+    pub(super) fn register<'a>(
+        &'a self,
+        conn: &Arc<ConnInfo>,
+        route: Route,
+        env: &'a dyn Env,
+    ) -> (Registered<'a>, oneshot::Receiver<()>) {
         let (close, told) = oneshot::channel();
         let mut open = self.0.lock();
         let number = open.next;
         open.next += 1;
-        open.connections.insert(number, Connection { conn: Arc::clone(conn), close });
-        (Registered { live: self, number }, told)
+        if let Route::Inbound(_) = route {
+            open.peers.comes(conn, env.now());
+        }
+        open.connections.insert(number, Connection { conn: Arc::clone(conn), route, close });
+        let conn = Arc::clone(conn);
+        (Registered { live: self, number, conn, route, env }, told)
     }
 }
 
@@ -98,10 +142,17 @@ pub(super) async fn serve<F: Future<Output = ()>>(
 pub(super) struct Registered<'a> {
     live: &'a Live,
     number: u64,
+    conn: Arc<ConnInfo>,
+    route: Route,
+    env: &'a dyn Env,
 }
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.live.0.lock().connections.remove(&self.number);
+        let mut open = self.live.0.lock();
+        open.connections.remove(&self.number);
+        if let Route::Inbound(_) = self.route {
+            open.peers.goes(&self.conn, self.env.now());
+        }
     }
 }

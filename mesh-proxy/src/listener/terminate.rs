@@ -56,15 +56,17 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         drain: Drain,
     ) {
         let Some((stream, conn)) = self.handshake(&server.tls, &server.name, stream, &conn).await else { return };
+        let route = Route::GatewayTls(key.address, key.port, ServerKey::of(server));
         match &server.then {
             TlsThen::Http(_) => {
-                let route = Route::GatewayTls(key.address, key.port, ServerKey::of(server));
-                self.http.serve(stream, conn, route, drain).await;
+                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
+                self.hold((&conn, route), drain, serve).await;
             }
             TlsThen::Tcp(plan) => {
                 let _in_flight = drain.enter();
-                let gate = self.gate(key);
-                Box::pin(tcp::serve(&self.tools(), snapshot, plan, &conn, (stream, None), gate)).await;
+                let (tools, gate) = (self.tools(), self.gate(key));
+                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, None), gate));
+                self.hold((&conn, route), drain, serve).await;
             }
         }
     }
@@ -82,13 +84,13 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         match inside {
             Inside::Http(_) => {
                 let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
-                self.hold(&conn, drain, serve).await;
+                self.hold((&conn, route), drain, serve).await;
             }
             Inside::Tcp(plan) => {
                 let _in_flight = drain.enter();
                 let (tools, gate) = (self.tools(), self.http.gate());
                 let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, None), gate));
-                self.hold(&conn, drain, serve).await;
+                self.hold((&conn, route), drain, serve).await;
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::Process;
 use crate::admin::{AdminState, ClusterEndpoints, Command, Readiness};
-use crate::listener::Engine;
+use crate::listener::{Engine, PeerSeen};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
@@ -95,6 +95,10 @@ impl AdminState for State {
         ];
         all.extend(self.shared.http.runtime().denials.counters());
         all
+    }
+
+    fn peers(&self) -> Vec<PeerSeen> {
+        self.shared.live.peers(self.now())
     }
 
     fn denials(&self) -> Vec<Arc<Denial>> {
