@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "tls/attacks.rs"]
+mod attacks;
 #[path = "tls/certificates.rs"]
 mod certificates;
 #[path = "tls/gateways.rs"]
 mod gateways;
+#[path = "tls/live.rs"]
+mod live;
 #[path = "tls/mesh.rs"]
 mod mesh;
 #[path = "tls/origination.rs"]
@@ -14,3 +18,5 @@ mod origination;
 mod programs;
 #[path = "tls/running.rs"]
 mod running;
+#[path = "tls/soak.rs"]
+mod soak;

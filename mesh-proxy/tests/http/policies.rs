@@ -39,7 +39,9 @@ async fn g1_and_g2_who_is_refused_and_why() {
     denied(inbound("G2", "{}"), NONE).run().await;
     let get = "{rules: [{to: [{operation: {methods: [GET]}}]}]}";
     inbound("G2 allowed", get).tries(1).run().await;
-    denied(inbound("G2 HEAD", get).raw("HEAD /x HTTP/1.1\r\nhost: up.example\r\n\r\n"), NONE);
+    denied(inbound("G2 POST", get).raw("POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-length: 0\r\n\r\n"), NONE)
+        .run()
+        .await;
     let gateway = "rbac_access_denied_matched_policy[ns[istio-system]-policy[x]-rule[0]]";
     let at_gateway = row("G1 gateway", OK).extra(policy(Door::Gateway, "x", deny));
     denied(at_gateway, gateway).run().await;

@@ -15,6 +15,7 @@ use mesh_proxy::http::Proxy;
 use mesh_proxy::listener::{Door, Engine, Shared};
 use mesh_proxy::net::{HostEnv, HostNet, HostStream, Listener, Net, Share};
 use mesh_tls::{Carries, Connector, MtlsUpstream, SecretState, Secrets, TrustDomains};
+use rcgen::{BasicConstraints, IsCa};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,7 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::certificates::{Ca, Leaf, TlsClient};
 use crate::running::{get, plain_upstream};
 
-type Process = Shared<HostNet, Proxy<HostNet>>;
+pub(crate) type Process = Shared<HostNet, Proxy<HostNet>>;
 
 struct Records(UnboundedSender<RequestRecord>);
 
@@ -33,12 +34,12 @@ impl Sink for Records {
 }
 
 /// A sidecar on a loopback socket that is dialled as it is.
-struct Sidecar {
-    at: SocketAddr,
+pub(crate) struct Sidecar {
+    pub(crate) at: SocketAddr,
     name: &'static str,
-    secrets: Arc<Secrets>,
-    records: UnboundedReceiver<RequestRecord>,
-    shared: Arc<Process>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) records: UnboundedReceiver<RequestRecord>,
+    pub(crate) shared: Arc<Process>,
 }
 
 impl Sidecar {
@@ -69,7 +70,7 @@ impl Sidecar {
         Self { at, name, secrets, records, shared }
     }
 
-    fn configure(&self, yaml: &str) {
+    pub(crate) fn configure(&self, yaml: &str) {
         let (resources, reports) = mesh_core::yaml::read("test.yaml", yaml);
         assert!(reports.is_empty(), "{reports:?}");
         let pod = |name: &str| {
@@ -97,34 +98,34 @@ impl Sidecar {
         self.shared.activate(&compiled.snapshot);
     }
 
-    fn identify(&self, leaf: &Leaf, roots: &Ca) {
+    pub(crate) fn identify(&self, leaf: &Leaf, roots: &Ca) {
         self.secrets.set(&SecretRef::Workload, leaf.material());
         self.secrets.set(&SecretRef::MeshRoots, roots.roots());
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.at).await.unwrap()
     }
 
-    async fn record(&mut self) -> RequestRecord {
+    pub(crate) async fn record(&mut self) -> RequestRecord {
         self.records.recv().await.expect("a record")
     }
 }
 
-const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
-const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
+pub(crate) const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
+pub(crate) const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
 /// A client and a server with sidecars, and the server's application.
-struct Mesh {
-    ca: Ca,
-    client: Sidecar,
-    server: Sidecar,
+pub(crate) struct Mesh {
+    pub(crate) ca: Ca,
+    pub(crate) client: Sidecar,
+    pub(crate) server: Sidecar,
     app: SocketAddr,
     protocol: &'static str,
 }
 
 impl Mesh {
-    async fn start(protocol: &'static str, app: SocketAddr, policy: &str) -> Self {
+    pub(crate) async fn start(protocol: &'static str, app: SocketAddr, policy: &str) -> Self {
         let mesh = Self::nobody(protocol, app, policy).await;
         mesh.client.identify(&mesh.ca.leaf(&[CLIENT]), &mesh.ca);
         mesh.server.identify(&mesh.ca.leaf(&[SERVER]), &mesh.ca);
@@ -132,7 +133,7 @@ impl Mesh {
     }
 
     /// The same without identities.
-    async fn nobody(protocol: &'static str, app: SocketAddr, policy: &str) -> Self {
+    pub(crate) async fn nobody(protocol: &'static str, app: SocketAddr, policy: &str) -> Self {
         let client = Sidecar::start("client", Door::OutboundDirect).await;
         let server = Sidecar::start("server", Door::InboundDirect).await;
         let mesh = Self { ca: Ca::new("mesh"), client, server, app, protocol };
@@ -140,13 +141,13 @@ impl Mesh {
         mesh
     }
 
-    fn configure(&self, policy: &str) {
+    pub(crate) fn configure(&self, policy: &str) {
         let yaml = self.yaml(policy);
         self.client.configure(&yaml);
         self.server.configure(&yaml);
     }
 
-    fn yaml(&self, policy: &str) -> String {
+    pub(crate) fn yaml(&self, policy: &str) -> String {
         let (client, server, app) = (self.client.at.port(), self.server.at.port(), self.app.port());
         let protocol = self.protocol;
         format!(
@@ -179,23 +180,23 @@ spec:
     }
 }
 
-fn peers(spec: &str) -> String {
+pub(crate) fn peers(spec: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p, namespace: default}}\nspec: \
          {{{spec}}}\n"
     )
 }
 
-fn strict() -> String {
+pub(crate) fn strict() -> String {
     peers("mtls: {mode: STRICT}")
 }
 
-fn flags(record: &RequestRecord) -> String {
+pub(crate) fn flags(record: &RequestRecord) -> String {
     Flag::names(record.cx.flags.load(Ordering::Relaxed))
 }
 
 /// Sends a little, and reads to the end. `None`: reset.
-async fn fate(mut stream: TcpStream, bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) async fn fate(mut stream: TcpStream, bytes: &[u8]) -> Option<Vec<u8>> {
     let _ = stream.write_all(bytes).await;
     let mut got = Vec::new();
     stream.read_to_end(&mut got).await.ok().map(|_| got)
@@ -308,6 +309,11 @@ async fn s6_impostors_are_refused() {
         ("not yet valid", Some(ours.leaf_with(&[CLIENT], years(2090, 2091))), false),
         ("several identities", Some(ours.leaf(&[CLIENT, SERVER])), false),
         ("another trust domain", Some(ours.leaf(&["spiffe://other/ns/default/sa/client"])), false),
+        (
+            "an authority",
+            Some(ours.leaf_with(&[CLIENT], |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
+            false,
+        ),
         ("a name", Some(ours.leaf(&["client.default.svc.cluster.local"])), false),
     ];
     for (what, shown, welcome) in table {
@@ -388,7 +394,7 @@ async fn clients_follow_modes_and_rules() {
 }
 
 /// One request on a connection that stays.
-async fn ask(stream: &mut TcpStream) {
+pub(crate) async fn ask(stream: &mut TcpStream) {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -56,8 +56,7 @@ fn configure(shared: &Process, yaml: &str, door: Door) {
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
         Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
     }
-    Engine::<HostStream>::activate(&shared.http, &compiled.snapshot);
-    shared.snapshot.store(Some(compiled.snapshot.clone()));
+    shared.activate(&compiled.snapshot);
 }
 
 /// `spec.servers` of a Gateway `gw`, and further documents. `up.example`, port 80, is the upstream.
