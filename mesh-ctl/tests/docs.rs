@@ -26,7 +26,7 @@ fn in_folder(folder: &str, ending: &str) -> Vec<String> {
 /// Every page: those at the top, those in docs, and those of the examples.
 fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".into(), "CONTRIBUTING.md".into(), "examples/bookinfo/README.md".into()];
-    pages.push("fuzz/README.md".into());
+    pages.extend(["fuzz/README.md", "examples/guarded/README.md"].map(String::from));
     pages.extend(in_folder("docs", ".md"));
     pages
 }
@@ -133,4 +133,22 @@ fn commands_of_the_pages_run() {
         }
     }
     assert!(ran >= 5, "only {ran} commands were run");
+}
+
+/// Each row of the attacks names tests that are there.
+#[test]
+fn attacks_have_tests() {
+    let mut count = 0;
+    for row in read("docs/attacks.md").lines().filter(|l| l.starts_with("| ") && l.contains("` ")) {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        for part in tests.split("; ") {
+            let (file, names) = part.trim().strip_prefix('`').and_then(|p| p.split_once("` ")).expect("`file` tests");
+            let text = read(file);
+            for name in names.split(", ") {
+                assert!(text.contains(&format!("fn {name}(")), "{file} has no test {name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 30, "only {count} tests are named");
 }
