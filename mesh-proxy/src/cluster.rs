@@ -20,6 +20,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::balance::{Ask, Layout, Tried};
 use mesh_core::env::Env;
 use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::BoxService;
 use mesh_core::layers::limits::Usage;
 use mesh_core::layers::mirror::Budget;
 use mesh_core::layers::rate_limit::TokenBucket;
@@ -71,6 +72,8 @@ pub struct Runtime<N: Net> {
     pub variables: BTreeMap<String, String>,
     /// Mirrored requests have `-shadow` after their host (istiod's `DISABLE_SHADOW_HOST_SUFFIX=false`). Default: no.
     pub shadow_suffix: bool,
+    /// The application itself, where it is in this process: inbound requests end there.
+    pub application: Option<BoxService>,
     /// What is in force, for requests that the proxy makes itself.
     pub(crate) snapshot: ArcSwapOption<Snapshot>,
     /// Keys of tokens that are fetched.
@@ -97,6 +100,7 @@ impl<N: Net> Runtime<N> {
             app: AppAddress::default(),
             variables: BTreeMap::new(),
             shadow_suffix: false,
+            application: None,
             snapshot: ArcSwapOption::empty(),
             keys: Keys::default(),
             denials: Arc::new(Denials::new(Arc::clone(&env))),

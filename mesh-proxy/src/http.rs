@@ -3,7 +3,8 @@
 //! What hyper would answer by itself is answered by us before it sees it: `guard` checks each request head on its way in
 //! and hands over a stand-in that carries the reply, so that every refusal is logged, counted and worded as Envoy's.
 
-mod counted;
+pub(crate) mod counted;
+pub(crate) mod dispatch;
 mod engine;
 mod exchange;
 mod guard;
@@ -47,6 +48,11 @@ impl<N: Net> Proxy<N> {
     /// One that has no plan yet.
     pub fn new(runtime: Arc<Runtime<N>>) -> Self {
         Self { runtime, active: Arc::default(), streams: watch::Sender::default() }
+    }
+
+    /// What is in force.
+    pub(crate) fn active(&self) -> &ArcSwapOption<Active> {
+        &self.active
     }
 
     /// Endpoints, pools and counters.

@@ -18,7 +18,9 @@ pub mod dns;
 pub mod drain;
 mod errand;
 pub(crate) mod explicit;
+mod embed;
 mod ext_authz;
+mod force;
 pub mod http;
 mod identity;
 mod jwks;
@@ -34,3 +36,6 @@ pub mod tcp;
 pub mod telemetry;
 pub mod tls;
 mod worker;
+
+pub use embed::{Builder, Client, ConfigWatch, Connect, Mesh, MeshLayer, MeshService, MeshStream, ResponseBody};
+pub use mesh_core::layers::Body;

@@ -214,6 +214,12 @@ pub struct Shared<N, H> {
 }
 
 impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
+    /// Without a plan.
+    pub fn new(net: N, http: H, env: Arc<dyn Env>, sink: Arc<dyn Sink>) -> Self {
+        let (inbound, outbound) = (Drain::new(), Drain::new());
+        Self { net, http, env, sink, snapshot: ArcSwapOption::empty(), inbound, outbound, live: Live::default() }
+    }
+
     fn tools(&self) -> Tools<'_, H> {
         let Self { http, env, sink, .. } = self;
         Tools { upstreams: http, env: &**env, sink }

@@ -30,7 +30,7 @@ use self::doors::Doors;
 use crate::admin::{self, Port};
 use crate::cluster::Runtime;
 use crate::discovery::{self, Target};
-use crate::drain::Drain;
+use crate::force::InForce;
 use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::{HostEnv, HostNet, Inherited, Listener, Net, Resolver, Share};
@@ -83,16 +83,7 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     stack.variables = std::env::vars_os().filter_map(text).collect();
-    let shared: Process = Arc::new(Shared {
-        http: Proxy::new(Arc::new(stack)),
-        net,
-        env,
-        sink: Arc::new(Sinks::new(sinks)),
-        snapshot: Default::default(),
-        inbound: Drain::new(),
-        outbound: Drain::new(),
-        live: Default::default(),
-    });
+    let shared: Process = Arc::new(Shared::new(net, Proxy::new(Arc::new(stack)), env, Arc::new(Sinks::new(sinks))));
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
     open_admin(&shared, &state, &args, &place).await?;
     let keys = shared.http.runtime().tls.secrets().clone();
@@ -111,7 +102,8 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     if doors.serves_dns() {
         doors.open_dns().await;
     }
-    let control = Control::new(source.id(), shared.clone(), doors, state.clone(), metrics, log);
+    let force = InForce::new(source.id(), shared.clone(), metrics, Some(log));
+    let control = Control::new(force, doors, state.clone());
     let facts = control.facts();
     let serving = async move {
         match source {

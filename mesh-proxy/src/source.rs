@@ -23,10 +23,19 @@ use crate::secrets::manifests::Manifests;
 /// How often the files are looked at. What changes within less is one change.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// Where the YAML is.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// Files, and directories of them.
+    Files(Vec<PathBuf>),
+    /// In the program, under this name.
+    Text(Arc<str>),
+}
+
 /// A [`ConfigSource`] of YAML files and directories of them.
 #[derive(Debug)]
 pub struct FileSource {
-    paths: Vec<PathBuf>,
+    input: Input,
     id: ProxyId,
     ticks: Interval,
     seen: Vec<Stamp>,
@@ -47,10 +56,14 @@ struct Stamp {
 impl FileSource {
     /// A source for this proxy; call it inside a tokio runtime. What is wrong in the files is logged.
     pub fn new(paths: Vec<PathBuf>, id: ProxyId) -> Self {
+        Self::over(Input::Files(paths), id)
+    }
+
+    pub(crate) fn over(input: Input, id: ProxyId) -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            paths,
+            input,
             id,
             ticks,
             seen: Vec::new(),
@@ -74,7 +87,7 @@ impl FileSource {
     /// # Errors
     /// A file can't be read, or no Gateway in them selects a pod.
     pub fn gateway_id(paths: &[PathBuf]) -> io::Result<ProxyId> {
-        let (world, _) = read_world(paths)?;
+        let (world, _) = Input::Files(paths.to_vec()).world()?;
         let selected = |labels| world.gateways().iter().any(|g| covers(&g.spec.selector, labels));
         let found = world.workloads().iter().find(|w| selected(&w.labels)).or_else(|| {
             let is_ingress = |v: &String| v == "ingressgateway";
@@ -84,21 +97,6 @@ impl FileSource {
         Ok(id_of(workload, ProxyKind::Gateway))
     }
 
-    /// Who the proxy of a pod in these files is.
-    ///
-    /// # Errors
-    /// A file can't be read, or there is no such pod.
-    pub fn pod_id(paths: &[PathBuf], kind: ProxyKind, namespace: &str, name: &str) -> io::Result<ProxyId> {
-        let (world, _) = read_world(paths)?;
-        let is_it = |w: &&Arc<Workload>| {
-            *w.namespace == *namespace
-                && (*w.name == *name || (*w.workload_name == *name && *w.workload_kind == *"deployment"))
-        };
-        let found = world.workloads().iter().find(is_it);
-        let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in these files"));
-        found.map(|w| id_of(w, kind)).ok_or_else(missing)
-    }
-
     /// Who it is for.
     pub fn id(&self) -> &ProxyId {
         &self.id
@@ -106,7 +104,7 @@ impl FileSource {
 
     /// The change since what was sent, if the files changed. A file that can't be read leaves everything as it was.
     fn poll_files(&mut self) -> Option<Delta> {
-        let now = match stamps(&self.paths) {
+        let now = match self.input.stamps() {
             Ok(now) => now,
             Err(error) => {
                 tracing::warn!(%error, "configuration can't be read; the last one stays in force");
@@ -116,7 +114,7 @@ impl FileSource {
         if self.sent.is_some() && now == self.seen {
             return None;
         }
-        let (world, reports) = match read_world(&self.paths) {
+        let (world, reports) = match self.input.world() {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(%error, "configuration can't be read; the last one stays in force");
@@ -124,7 +122,7 @@ impl FileSource {
             }
         };
         self.seen = now;
-        self.manifests = read_manifests(&self.paths);
+        self.manifests = self.input.manifests();
         for report in &reports {
             match report.level {
                 Level::Error => tracing::error!("{report}"),
@@ -176,42 +174,70 @@ fn id_of(workload: &Workload, kind: ProxyKind) -> ProxyId {
     }
 }
 
-fn read_world(paths: &[PathBuf]) -> io::Result<(World, Vec<Report>)> {
-    let (mut resources, mut reports) = (Vec::<Resource>::new(), Vec::new());
-    for path in files(paths)? {
-        let text = std::fs::read_to_string(&path).map_err(|e| named(&path, &e))?;
-        let (found, said) = yaml::read(&path.to_string_lossy(), &text);
-        resources.extend(found);
-        reports.extend(said);
+impl Input {
+    /// Who the proxy of a pod in it is.
+    ///
+    /// # Errors
+    /// A file can't be read, or there is no such pod.
+    pub(crate) fn pod_id(&self, kind: ProxyKind, namespace: &str, name: &str) -> io::Result<ProxyId> {
+        let (world, _) = self.world()?;
+        let is_it = |w: &&Arc<Workload>| {
+            *w.namespace == *namespace
+                && (*w.name == *name || (*w.workload_name == *name && *w.workload_kind == *"deployment"))
+        };
+        let found = world.workloads().iter().find(is_it);
+        let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in the configuration"));
+        found.map(|w| id_of(w, kind)).ok_or_else(missing)
     }
-    resources.extend(builtin_gateway(&resources));
-    for resource in &resources {
-        reports.extend(validate(resource));
-    }
-    // Whether a pod has a sidecar, labels say: nobody puts one beside it here.
-    let options = Options { quarantined: quarantined(&reports), inject: Inject::Labels, ..Options::default() };
-    let made = inputs(&resources, &options, &mut Addresses::default());
-    reports.extend(made.reports);
-    Ok((made.world, reports))
-}
 
-fn read_manifests(paths: &[PathBuf]) -> Manifests {
-    let mut manifests = Manifests::default();
-    // Whoever could not read a file has said so when the World was made.
-    for path in files(paths).unwrap_or_default() {
-        if let Ok(text) = std::fs::read_to_string(&path) {
+    /// Name and text of each part.
+    fn texts(&self) -> io::Result<Vec<(String, String)>> {
+        let paths = match self {
+            Self::Text(text) => return Ok(vec![("configuration".to_owned(), text.to_string())]),
+            Self::Files(paths) => paths,
+        };
+        let read = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).map_err(|e| named(&path, &e))?;
+            Ok((path.to_string_lossy().into_owned(), text))
+        };
+        files(paths)?.into_iter().map(read).collect()
+    }
+
+    pub(crate) fn world(&self) -> io::Result<(World, Vec<Report>)> {
+        let (mut resources, mut reports) = (Vec::<Resource>::new(), Vec::new());
+        for (name, text) in self.texts()? {
+            let (found, said) = yaml::read(&name, &text);
+            resources.extend(found);
+            reports.extend(said);
+        }
+        resources.extend(builtin_gateway(&resources));
+        for resource in &resources {
+            reports.extend(validate(resource));
+        }
+        // Whether a pod has a sidecar, labels say: nobody puts one beside it here.
+        let options = Options { quarantined: quarantined(&reports), inject: Inject::Labels, ..Options::default() };
+        let made = inputs(&resources, &options, &mut Addresses::default());
+        reports.extend(made.reports);
+        Ok((made.world, reports))
+    }
+
+    fn manifests(&self) -> Manifests {
+        let mut manifests = Manifests::default();
+        // Whoever could not read a file has said so when the World was made.
+        for (_, text) in self.texts().unwrap_or_default() {
             manifests.add(&text);
         }
+        manifests
     }
-    manifests
-}
 
-fn stamps(paths: &[PathBuf]) -> io::Result<Vec<Stamp>> {
-    let stamp = |path: PathBuf| {
-        let about = std::fs::metadata(&path).map_err(|e| named(&path, &e))?;
-        Ok(Stamp { modified: about.modified().ok(), length: about.len(), path })
-    };
-    files(paths)?.into_iter().map(stamp).collect()
+    fn stamps(&self) -> io::Result<Vec<Stamp>> {
+        let Self::Files(paths) = self else { return Ok(Vec::new()) };
+        let stamp = |path: PathBuf| {
+            let about = std::fs::metadata(&path).map_err(|e| named(&path, &e))?;
+            Ok(Stamp { modified: about.modified().ok(), length: about.len(), path })
+        };
+        files(paths)?.into_iter().map(stamp).collect()
+    }
 }
 
 /// The files, and those in the directories, by name.

@@ -8,22 +8,19 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use mesh_core::error::Error;
 use mesh_core::layers::MeterBody;
 
-use super::lifetime::Open;
-use crate::drain::InFlight;
-
-/// The body as the codec takes it. A process that ends while it streams would cut it.
-pub(super) struct Counted {
+/// The body as who called the stack takes it, with what counts it. A process that ends while it streams would cut it.
+pub(crate) struct Counted<O> {
     body: MeterBody,
-    _open: (InFlight, Open),
+    _open: O,
 }
 
-impl Counted {
-    pub(super) fn new(body: MeterBody, open: (InFlight, Open)) -> Self {
+impl<O> Counted<O> {
+    pub(crate) fn new(body: MeterBody, open: O) -> Self {
         Self { body, _open: open }
     }
 }
 
-impl HttpBody for Counted {
+impl<O: Unpin> HttpBody for Counted<O> {
     type Data = Bytes;
     type Error = Error;
 

@@ -7,7 +7,7 @@ use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::affinity::of_connection;
 use mesh_core::layers::limits::Resource;
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{ClusterPlan, DownstreamTls, Endpoint, Snapshot, TunnelPlan};
+use mesh_core::snapshot::{ClusterPlan, Direction, DownstreamTls, Endpoint, Snapshot, TunnelPlan};
 use mesh_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -27,6 +27,11 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
         conn: &ConnInfo,
         through: Option<&TunnelPlan>,
     ) -> Result<Upstream<N::Stream>, Error> {
+        if self.runtime.application.is_some() && conn.direction == Direction::Inbound {
+            let port = conn.local.port();
+            tracing::warn!(port, "the plan has bytes for this port, and the application serves HTTP: name it http-…");
+            return Err(Error::new(ErrorKind::NoCluster));
+        }
         let cluster = self.runtime.cluster(&plan.name);
         // Nothing queues: a stream that waited for another to end would wait for ever.
         let permit = cluster.usage().take(Resource::Connections, plan.pool.max_connections);

@@ -8,28 +8,26 @@ use std::task::{Context, Poll, ready};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderValue};
-use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
-use mesh_core::layers::{Body, LocalReply, MeterBody, Request, StreamClock, StreamTimer};
+use mesh_core::layers::{Body, LocalReply, Request, StreamClock, StreamTimer};
 use mesh_core::record::{ConnInfo, Cx, Flag};
-use mesh_core::snapshot::{ListenerPlan, Snapshot};
 use tokio::time::Instant;
-use tower::Service;
 
 use super::counted::Counted;
+use super::dispatch::{Answer, dispatch, origin_form};
 use super::guard::Shared;
+use super::lifetime::Open;
 use super::upgrade;
-use crate::drain::Drain;
-use crate::listener::{Route, split_authority};
-use crate::stack::{Active, HttpStack};
+use crate::drain::{Drain, InFlight};
+use crate::listener::Route;
+use crate::stack::Active;
 
-/// The response of the stack.
-pub(super) type Answer = http::Response<MeterBody>;
 /// The response as the codec takes it.
-type Counting = http::Response<Counted>;
+type Counting = http::Response<Counted<(InFlight, Open)>>;
 
 /// What the requests of one connection have in common.
 #[derive(Clone)]
@@ -119,69 +117,21 @@ impl Exchanges {
         Ok(answer.map(|body| Counted::new(body, open)))
     }
 
-    /// Calls the stack in force. One look at the configuration for the whole request.
-    async fn call(&self, mut request: Request, reception: Option<&Reception>) -> Result<(Answer, Arc<Cx>), Error> {
+    async fn call(&self, request: Request, reception: Option<&Reception>) -> Result<(Answer, Arc<Cx>), Error> {
         let Common { active, conn, route, .. } = &*self.0;
-        let (stack, config, conn) = {
-            let active = active.load();
-            let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
-            let (conn, listener) = match route {
-                Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
-                _ => (Arc::clone(conn), route.listener(&active.snapshot)),
-            };
-            let stack = listener.and_then(|l| {
-                // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
-                if l.mesh.as_ref().is_some_and(|mesh| !mesh.allows(conn.tls.as_deref())) {
-                    return None;
-                }
-                let renamed = || active.http(&l.key, route.renamed(l)?);
-                active.http(&l.key, route.server()).or_else(renamed)
-            });
-            (stack.cloned(), active.snapshot.hash, conn)
-        };
-        let cx = Arc::new(Cx::new(conn, config));
-        request.extensions_mut().insert(Arc::clone(&cx));
-        if let Some(reception) = reception {
-            let _ = reception.cx.set(Arc::clone(&cx));
-        }
-        // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
-        let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
-        let answer = match &*stack {
-            HttpStack::Inbound(stack) => stack.clone().call(request).await?,
-            HttpStack::Outbound(stack) => stack.clone().call(request).await?,
-        };
-        Ok((answer, cx))
+        dispatch(active, (conn, *route), request, |cx| {
+            if let Some(reception) = reception {
+                let _ = reception.cx.set(Arc::clone(cx));
+            }
+        })
+        .await
     }
 }
 
-/// The listener for an explicitly proxied request, and the connection as if it had been captured on its way there.
-fn by_authority<'a>(
-    snapshot: &'a Snapshot,
-    conn: &Arc<ConnInfo>,
-    request: &Request,
-) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
-    let authority = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let port = split_authority(authority, 80).map_or(80, |(_, port)| port);
-    match Route::of_authority(snapshot, authority, 80) {
-        Some(to) => {
-            let listener = snapshot.outbound(Some(to.ip()), to.port());
-            (Arc::new(ConnInfo { local: to, ..ConnInfo::clone(conn) }), Some(listener))
-        }
-        None => (Arc::clone(conn), Some(snapshot.outbound(None, port))),
-    }
-}
-
-/// Brings a request to the one form that the stack knows: authority in `host`, path and query in the URI.
+/// The codec's request in the stack's form.
 fn incoming(request: HttpRequest<Incoming>) -> (Request, Option<Arc<Reception>>) {
     let (mut head, body) = request.into_parts();
-    if head.method != Method::CONNECT && head.uri.authority().is_some() {
-        let uri = std::mem::take(&mut head.uri).into_parts();
-        if let Some(authority) = uri.authority.and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
-            head.headers.insert(HOST, authority);
-        }
-        let path = uri.path_and_query.filter(|p| p.as_str() != "");
-        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-    }
+    origin_form(&mut head);
     let (body, received) = if body.is_end_stream() {
         (Body::Empty, None)
     } else {

@@ -13,7 +13,8 @@ use mesh_core::layers::MeterBody;
 use mesh_core::record::{Cx, Flag};
 use mesh_policy::layers::Tenure;
 
-use super::exchange::{Answer, without_body};
+use super::dispatch::Answer;
+use super::exchange::without_body;
 use super::rules::names_upgrade;
 use crate::drain::Drain;
 use crate::tcp;

@@ -102,6 +102,12 @@ enum Socketed {
     Unix(UnixStream),
 }
 
+impl From<UnixStream> for HostStream {
+    fn from(stream: UnixStream) -> Self {
+        Self(Socketed::Unix(stream))
+    }
+}
+
 /// What a unix socket has instead of addresses.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -193,7 +199,7 @@ enum Listening {
 
 impl HostListener {
     /// Options are set here once: Linux hands them on to what is accepted.
-    fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let socket = SockRef::from(&listener);
         socket.set_tcp_nodelay(true)?;

@@ -151,6 +151,6 @@ impl Args {
         }
         let Some(workload) = &self.workload else { return Ok(None) };
         let (namespace, name) = workload.split_once('/').unwrap_or(("default", workload));
-        crate::source::FileSource::pod_id(&self.config, kind, namespace, name).map(Some)
+        crate::source::Input::Files(self.config.clone()).pod_id(kind, namespace, name).map(Some)
     }
 }

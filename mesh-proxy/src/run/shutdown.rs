@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Process;
 use super::admin_state::State;
-use super::control::Facts;
+use crate::force::Facts;
 
 /// Resolves when the process may exit.
 ///

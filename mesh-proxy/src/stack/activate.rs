@@ -217,7 +217,10 @@ impl<N: Net> Building<'_, N> {
             Action::Forward(targets) => {
                 let all = targets.iter().enumerate();
                 all.map(|(destination, target)| {
-                    let cluster = self.cluster(&target.cluster, per_try, target.missing_status, used);
+                    let cluster = match (&self.runtime.application, direction) {
+                        (Some(application), Direction::Inbound) => application.clone(),
+                        _ => self.cluster(&target.cluster, per_try, target.missing_status, used),
+                    };
                     let limit = self.retry_limit(&target.cluster);
                     let service = self.destination(plan, Place { direction, destination }, (cluster, limit), &mirrors);
                     RouteTarget { service, cluster: self.snapshot.clusters.get(&target.cluster).cloned() }

@@ -1,0 +1,141 @@
+//! Calls through the outbound stack.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::uri::Scheme;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::{Body, Request};
+use mesh_core::record::ConnInfo;
+use mesh_core::snapshot::Direction;
+use tower::Service;
+
+use super::application::BoxError;
+use super::{Mesh, trace};
+use crate::drain::InFlight;
+use crate::http::counted::Counted;
+use crate::http::dispatch::{dispatch, origin_form};
+use crate::listener::Route;
+
+/// Calls the hosts of the mesh, and what is outside it as `outboundTrafficPolicy` says. From [`Mesh::client`]. Clones share
+/// everything.
+///
+/// A request names its host in the URI (`http://reviews:9080/`) or in `host`, with the names that a sidecar would know:
+/// short ones of the own namespace, too. What a sidecar answers by itself is answered the same way: 503 with Envoy's body
+/// when there is no healthy endpoint, 404 without a route. `https` URIs are refused with 400: TLS inside the mesh is the
+/// mesh's; for TLS of the application's own use [`Mesh::connector`].
+#[derive(Clone)]
+pub struct Client {
+    mesh: Mesh,
+    conn: Arc<ConnInfo>,
+}
+
+impl Client {
+    pub(super) fn new(mesh: Mesh) -> Self {
+        let conn = Arc::new(mesh.own(Direction::Outbound, 0));
+        Self { mesh, conn }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Client").field(&self.mesh).finish()
+    }
+}
+
+impl<B> Service<http::Request<B>> for Client
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<ResponseBody>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let Self { mesh, conn } = self.clone();
+        if request.uri().scheme() == Some(&Scheme::HTTPS) {
+            return Box::pin(std::future::ready(Ok(refused())));
+        }
+        let request = in_form(request);
+        Box::pin(async move {
+            let open = mesh.0.shared.outbound.enter();
+            let active = mesh.0.shared.http.active();
+            let (answer, _) = dispatch(active, (&conn, Route::ByAuthority), request, |_| {}).await?;
+            Ok(answer.map(|body| ResponseBody(Inner::Counted(Counted::new(body, open)))))
+        })
+    }
+}
+
+fn in_form<B>(request: http::Request<B>) -> Request
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (mut head, body) = request.into_parts();
+    origin_form(&mut head);
+    trace::carry_on(&mut head.headers);
+    // Whose body breaks, that is the client: nobody has to be told but the upstream.
+    let body = Body::stream(body.map_err(|error| {
+        let error: BoxError = error.into();
+        tracing::debug!(%error, "the request's body");
+        Error::new(ErrorKind::DownstreamGone)
+    }));
+    Request::from_parts(head, body)
+}
+
+fn refused() -> http::Response<ResponseBody> {
+    let text = "https is not for the mesh's client: write http, and the mesh encrypts, or use the connector\n";
+    let mut response = http::Response::new(ResponseBody(Inner::Own(Body::from(text))));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+/// The body of a response of [`Client`], trailers included.
+pub struct ResponseBody(Inner);
+
+enum Inner {
+    Counted(Counted<InFlight>),
+    Own(Body),
+}
+
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseBody")
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
+            Inner::Counted(body) => Pin::new(body).poll_frame(cx),
+            Inner::Own(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Counted(body) => body.is_end_stream(),
+            Inner::Own(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Counted(body) => body.size_hint(),
+            Inner::Own(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Requests to the application: whole listeners, and a Layer for servers that somebody else runs.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::Body as HttpBody;
+use mesh_core::layers::Body;
+use mesh_core::record::ConnInfo;
+use mesh_core::snapshot::Direction;
+use tokio::sync::oneshot;
+use tower::{Layer, Service};
+
+use super::Mesh;
+use super::application::{Application, BoxError, Handler, body, boxed};
+use crate::http::counted::Counted;
+use crate::http::dispatch::{dispatch, origin_form};
+use crate::listener::accept::accept;
+use crate::listener::{Door, Route};
+use crate::net::{HostListener, Listener};
+
+impl Mesh {
+    /// Serves every connection of a listener as a sidecar serves captured ones: plaintext or mutual TLS as
+    /// PeerAuthentication says, HTTP/1.1 and HTTP/2, authorization, tokens, metrics, logs; requests that are let in are
+    /// answered by `app`. The port that counts in policies and Services is the listener's.
+    ///
+    /// Resolves after [`Mesh::shutdown`] was called and nothing is in flight. WebSocket upgrades are not handed to `app`.
+    ///
+    /// # Errors
+    /// The listener can't be used.
+    pub async fn serve<B>(&self, listener: TcpListener, app: impl Application<B>) -> io::Result<()>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let listener = HostListener::from_std(listener)?;
+        let port = listener.local_addr()?.port();
+        self.0.applications.set(port, boxed(app));
+        let shared = &self.0.shared;
+        let (stop, stopped) = oneshot::channel();
+        let accepting = accept(shared.clone(), listener, Door::InboundDirect, stopped);
+        let drained = async move {
+            shared.inbound.started().await;
+            self.forgotten().await;
+            shared.inbound.idle().await;
+            drop(stop);
+        };
+        tokio::join!(accepting, drained);
+        self.0.applications.remove(port);
+        Ok(())
+    }
+
+    /// Resolves when the mesh no longer sends traffic here, or would have heard of the end by now.
+    async fn forgotten(&self) {
+        let snapshot = self.0.shared.snapshot.load_full();
+        let minimum = snapshot.map_or_else(Default::default, |s| s.proxy.termination_drain_duration);
+        let mut facts = self.0.facts.clone();
+        let gone = async {
+            if facts.wait_for(|f| f.configured && !f.receives_traffic).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        // Whichever comes first; the limit is no error.
+        let _ = tokio::time::timeout(minimum, gone).await;
+    }
+}
+
+/// Inbound policies, metrics and logs around a service. From [`Mesh::layer`].
+#[derive(Clone, Debug)]
+pub struct MeshLayer {
+    mesh: Mesh,
+    conn: Arc<ConnInfo>,
+}
+
+impl MeshLayer {
+    pub(super) fn new(mesh: Mesh, port: u16) -> Self {
+        let conn = Arc::new(mesh.own(Direction::Inbound, port));
+        Self { mesh, conn }
+    }
+}
+
+impl<S> Layer<S> for MeshLayer {
+    type Service = MeshService<S>;
+
+    fn layer(&self, inner: S) -> MeshService<S> {
+        MeshService { layer: self.clone(), inner }
+    }
+}
+
+/// Service of [`MeshLayer`].
+#[derive(Clone, Debug)]
+pub struct MeshService<S> {
+    layer: MeshLayer,
+    inner: S,
+}
+
+impl<S, R, B> Service<http::Request<R>> for MeshService<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<R>) -> Self::Future {
+        let MeshLayer { mesh, conn } = self.layer.clone();
+        let (mut head, payload) = request.into_parts();
+        origin_form(&mut head);
+        head.extensions.insert(Handler(boxed(self.inner.clone())));
+        let request = http::Request::from_parts(head, body(payload));
+        Box::pin(async move {
+            let shared = &mesh.0.shared;
+            let open = shared.inbound.enter();
+            let route = Route::Inbound(conn.local.port());
+            Ok(match dispatch(shared.http.active(), (&conn, route), request, |_| {}).await {
+                Ok((answer, _)) => answer.map(|body| Body::stream(Counted::new(body, open))),
+                Err(error) => {
+                    tracing::debug!(%error, "a request that the mesh does not let in");
+                    forbidden()
+                }
+            })
+        })
+    }
+}
+
+/// The plan lets nobody in whose identity is not known, or has no HTTP for this port. A sidecar would have ended the
+/// connection; a Layer can only answer.
+fn forbidden() -> http::Response<Body> {
+    let mut response = http::Response::new(Body::from("mutual TLS is required here: serve this port with Mesh::serve\n"));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response
+}

@@ -1,0 +1,84 @@
+//! One request into the stack in force: what a server does with each request, and an application that calls.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use http::header::{HOST, HeaderValue};
+use http::{Method, Uri};
+use mesh_core::error::{Error, ErrorKind};
+use mesh_core::layers::{MeterBody, Request};
+use mesh_core::record::{ConnInfo, Cx};
+use mesh_core::snapshot::{ListenerPlan, Snapshot};
+use tower::Service;
+
+use crate::listener::{Route, split_authority};
+use crate::stack::{Active, HttpStack};
+
+/// The response of the stack.
+pub(crate) type Answer = http::Response<MeterBody>;
+
+/// Calls the stack in force. One look at the configuration for the whole request. `known` is told the request's context
+/// before anything happens to it.
+pub(crate) async fn dispatch(
+    active: &ArcSwapOption<Active>,
+    (conn, route): (&Arc<ConnInfo>, Route),
+    mut request: Request,
+    known: impl FnOnce(&Arc<Cx>),
+) -> Result<(Answer, Arc<Cx>), Error> {
+    let (stack, config, conn) = {
+        let active = active.load();
+        let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
+        let (conn, listener) = match route {
+            Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
+            _ => (Arc::clone(conn), route.listener(&active.snapshot)),
+        };
+        let stack = listener.and_then(|l| {
+            // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
+            if l.mesh.as_ref().is_some_and(|mesh| !mesh.allows(conn.tls.as_deref())) {
+                return None;
+            }
+            let renamed = || active.http(&l.key, route.renamed(l)?);
+            active.http(&l.key, route.server()).or_else(renamed)
+        });
+        (stack.cloned(), active.snapshot.hash, conn)
+    };
+    let cx = Arc::new(Cx::new(conn, config));
+    request.extensions_mut().insert(Arc::clone(&cx));
+    known(&cx);
+    // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
+    let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
+    let answer = match &*stack {
+        HttpStack::Inbound(stack) => stack.clone().call(request).await?,
+        HttpStack::Outbound(stack) => stack.clone().call(request).await?,
+    };
+    Ok((answer, cx))
+}
+
+/// The listener for an explicitly proxied request, and the connection as if it had been captured on its way there.
+fn by_authority<'a>(
+    snapshot: &'a Snapshot,
+    conn: &Arc<ConnInfo>,
+    request: &Request,
+) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
+    let authority = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let port = split_authority(authority, 80).map_or(80, |(_, port)| port);
+    match Route::of_authority(snapshot, authority, 80) {
+        Some(to) => {
+            let listener = snapshot.outbound(Some(to.ip()), to.port());
+            (Arc::new(ConnInfo { local: to, ..ConnInfo::clone(conn) }), Some(listener))
+        }
+        None => (Arc::clone(conn), Some(snapshot.outbound(None, port))),
+    }
+}
+
+/// Brings the head of a request to the one form that the stack knows: authority in `host`, path and query in the URI.
+pub(crate) fn origin_form(head: &mut http::request::Parts) {
+    if head.method != Method::CONNECT && head.uri.authority().is_some() {
+        let uri = std::mem::take(&mut head.uri).into_parts();
+        if let Some(authority) = uri.authority.and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+            head.headers.insert(HOST, authority);
+        }
+        let path = uri.path_and_query.filter(|p| p.as_str() != "");
+        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    }
+}
