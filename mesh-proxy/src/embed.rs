@@ -44,12 +44,12 @@ use mesh_core::snapshot::{Direction, ProxyId};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
+use self::application::Applications;
 pub use self::builder::Builder;
 pub use self::client::{Client, ResponseBody};
 pub use self::connect::{Connect, MeshStream};
 pub use self::server::{MeshLayer, MeshService};
 pub use self::watch::ConfigWatch;
-use self::application::Applications;
 use crate::force::Facts;
 use crate::http::Proxy;
 use crate::listener::Shared;
@@ -145,13 +145,6 @@ impl Mesh {
     /// A connection of the application itself, for requests that come from inside.
     fn own(&self, direction: Direction, port: u16) -> ConnInfo {
         let ip = self.0.id.addresses.first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-        ConnInfo {
-            direction,
-            peer: (ip, 0).into(),
-            local: (ip, port).into(),
-            direct: None,
-            sni: "".into(),
-            tls: None,
-        }
+        ConnInfo { direction, peer: (ip, 0).into(), local: (ip, port).into(), direct: None, sni: "".into(), tls: None }
     }
 }

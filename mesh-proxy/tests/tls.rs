@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "tls/certificates.rs"]
 mod certificates;
+#[path = "tls/embedded.rs"]
+mod embedded;
 #[path = "tls/gateways.rs"]
 mod gateways;
 #[path = "tls/live.rs"]

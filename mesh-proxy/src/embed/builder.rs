@@ -253,10 +253,7 @@ impl Pems {
 
 /// Delivers what was given in code whenever somebody wants it.
 async fn deliver_own(secrets: Arc<Secrets>, identity: Identity, roots: Arc<Roots>) {
-    let all = [
-        (SecretRef::Workload, Material::Identity(identity)),
-        (SecretRef::MeshRoots, Material::Roots(roots)),
-    ];
+    let all = [(SecretRef::Workload, Material::Identity(identity)), (SecretRef::MeshRoots, Material::Roots(roots))];
     // Held, so that what is said is not forgotten.
     let _wanted: Vec<_> = all.iter().map(|(name, _)| secrets.watch(name)).collect();
     for (name, material) in all {

@@ -34,7 +34,8 @@ impl Connect {
     /// Nobody knows the name.
     pub async fn connect(&self, host: &str, port: u16) -> io::Result<MeshStream> {
         let shared = &self.mesh.0.shared;
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("the mesh has no configuration for {host} yet"));
+        let unknown =
+            || io::Error::new(io::ErrorKind::NotFound, format!("the mesh has no configuration for {host} yet"));
         let snapshot = shared.snapshot.load_full().ok_or_else(unknown)?;
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let to = match Route::of_authority(&snapshot, &authority, port) {
@@ -42,7 +43,8 @@ impl Connect {
             None => {
                 let found = shared.net.resolve(host).await?;
                 let ip = found.addresses.first().copied();
-                (ip.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")))?, port).into()
+                (ip.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")))?, port)
+                    .into()
             }
         };
         let (ours, theirs) = UnixStream::pair()?;

@@ -141,7 +141,8 @@ where
 /// The plan lets nobody in whose identity is not known, or has no HTTP for this port. A sidecar would have ended the
 /// connection; a Layer can only answer.
 fn forbidden() -> http::Response<Body> {
-    let mut response = http::Response::new(Body::from("mutual TLS is required here: serve this port with Mesh::serve\n"));
+    let mut response =
+        http::Response::new(Body::from("mutual TLS is required here: serve this port with Mesh::serve\n"));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response
 }

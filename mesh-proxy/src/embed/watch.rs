@@ -7,7 +7,8 @@ use tokio::sync::watch;
 pub struct ConfigWatch(watch::Receiver<String>);
 
 impl ConfigWatch {
-    pub(super) fn new(receiver: watch::Receiver<String>) -> Self {
+    pub(super) fn new(mut receiver: watch::Receiver<String>) -> Self {
+        receiver.mark_unchanged();
         Self(receiver)
     }
 
@@ -17,7 +18,8 @@ impl ConfigWatch {
         self.0.borrow().clone()
     }
 
-    /// Waits until another configuration is in force than the one that was seen last; its hash. `None`: the mesh is gone.
+    /// Waits until another configuration is in force than when this was made, or returned last; its hash. `None`: the mesh
+    /// is gone.
     pub async fn changed(&mut self) -> Option<String> {
         self.0.changed().await.ok()?;
         Some(self.0.borrow_and_update().clone())
