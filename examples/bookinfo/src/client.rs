@@ -3,9 +3,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tower::Service;
 
 /// Idle connections kept for one address.
 const MOST_IDLE: usize = 64;
@@ -58,15 +59,17 @@ impl fmt::Display for Failure {
 
 type Sender = SendRequest<Empty<Bytes>>;
 
-/// A client with its kept connections. It lives on one thread.
-pub(crate) struct Client {
-    proxy: Option<Endpoint>,
-    idle: RefCell<HashMap<Endpoint, Vec<Sender>>>,
+/// How the other services are called.
+pub(crate) enum Client {
+    /// By own connections: beside a sidecar, which takes them, or without a mesh.
+    Direct(Direct),
+    /// By the mesh, of which this process is a member.
+    Mesh(mesh_proxy::Client),
 }
 
 impl Client {
-    pub(crate) fn new(proxy: Option<Endpoint>) -> Self {
-        Self { proxy, idle: RefCell::default() }
+    pub(crate) fn direct(proxy: Option<Endpoint>) -> Self {
+        Self::Direct(Direct { proxy, idle: Mutex::default() })
     }
 
     /// GET; the body of a 200, or why there is none. A failure is also written to stderr, where the service's log is.
@@ -77,13 +80,32 @@ impl Client {
         headers: &HeaderMap,
         limit: Duration,
     ) -> Result<Bytes, Failure> {
-        let result = match tokio::time::timeout(limit, self.get(to, path, headers)).await {
+        let get = async {
+            match self {
+                Self::Direct(client) => client.get(to, path, headers).await,
+                Self::Mesh(client) => by_mesh(client.clone(), to, path, headers).await,
+            }
+        };
+        let result = match tokio::time::timeout(limit, get).await {
             Err(_) => Err(Failure::Timeout(limit)),
             Ok(Err(failure)) => Err(failure),
             Ok(Ok((StatusCode::OK, body))) => Ok(body),
             Ok(Ok((status, _))) => Err(Failure::Status(status)),
         };
         result.inspect_err(|failure| eprintln!("GET http://{to}{path}: {failure}"))
+    }
+}
+
+/// A client with its kept connections.
+pub(crate) struct Direct {
+    proxy: Option<Endpoint>,
+    idle: Mutex<HashMap<Endpoint, Vec<Sender>>>,
+}
+
+impl Direct {
+    fn idle(&self) -> std::sync::MutexGuard<'_, HashMap<Endpoint, Vec<Sender>>> {
+        // Lists of connections are whole after every step.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn get(&self, to: &Endpoint, path: &str, headers: &HeaderMap) -> Result<(StatusCode, Bytes), Failure> {
@@ -103,7 +125,7 @@ impl Client {
 
     async fn take_idle(&self, dialled: &Endpoint) -> Option<Sender> {
         loop {
-            let mut sender = self.idle.borrow_mut().get_mut(dialled)?.pop()?;
+            let mut sender = self.idle().get_mut(dialled)?.pop()?;
             if sender.ready().await.is_ok() {
                 return Some(sender);
             }
@@ -120,13 +142,27 @@ impl Client {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
         let body = body.map_err(|error| Failure::Broken(causes(&*error)))?.to_bytes();
-        let mut idle = self.idle.borrow_mut();
+        let mut idle = self.idle();
         let kept = idle.entry(dialled.clone()).or_default();
         if kept.len() < MOST_IDLE && !sender.is_closed() {
             kept.push(sender);
         }
         Ok((status, body))
     }
+}
+
+/// The mesh finds the host, and does what a sidecar would.
+async fn by_mesh(
+    mut client: mesh_proxy::Client,
+    to: &Endpoint,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<(StatusCode, Bytes), Failure> {
+    let request = request(to, &format!("http://{to}{path}"), headers)?;
+    let answer = client.call(request).await.map_err(|error| Failure::Broken(causes(&error)))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+    Ok((status, body.map_err(|error| Failure::Broken(causes(&*error)))?.to_bytes()))
 }
 
 /// Through a proxy the target is the whole URL (absolute form); the `host` header names the service either way.
@@ -146,7 +182,7 @@ async fn connect(to: &Endpoint) -> Result<Sender, String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| causes(&error))?;
     // Whoever waits for the answer learns of an error on the connection; here it means only that the task ends.
-    tokio::task::spawn_local(connection);
+    tokio::spawn(connection);
     Ok(sender)
 }
 

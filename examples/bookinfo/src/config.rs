@@ -10,7 +10,9 @@ use crate::reviews::Version;
 
 /// Printed by `--help` and after a wrong command line.
 pub(crate) const USAGE: &str = "\
-usage: bookinfo productpage|details|reviews|ratings [--port N] [--version v1|v2|v3]
+usage: bookinfo productpage|details|reviews|ratings [--port N] [--version v1|v2|v3] [--embedded]
+
+  --embedded           be a member of the mesh: serve and call through the library, without a sidecar
 
 environment:
   PORT                 port to listen on (default 9080)
@@ -58,6 +60,8 @@ impl Service {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) service: Service,
+    /// The mesh is a part of this process.
+    pub(crate) embedded: bool,
     pub(crate) version: Version,
     /// `None`: all addresses, IPv6 and IPv4 where the host has both.
     pub(crate) bind: Option<IpAddr>,
@@ -88,7 +92,7 @@ pub(crate) fn read(
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut port = env("PORT").map(|value| ("PORT", value));
     let mut version = env("SERVICE_VERSION").map(|value| ("SERVICE_VERSION", value));
-    let mut service = None;
+    let (mut service, mut embedded) = (None, false);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let (flag, inline) = match arg.split_once('=') {
@@ -99,6 +103,7 @@ pub(crate) fn read(
         match flag {
             "-h" | "--help" => return Err(NoService::Help),
             "--port" => port = Some(("--port", value()?)),
+            "--embedded" => embedded = true,
             "--version" => version = Some(("--version", value()?)),
             _ if service.is_none() => {
                 service = Some(Service::parse(&arg).ok_or_else(|| wrong(format!("no service is called `{arg}`")))?);
@@ -109,6 +114,7 @@ pub(crate) fn read(
     let service = service.ok_or_else(|| wrong("which service? The first argument names it".to_owned()))?;
     Ok(Config {
         service,
+        embedded,
         version: reviews_version(service, version)?,
         bind: env("BIND").map(|value| bind_address(&value)).transpose()?,
         port: port.map_or(Ok(DEFAULT_PORT), |(source, value)| parse_port(source, &value))?,

@@ -36,13 +36,13 @@ pub(crate) struct ProductPage {
 }
 
 impl ProductPage {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, client: Client) -> Self {
         Self {
             pod: config.pod.clone(),
             details: config.details.clone(),
             reviews: config.reviews.clone(),
             ratings: config.ratings.clone(),
-            client: Client::new(config.proxy.clone()),
+            client,
         }
     }
 

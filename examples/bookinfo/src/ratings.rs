@@ -3,8 +3,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -29,7 +29,7 @@ pub(crate) struct ProductRatings {
 /// The service and what was posted to it.
 #[derive(Default)]
 pub(crate) struct Ratings {
-    posted: RefCell<HashMap<u32, Stars>>,
+    posted: Mutex<HashMap<u32, Stars>>,
 }
 
 impl Ratings {
@@ -51,8 +51,13 @@ impl Ratings {
         }
     }
 
+    fn posted(&self) -> MutexGuard<'_, HashMap<u32, Stars>> {
+        // The map is whole after every step.
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stars(&self, id: u32) -> Stars {
-        let posted = self.posted.borrow().get(&id).cloned();
+        let posted = self.posted().get(&id).cloned();
         posted.unwrap_or_else(|| Stars::from([("Reviewer1".to_owned(), 5), ("Reviewer2".to_owned(), 4)]))
     }
 
@@ -61,7 +66,7 @@ impl Ratings {
             let message = "the body must be JSON with stars by reviewer, such as {\"Reviewer1\": 5}";
             return reply::json_error(StatusCode::BAD_REQUEST, message);
         };
-        let mut posted = self.posted.borrow_mut();
+        let mut posted = self.posted();
         if posted.len() >= MOST_PRODUCTS && !posted.contains_key(&id) {
             return reply::json_error(StatusCode::INSUFFICIENT_STORAGE, "too many products have ratings already");
         }

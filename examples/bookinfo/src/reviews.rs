@@ -90,13 +90,13 @@ pub(crate) struct Reviews {
 }
 
 impl Reviews {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, client: Client) -> Self {
         Self {
             version: config.version,
             podname: config.pod.clone(),
             clustername: config.cluster.clone().unwrap_or_else(|| "null".to_owned()),
             ratings: config.ratings.clone(),
-            client: Client::new(config.proxy.clone()),
+            client,
         }
     }
 

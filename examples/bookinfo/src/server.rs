@@ -8,22 +8,23 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mesh_proxy::Mesh;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
+use crate::client::Client;
 use crate::config::{Config, NoService, Service, USAGE};
 use crate::details;
 use crate::productpage::ProductPage;
@@ -47,11 +48,11 @@ pub(crate) enum App {
 }
 
 impl App {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, client: Client) -> Self {
         match config.service {
-            Service::ProductPage => Self::ProductPage(ProductPage::new(config)),
+            Service::ProductPage => Self::ProductPage(ProductPage::new(config, client)),
             Service::Details => Self::Details,
-            Service::Reviews => Self::Reviews(Reviews::new(config)),
+            Service::Reviews => Self::Reviews(Reviews::new(config, client)),
             Service::Ratings => Self::Ratings(Ratings::default()),
         }
     }
@@ -81,7 +82,7 @@ pub(crate) fn run(config: Result<Config, NoService>) -> ExitCode {
         }
     };
     let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-        let ended = LocalSet::new().block_on(&runtime, until_signal(&config));
+        let ended = runtime.block_on(until_signal(&config));
         // A host name that is just being looked up must not hold up the end.
         runtime.shutdown_background();
         ended
@@ -99,13 +100,37 @@ async fn until_signal(config: &Config) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = listen(config.bind, config.port).await?;
     println!("{} listens on {}, pod {}", config.service.name(), listener.local_addr()?, config.pod);
-    let stop = async {
+    let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    serve(listener, Rc::new(App::new(config)), stop).await;
+    if config.embedded {
+        return embedded(listener.into_std()?, config, stop).await;
+    }
+    let app = App::new(config, Client::direct(config.proxy.clone()));
+    serve(listener, Arc::new(app), stop).await;
+    Ok(())
+}
+
+/// The same as a member of the mesh: its listener, its client.
+async fn embedded(
+    listener: std::net::TcpListener,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let mesh = Mesh::builder().access_log().start().await?;
+    let app = Arc::new(App::new(config, Client::Mesh(mesh.client())));
+    let service = tower::service_fn(move |request| {
+        let app = Arc::clone(&app);
+        async move { answer(&app, request).await }
+    });
+    let ended = async {
+        stop.await;
+        mesh.shutdown().await;
+    };
+    tokio::try_join!(mesh.serve(listener, service), async { Ok(ended.await) })?;
     Ok(())
 }
 
@@ -130,7 +155,7 @@ async fn listen(bind: Option<IpAddr>, port: u16) -> std::io::Result<TcpListener>
 }
 
 /// Serves connections until `stop` is ready, then answers what is in hand and closes.
-pub(crate) async fn serve(listener: TcpListener, app: Rc<App>, stop: impl Future<Output = ()>) {
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
     loop {
@@ -139,7 +164,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Rc<App>, stop: impl Future
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => drop(tokio::task::spawn_local(connection(stream, Rc::clone(&app), stopped.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&app), stopped.clone()))),
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
@@ -150,7 +175,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Rc<App>, stop: impl Future
     let _ = tokio::time::timeout(PATIENCE_AT_END, stopping.closed()).await;
 }
 
-async fn connection(stream: TcpStream, app: Rc<App>, mut stopped: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, app: Arc<App>, mut stopped: watch::Receiver<()>) {
     // Without it an answer may wait for the peer's delayed acknowledgement; that it can't be set hurts nobody.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| answer(&app, request));
@@ -163,7 +188,11 @@ async fn connection(stream: TcpStream, app: Rc<App>, mut stopped: watch::Receive
     let _ = connection.await;
 }
 
-async fn answer(app: &App, request: Request<Incoming>) -> Result<Reply, Infallible> {
+async fn answer<B>(app: &App, request: Request<B>) -> Result<Reply, Infallible>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (parts, body) = request.into_parts();
     Ok(match Limited::new(body, MOST_BYTES).collect().await {
         Ok(body) => app.handle(&parts, &body.to_bytes()).await,

@@ -8,6 +8,10 @@ use crate::api::kube::PodSpec;
 
 /// Label or annotation that decides for one pod.
 const INJECT: &str = "sidecar.istio.io/inject";
+/// Which templates make up what is put into a pod.
+const TEMPLATES: &str = "inject.istio.io/templates";
+/// Template of an application that embeds the mesh.
+const EMBEDDED: &str = "embedded";
 /// Label of a namespace.
 const INJECTION: &str = "istio-injection";
 /// Image of a pod that is a gateway: the injector puts the proxy there.
@@ -41,6 +45,13 @@ pub fn wants_sidecar(rule: Inject, pod: &Labels, annotations: &Labels, namespace
     }
 }
 
+/// Whether a pod that would get a sidecar is a member of the mesh itself: its application embeds the library.
+///
+/// Named as Istio names templates for proxyless services (`inject.istio.io/templates: grpc-agent`); ours is `embedded`.
+pub fn is_embedded(annotations: &Labels) -> bool {
+    annotations.get(TEMPLATES).is_some_and(|list| list.split(',').any(|name| name.trim() == EMBEDDED))
+}
+
 /// Whether a pod is a gateway, which is no sidecar.
 pub fn is_gateway(pod: &PodSpec) -> bool {
     pod.containers.iter().any(|c| c.image == GATEWAY_IMAGE)
@@ -67,6 +78,16 @@ mod tests {
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_application_may_be_the_proxy_itself() {
+        for (list, embedded) in
+            [("embedded", true), ("custom, embedded", true), ("sidecar", false), ("embeddedx", false)]
+        {
+            assert_eq!(is_embedded(&labels(&[(TEMPLATES, list)])), embedded, "{list}");
+        }
+        assert!(!is_embedded(&labels(&[])));
     }
 
     #[test]

@@ -189,8 +189,20 @@ impl Default for CaptureRules {
 pub enum Role {
     /// A sidecar or gateway: CAP_NET_ADMIN over the pod's network, the dialer and a config channel.
     Sidecar,
+    /// An application that embeds the mesh: the dialer and a config channel.
+    Member,
     /// Everything else: no capability, no way to gain one.
     App,
+}
+
+impl Role {
+    /// Whether it is given the dialer and a config channel.
+    pub(super) fn follows_the_mesh(self) -> bool {
+        match self {
+            Self::Sidecar | Self::Member => true,
+            Self::App => false,
+        }
+    }
 }
 
 /// Where a process's standard streams go.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mesh_core::api::kube::{Container, PodSpec};
 use mesh_core::api::{ContentHash, Key, Object};
-use mesh_core::convert::inject::{is_gateway, wants_sidecar};
+use mesh_core::convert::inject::{is_embedded, is_gateway, wants_sidecar};
 use mesh_core::convert::{Addresses, Range};
 
 use super::images::{ImageMap, locate};
@@ -23,6 +23,8 @@ pub(super) enum ProxyRole {
     Sidecar,
     /// The pod is the proxy.
     Gateway,
+    /// The application embeds the mesh.
+    Embedded,
     /// None.
     None,
 }
@@ -33,7 +35,24 @@ impl ProxyRole {
         match self {
             Self::Sidecar => "sidecar",
             Self::Gateway => "gateway",
+            Self::Embedded => "embedded",
             Self::None => "none",
+        }
+    }
+
+    /// Whether a process of the mesh runs in the pod.
+    pub(super) fn has_process(self) -> bool {
+        match self {
+            Self::Sidecar | Self::Gateway => true,
+            Self::Embedded | Self::None => false,
+        }
+    }
+
+    /// Whether the pod takes the mesh's own TLS.
+    pub(super) fn is_member(self) -> bool {
+        match self {
+            Self::Sidecar | Self::Embedded => true,
+            Self::Gateway | Self::None => false,
         }
     }
 }
@@ -57,6 +76,13 @@ pub(super) struct PodPlan {
     pub error: Option<String>,
     /// A pod with another hash is another pod.
     pub hash: ContentHash,
+}
+
+impl PodPlan {
+    /// The container that is a member of the mesh itself: one process of a pod is told the configuration.
+    pub(super) fn member(&self) -> Option<&ContainerPlan> {
+        self.containers.iter().find(|c| !c.init).filter(|_| self.role == ProxyRole::Embedded)
+    }
 }
 
 /// A container, decided.
@@ -96,7 +122,7 @@ pub(super) fn plan(
     let role = if gateway {
         ProxyRole::Gateway
     } else if wants_sidecar(settings.inject.rule(), &meta.labels, &meta.annotations, labels.as_ref()) {
-        ProxyRole::Sidecar
+        if is_embedded(&meta.annotations) { ProxyRole::Embedded } else { ProxyRole::Sidecar }
     } else {
         ProxyRole::None
     };

@@ -39,14 +39,14 @@ pub(super) fn start(mesh: &Arc<Mesh>, plan: Arc<PodPlan>, ip: Ipv4Addr) {
 /// A pod that is about to start.
 pub(super) fn fresh(plan: Arc<PodPlan>, ip: Ipv4Addr, stop: watch::Sender<Stop>) -> Pod {
     let names = plan.containers.iter().map(|c| c.container.name.clone());
-    let proxy = (plan.role != ProxyRole::None).then(|| PROXY_CONTAINER.to_owned());
+    let proxy = plan.role.has_process().then(|| PROXY_CONTAINER.to_owned());
     Pod {
         ip,
         phase: Phase::Starting,
         reason: String::new(),
         id: None,
         ready_containers: plan.containers.iter().filter(|c| c.init).map(|c| c.container.name.clone()).collect(),
-        proxy_ready: plan.role == ProxyRole::None,
+        proxy_ready: !plan.role.has_process(),
         restarts: 0,
         proxy_restarts: 0,
         logs: names.chain(proxy).map(|n| (n, Arc::default())).collect(),
@@ -67,7 +67,7 @@ pub(super) fn fresh(plan: Arc<PodPlan>, ip: Ipv4Addr, stop: watch::Sender<Stop>)
 
 fn proxy_id(plan: &PodPlan, ip: Ipv4Addr) -> Option<ProxyId> {
     let kind = match plan.role {
-        ProxyRole::Sidecar => ProxyKind::Sidecar,
+        ProxyRole::Sidecar | ProxyRole::Embedded => ProxyKind::Sidecar,
         ProxyRole::Gateway => ProxyKind::Gateway,
         ProxyRole::None => return None,
     };
@@ -137,7 +137,7 @@ impl Life {
         let (end, end_of_proxy) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut proxy = JoinSet::new();
         let mut containers = JoinSet::new();
-        if self.plan.role != ProxyRole::None {
+        if self.plan.role.has_process() {
             proxy.spawn(proxy::supervise(self.clone(), id, end_of_proxy.subscribe()));
         }
         tokio::select! {
@@ -145,7 +145,7 @@ impl Life {
             () = self.stopped() => {}
         }
         self.leave().await;
-        if self.plan.role != ProxyRole::None && !*self.mesh.ending.borrow() {
+        if self.plan.role.has_process() && !*self.mesh.ending.borrow() {
             proxy::drained(self, id).await;
         }
         end.send_replace(true);

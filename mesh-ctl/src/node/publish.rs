@@ -10,7 +10,6 @@ use mesh_core::wire::ResourceName;
 use mesh_core::world::Change;
 
 use super::mesh::{Mesh, Pod, Published, Sources, State};
-use super::plan::ProxyRole;
 use crate::manifest::Document;
 
 /// Brings the World up to date and gives every proxy its part.
@@ -160,7 +159,7 @@ pub(super) fn is_mesh_config(key: &Key) -> bool {
 
 fn workload(pod: &Pod, options: &Options<'_>) -> Change {
     let health = if pod.ready() { Health::Healthy } else { Health::Unhealthy };
-    let sidecar = pod.plan.role == ProxyRole::Sidecar;
+    let sidecar = pod.plan.role.is_member();
     let placement = Placement { addresses: vec![pod.ip.into()], health, sidecar };
     let kind = pod.plan.owner.as_ref().map(|o| o.kind.kind.to_lowercase());
     let owner = pod.plan.owner.as_ref().zip(kind.as_deref()).map(|(o, kind)| Owner { kind, name: &o.name });

@@ -10,7 +10,7 @@ use http::uri::Scheme;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use mesh_core::error::{Error, ErrorKind};
-use mesh_core::layers::{Body, Request};
+use mesh_core::layers::{Body, MeterBody, Request};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::Direction;
 use tower::Service;
@@ -64,14 +64,14 @@ where
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let Self { mesh, conn } = self.clone();
         if request.uri().scheme() == Some(&Scheme::HTTPS) {
-            return Box::pin(std::future::ready(Ok(refused())));
+            return Box::pin(std::future::ready(Ok(refused(mesh.0.shared.outbound.enter()))));
         }
         let request = in_form(request);
         Box::pin(async move {
             let open = mesh.0.shared.outbound.enter();
             let active = mesh.0.shared.http.active();
             let (answer, _) = dispatch(active, (&conn, Route::ByAuthority), request, |_| {}).await?;
-            Ok(answer.map(|body| ResponseBody(Inner::Counted(Counted::new(body, open)))))
+            Ok(answer.map(|body| ResponseBody(Counted::new(body, open))))
         })
     }
 }
@@ -93,20 +93,16 @@ where
     Request::from_parts(head, body)
 }
 
-fn refused() -> http::Response<ResponseBody> {
+fn refused(open: InFlight) -> http::Response<ResponseBody> {
     let text = "https is not for the mesh's client: write http, and the mesh encrypts, or use the connector\n";
-    let mut response = http::Response::new(ResponseBody(Inner::Own(Body::from(text))));
+    let body = MeterBody::unmetered().replaced(Body::from(text));
+    let mut response = http::Response::new(ResponseBody(Counted::new(body, open)));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
 /// The body of a response of [`Client`], trailers included.
-pub struct ResponseBody(Inner);
-
-enum Inner {
-    Counted(Counted<InFlight>),
-    Own(Body),
-}
+pub struct ResponseBody(Counted<InFlight>);
 
 impl std::fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,23 +115,14 @@ impl HttpBody for ResponseBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match &mut self.0 {
-            Inner::Counted(body) => Pin::new(body).poll_frame(cx),
-            Inner::Own(body) => Pin::new(body).poll_frame(cx),
-        }
+        Pin::new(&mut self.0).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::Counted(body) => body.is_end_stream(),
-            Inner::Own(body) => body.is_end_stream(),
-        }
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::Counted(body) => body.size_hint(),
-            Inner::Own(body) => body.size_hint(),
-        }
+        self.0.size_hint()
     }
 }

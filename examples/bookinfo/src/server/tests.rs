@@ -34,7 +34,8 @@ async fn start(args: &[&str], change: impl FnOnce(&mut Config)) -> Running {
     let listener = listen(Some(Ipv4Addr::LOCALHOST.into()), 0).await.unwrap();
     let at = local(listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::task::spawn_local(serve(listener, Rc::new(App::new(&config)), async {
+    let client = Client::direct(config.proxy.clone());
+    let task = tokio::spawn(serve(listener, Arc::new(App::new(&config, client)), async {
         let _ = stopped.await;
     }));
     Running { at, stop, task }
@@ -48,7 +49,7 @@ async fn get(client: &Client, at: &Endpoint, path: &str, headers: &HeaderMap) ->
 #[test]
 fn the_page_is_whole_and_stays_200_when_services_go() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let ratings = start(&["ratings"], |_| {}).await;
         let details = start(&["details"], |_| {}).await;
         let reviews = start(&["reviews", "--version", "v3"], |config| config.ratings = ratings.at.clone()).await;
@@ -58,7 +59,7 @@ fn the_page_is_whole_and_stays_200_when_services_go() {
             config.ratings = ratings.at.clone();
         })
         .await;
-        let (client, none) = (Client::new(None), HeaderMap::new());
+        let (client, none) = (Client::direct(None), HeaderMap::new());
 
         let html = get(&client, &page.at, "/productpage", &none).await;
         assert!(
@@ -86,11 +87,11 @@ fn the_page_is_whole_and_stays_200_when_services_go() {
 #[test]
 fn a_proxy_gets_the_whole_url() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         // A details service stands in for the proxy: hyper parses the absolute form, and the path selects the answer.
         let proxy = start(&["details"], |_| {}).await;
         let nowhere = Endpoint { host: "details.invalid".to_owned(), port: 9080 };
-        let client = Client::new(Some(proxy.at.clone()));
+        let client = Client::direct(Some(proxy.at.clone()));
         assert!(get(&client, &nowhere, "/details/7", &HeaderMap::new()).await.starts_with(r#"{"id":7,"#));
         proxy.end().await;
     });

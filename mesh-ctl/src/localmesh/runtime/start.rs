@@ -1,6 +1,6 @@
 //! What a process is given: descriptors, their numbers, and the environment that names them.
 
-use super::{AsFd, Ipv4Addr, Mode, OwnedFd, ProcessSpec, Role, Start, Stdio, io, pipe};
+use super::{AsFd, Ipv4Addr, Mode, OwnedFd, ProcessSpec, Start, Stdio, io, pipe};
 
 const DIALER_FD: i32 = 3;
 const CONFIG_FD: i32 = 4;
@@ -33,7 +33,7 @@ impl Plan {
         let mut given: Vec<(OwnedFd, i32)> = stdio.into_iter().zip(0..).collect();
         env.insert("MESH_MODE".into(), mode.to_string());
         env.insert("MESH_POD_IP".into(), ip.to_string());
-        if role == Role::Sidecar {
+        if role.follows_the_mesh() {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             streams.config = Some(tokio::net::UnixStream::from_std(ours)?);

@@ -69,6 +69,7 @@ pub(super) async fn run_to_end(life: &Life, id: PodId, plan: &ContainerPlan, mut
 async fn once(life: &Life, id: PodId, plan: &ContainerPlan, end: &mut watch::Receiver<bool>) -> Result<Exit, String> {
     let process = life.container_process(plan)?;
     let mut child = life.mesh.runtime.spawn(id, process).await.map_err(|e| e.to_string())?;
+    super::proxy::attach_channel(life, &mut child);
     let log = life.log(&plan.container.name);
     for stream in child.stdout.take().into_iter().chain(child.stderr.take()) {
         tokio::spawn(log.clone().read(stream));
@@ -120,10 +121,14 @@ impl Life {
                 environment(f, &plan.container, &base)
             })?;
         let argv: Vec<String> = command.argv.iter().map(|a| expand(a, &env)).collect();
+        self.mesh.pod(&self.plan.key, |p| p.env.clone_from(&env));
         let mut process = ProcessSpec::new(Role::App, argv);
         process.cwd = command.cwd;
-        self.mesh.pod(&self.plan.key, |p| p.env.clone_from(&env));
         process.env = env;
+        if self.plan.member().is_some_and(|c| c.container.name == plan.container.name) {
+            process.role = Role::Member;
+            process.env.extend(self.member_settings());
+        }
         Ok(process)
     }
 

@@ -88,6 +88,11 @@ fn attach(life: &Life, child: &mut Child) {
             tokio::spawn(log.clone().read(stream));
         }
     }
+    attach_channel(life, child);
+}
+
+/// Serves a process its configuration, its keys and its identity, if it is one that follows the mesh.
+pub(super) fn attach_channel(life: &Life, child: &mut Child) {
     if let Some(config) = child.config.take() {
         let secrets = Arc::new(PodSecrets::new(&life.mesh, &life.plan.key.namespace));
         let ca = life.desk();
@@ -194,14 +199,22 @@ impl Life {
         env
     }
 
+    /// What a member of the mesh is told when it starts: who it is, and what is read at the start only.
+    pub(super) fn member_settings(&self) -> Vec<(String, String)> {
+        let mut env = self.identity_settings();
+        env.extend(self.start_settings());
+        let id = self.mesh.pod(&self.plan.key, |p| p.proxy.as_ref().map(|x| serde_json::to_string(&x.id))).flatten();
+        if let Some(Ok(id)) = id {
+            env.push((discovery::ENV_PROXY.to_owned(), id));
+        }
+        env
+    }
+
     fn proxy_process(&self) -> ProcessSpec {
         let program = if self.plan.role == ProxyRole::Gateway { "mesh-gateway" } else { "mesh-proxy" };
         let path = self.mesh.settings.programs.join(program);
         let mut process = ProcessSpec::new(Role::Sidecar, [path.to_string_lossy().into_owned()]);
-        let id = self.mesh.pod(&self.plan.key, |p| p.proxy.as_ref().map(|x| serde_json::to_string(&x.id))).flatten();
-        if let Some(Ok(id)) = id {
-            process.env.insert(discovery::ENV_PROXY.into(), id);
-        }
+        process.env.extend(self.member_settings());
         if self.plan.role == ProxyRole::Gateway {
             let ports = self.mesh.gateway_ports.iter().map(|(port, host)| format!("{port}={host}"));
             process.env.insert(discovery::ENV_HOST_PORTS.into(), ports.collect::<Vec<_>>().join(","));
@@ -212,8 +225,6 @@ impl Life {
                 self.plan.containers.iter().flat_map(|c| &c.container.ports).map(|p| p.container_port.to_string());
             process.env.insert(discovery::ENV_APP_PORTS.into(), ports.collect::<Vec<_>>().join(","));
         }
-        process.env.extend(self.identity_settings());
-        process.env.extend(self.start_settings());
         for name in ["RUST_LOG", "RUST_BACKTRACE"] {
             if let Ok(value) = std::env::var(name) {
                 process.env.insert(name.into(), value);
