@@ -10,12 +10,15 @@
 //! with another method than POST is 405, as Envoy answers it.
 
 mod certs;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -33,7 +36,9 @@ use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(crate) use self::state::State;
 use crate::listener::PeerSeen;
+use crate::net::{Listener, Net, Share};
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
 
@@ -146,6 +151,41 @@ pub enum Port {
     Health,
     /// 15090.
     Prometheus,
+}
+
+impl Port {
+    /// As arguments and log lines call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Health => "health",
+            Self::Prometheus => "metrics",
+        }
+    }
+}
+
+/// Opens one of the ports. What is returned serves it for ever.
+///
+/// # Errors
+/// It can't be opened; the text says which.
+pub(crate) async fn open<N: Net, S: AdminState>(
+    net: &N,
+    port: Port,
+    at: SocketAddr,
+    state: Arc<S>,
+) -> io::Result<impl Future<Output = ()> + Send + use<N, S>> {
+    let name = port.name();
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{name} port {at}: {error}"));
+    let mut listener = net.listen(name, at, Share::WHOLE).await.map_err(named)?;
+    tracing::info!(name, at = %listener.local_addr()?, "listening");
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => drop(tokio::spawn(serve(stream, port, state.clone()))),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
 }
 
 /// Serves one connection until it ends.

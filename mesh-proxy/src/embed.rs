@@ -50,11 +50,11 @@ pub use self::client::{Client, ResponseBody};
 pub use self::connect::{Connect, MeshStream};
 pub use self::server::{MeshLayer, MeshService};
 pub use self::watch::ConfigWatch;
+use crate::admin::{AdminState, Readiness, State};
 use crate::force::Facts;
 use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::HostNet;
-use crate::telemetry::metrics::Metrics;
 
 /// A member of the mesh. Clones are the same one; it ends when the last of them, and of its clients and layers, is dropped.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ struct Inner {
     id: ProxyId,
     shared: Arc<Shared<HostNet, Proxy<HostNet>>>,
     applications: Applications,
-    metrics: Arc<Metrics>,
+    state: Arc<State<HostNet>>,
     facts: channel::Receiver<Facts>,
     config: channel::Receiver<String>,
     /// What follows the configuration, ended with this.
@@ -113,20 +113,21 @@ impl Mesh {
     /// Whether configuration is in force and nobody has asked for the end: what a readiness probe wants to know.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.facts.borrow().configured && !self.0.shared.inbound.is_draining()
+        self.0.state.readiness() == Readiness::Live
     }
 
     /// Istio's standard metrics in Prometheus' text format (`istio_requests_total`, …), and the mesh's own.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.0.metrics.encode()
+        self.0.state.metrics().encode()
     }
 
     /// Ends without losing a request: responses say that connections end, and this resolves when nothing is in flight, at
     /// the latest after `drainDuration` (Istio's default: 45 s). Ports accept until then, or until the other proxies send
     /// nothing here any more; [`Mesh::serve`] then returns.
     pub async fn shutdown(&self) {
-        let Inner { shared, .. } = &*self.0;
+        let Inner { shared, state, .. } = &*self.0;
+        state.set_draining();
         shared.inbound.start();
         let snapshot = shared.snapshot.load_full();
         let longest = snapshot.map_or(Duration::ZERO, |s| s.proxy.drain_duration);

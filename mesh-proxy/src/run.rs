@@ -3,7 +3,6 @@
 //! The main thread runs what is not a request: configuration, DNS, the admin ports, signals. Workers run connections, so
 //! that compiling a large configuration never delays a request.
 
-mod admin_state;
 mod args;
 mod control;
 mod doors;
@@ -24,16 +23,15 @@ use tracing_subscriber::EnvFilter;
 
 pub use args::Args;
 
-use self::admin_state::State;
 use self::control::Control;
 use self::doors::Doors;
-use crate::admin::{self, Port};
+use crate::admin::{self, Port, State};
 use crate::cluster::Runtime;
 use crate::discovery::{self, Target};
 use crate::force::InForce;
 use crate::http::Proxy;
 use crate::listener::Shared;
-use crate::net::{HostEnv, HostNet, Inherited, Listener, Net, Resolver, Share};
+use crate::net::{HostEnv, HostNet, Inherited, Resolver};
 use crate::source::FileSource;
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
@@ -84,8 +82,9 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     };
     stack.variables = std::env::vars_os().filter_map(text).collect();
     let shared: Process = Arc::new(Shared::new(net, Proxy::new(Arc::new(stack)), env, Arc::new(Sinks::new(sinks))));
-    let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
-    open_admin(&shared, &state, &args, &place).await?;
+    let state = Arc::new(State::new(shared.clone(), metrics.clone(), Some(log.clone())));
+    let loopback = place.explicit.filter(|_| place.app_ip.is_some()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    open_admin(&shared, &state, &args, (loopback, place.any)).await?;
     let keys = shared.http.runtime().tls.secrets().clone();
     let source = Source::open(kind, &args, config, keys.clone())?;
     let identity = match &source {
@@ -206,32 +205,24 @@ impl Source {
 }
 
 /// Opens the proxy's own HTTP ports on the main thread.
-async fn open_admin(shared: &Process, state: &Arc<State>, args: &Args, place: &Place) -> io::Result<()> {
-    let loopback = place.explicit.filter(|_| place.app_ip.is_some()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+async fn open_admin(
+    shared: &Process,
+    state: &Arc<State<HostNet>>,
+    args: &Args,
+    (loopback, any): (IpAddr, IpAddr),
+) -> io::Result<()> {
     let all = [
-        (Port::Admin, "admin", loopback, args.admin_port),
-        (Port::Health, "health", place.any, args.health_port),
-        (Port::Prometheus, "metrics", place.any, args.metrics_port),
+        (Port::Admin, loopback, args.admin_port),
+        (Port::Health, any, args.health_port),
+        (Port::Prometheus, any, args.metrics_port),
     ];
-    for (port, name, ip, number) in all {
+    for (port, ip, number) in all {
         let Some(number) = number.number() else { continue };
-        let at = SocketAddr::new(ip, number);
-        let mut listener = shared.net.listen(name, at, Share::WHOLE).await.map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("{name} port {at}: {error} (choose another with --{name}-port, or off)"),
-            )
-        })?;
-        tracing::info!(name, at = %listener.local_addr()?, "listening");
-        let state = state.clone();
-        tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok(stream) => drop(tokio::spawn(admin::serve(stream, port, state.clone()))),
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        });
+        let serving = admin::open(&shared.net, port, SocketAddr::new(ip, number), state.clone());
+        tokio::spawn(serving.await.map_err(|error| {
+            let text = format!("{error} (choose another with --{}-port, or off)", port.name());
+            io::Error::new(error.kind(), text)
+        })?);
     }
     Ok(())
 }

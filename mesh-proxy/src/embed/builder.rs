@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::application::Applications;
 use super::{Inner, Mesh};
+use crate::admin::{self, Port, State};
 use crate::cluster::Runtime;
 use crate::discovery::{self, Target};
 use crate::force::{Facts, InForce};
@@ -38,6 +39,7 @@ pub struct Builder {
     resolver: Option<SocketAddr>,
     sinks: Vec<Arc<dyn Sink>>,
     access_log: bool,
+    admin: Option<IpAddr>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,15 @@ impl Builder {
         self
     }
 
+    /// Opens the ports of a sidecar on this address: readiness on 15021, metrics on 15090, and on 15000 what `meshctl`
+    /// asks (`proxy-config`, `certs`), with the same paths; 15000 always on loopback where this is all addresses.
+    /// Default: none, except in a pod that `meshctl up` has started.
+    #[must_use]
+    pub fn admin(mut self, address: IpAddr) -> Self {
+        self.admin = Some(address);
+        self
+    }
+
     /// The DNS server for names outside the mesh, instead of the host's resolver.
     #[must_use]
     pub fn resolver(mut self, server: SocketAddr) -> Self {
@@ -159,6 +170,16 @@ impl Builder {
             issuer = crate::identity::start(id, stream.channel(), &shared.env, &keys)?;
         }
         tasks.spawn(crate::secrets::deliver_files(keys, issued || issuer.is_some()));
+        let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
+        if let Some(issuer) = issuer {
+            state.set_identity(issuer);
+        }
+        if let Some(ip) = self.admin.or_else(|| matches!(source, Source::Stream(..)).then(announced_address)) {
+            for (port, ip, number) in ports(ip) {
+                let serving = admin::open(&shared.net, port, SocketAddr::new(ip, number), Arc::clone(&state));
+                tasks.spawn(serving.await?);
+            }
+        }
         let id = source.id();
         let force = InForce::new(id.clone(), Arc::clone(&shared), Arc::clone(&metrics), log);
         let (facts, mut configured) = watch::channel(Facts::default());
@@ -170,7 +191,8 @@ impl Builder {
         if configured.wait_for(|f| f.configured).await.is_err() {
             return Err(io::Error::other("the configuration server is gone before it said anything"));
         }
-        let inner = Inner { id, shared, applications, metrics, facts: configured, config, _tasks: tasks };
+        state.set_configured();
+        let inner = Inner { id, shared, applications, state, facts: configured, config, _tasks: tasks };
         Ok(Mesh(Arc::new(inner)))
     }
 }
@@ -214,6 +236,19 @@ fn files(input: Input, workload: Option<String>, keys: &Arc<Secrets>) -> io::Res
     // What can't be read is an error now, not a log line later.
     input.world()?;
     Ok(FileSource::over(input, id).with_secrets(Arc::clone(keys)))
+}
+
+/// The ports of a sidecar.
+fn ports(ip: IpAddr) -> [(Port, IpAddr, u16); 3] {
+    let loopback = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+    [(Port::Admin, loopback, 15000), (Port::Health, ip, 15021), (Port::Prometheus, ip, 15090)]
+}
+
+/// All addresses of an own network; else the pod's among the others'.
+fn announced_address() -> IpAddr {
+    let explicit = std::env::var("MESH_MODE").is_ok_and(|mode| mode == "explicit");
+    let pod = std::env::var("MESH_POD_IP").ok().and_then(|ip| ip.parse().ok());
+    pod.filter(|_| explicit).unwrap_or(Ipv6Addr::UNSPECIFIED.into())
 }
 
 /// What the launcher has put into the environment.

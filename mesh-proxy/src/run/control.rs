@@ -8,9 +8,9 @@ use mesh_core::wire::{Ack, ConfigSource, Delta};
 use tokio::sync::watch;
 use tokio::time::{Duration, interval};
 
-use super::admin_state::State;
 use super::doors::Doors;
 use super::follow;
+use crate::admin::State;
 use crate::force::{Facts, InForce};
 use crate::net::HostNet;
 
@@ -21,12 +21,12 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Control {
     force: InForce<HostNet>,
     doors: Doors,
-    state: Arc<State>,
+    state: Arc<State<HostNet>>,
     facts: watch::Sender<Facts>,
 }
 
 impl Control {
-    pub(super) fn new(force: InForce<HostNet>, doors: Doors, state: Arc<State>) -> Self {
+    pub(super) fn new(force: InForce<HostNet>, doors: Doors, state: Arc<State<HostNet>>) -> Self {
         Self { force, doors, state, facts: watch::Sender::default() }
     }
 

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Process;
-use super::admin_state::State;
+use crate::admin::State;
 use crate::force::Facts;
+use crate::net::HostNet;
 
 /// Resolves when the process may exit.
 ///
@@ -19,7 +20,7 @@ use crate::force::Facts;
 /// direction, at the latest after `drainDuration`. A second signal, or `/quitquitquit`, ends it at once.
 pub(super) async fn finished(
     shared: &Process,
-    state: &Arc<State>,
+    state: &Arc<State<HostNet>>,
     facts: watch::Receiver<Facts>,
     minimum: Option<Duration>,
 ) {

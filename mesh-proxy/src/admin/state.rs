@@ -8,18 +8,19 @@ use mesh_core::snapshot::Snapshot;
 use mesh_tls::CertHandle;
 use tokio::sync::Notify;
 
-use super::Process;
-use crate::admin::{AdminState, ClusterEndpoints, Command, Readiness};
-use crate::listener::{Engine, PeerSeen};
+use super::{AdminState, ClusterEndpoints, Command, Readiness};
+use crate::http::Proxy;
+use crate::listener::{Engine, PeerSeen, Shared};
+use crate::net::Net;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::Metrics;
 
 /// State of a running proxy.
-pub(super) struct State {
-    shared: Process,
+pub(crate) struct State<N: Net> {
+    shared: Arc<Shared<N, Proxy<N>>>,
     metrics: Arc<Metrics>,
-    log: Arc<AccessLog>,
+    log: Option<Arc<AccessLog>>,
     identity: OnceLock<CertHandle>,
     configured: AtomicBool,
     failing: AtomicBool,
@@ -27,35 +28,35 @@ pub(super) struct State {
     quit: Notify,
 }
 
-impl State {
-    pub(super) fn new(shared: Process, metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
+impl<N: Net> State<N> {
+    pub(crate) fn new(shared: Arc<Shared<N, Proxy<N>>>, metrics: Arc<Metrics>, log: Option<Arc<AccessLog>>) -> Self {
         let (identity, configured, failing, draining) = Default::default();
         Self { shared, metrics, log, identity, configured, failing, draining, quit: Notify::new() }
     }
 
     /// The proxy's own certificate comes from there.
-    pub(super) fn set_identity(&self, identity: CertHandle) {
+    pub(crate) fn set_identity(&self, identity: CertHandle) {
         // A process asks for one identity, once.
         let _ = self.identity.set(identity);
     }
 
     /// Configuration is in force and ports are open.
-    pub(super) fn set_configured(&self) {
+    pub(crate) fn set_configured(&self) {
         self.configured.store(true, Ordering::Release);
     }
 
     /// The process is going away.
-    pub(super) fn set_draining(&self) {
+    pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
     /// Resolves when an operator asked for the end.
-    pub(super) async fn quit(&self) {
+    pub(crate) async fn quit(&self) {
         self.quit.notified().await;
     }
 }
 
-impl AdminState for State {
+impl<N: Net> AdminState for State<N> {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.shared.snapshot.load_full()
     }
@@ -91,7 +92,7 @@ impl AdminState for State {
         let mut all = vec![
             ("inbound.in_flight", count(self.shared.inbound.in_flight())),
             ("outbound.in_flight", count(self.shared.outbound.in_flight())),
-            ("access_log.dropped", self.log.dropped()),
+            ("access_log.dropped", self.log.as_ref().map_or(0, |log| log.dropped())),
         ];
         all.extend(self.shared.http.runtime().denials.counters());
         all
