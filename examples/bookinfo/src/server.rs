@@ -130,8 +130,9 @@ async fn embedded(
         stop.await;
         mesh.shutdown().await;
     };
-    tokio::try_join!(mesh.serve(listener, service), async { Ok(ended.await) })?;
-    Ok(())
+    // Serving ends because of the shutdown.
+    let (served, ()) = tokio::join!(mesh.serve(listener, service), ended);
+    served
 }
 
 /// Without an address of choice: one IPv6 socket that takes IPv4 too, or IPv4 alone where the host has no IPv6.
