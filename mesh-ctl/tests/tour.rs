@@ -7,6 +7,8 @@
 mod client;
 #[path = "tour/deaths.rs"]
 mod deaths;
+#[path = "tour/embedded.rs"]
+mod embedded;
 #[path = "tour/faults.rs"]
 mod faults;
 #[path = "tour/identity.rs"]
@@ -58,4 +60,19 @@ fn bookinfo() {
     deaths::of_a_service(&mesh);
     drop(mesh);
     deaths::of_everything();
+}
+
+/// The same tour with reviews a member of the mesh itself, beside workloads that have sidecars.
+#[test]
+fn bookinfo_with_embedded_reviews() {
+    let Some(corpus) = shared("corpus") else { return };
+    let manifest = corpus.join("samples/bookinfo/platform/kube/bookinfo.yaml");
+    let Some(mesh) = namespaces(&[manifest.to_str().unwrap(), "--images", IMAGES]) else { return };
+    embedded::instead_of_sidecars(&mesh);
+    let folder = corpus.join("seed");
+    let seed = seed::in_order(&mesh, &folder);
+    embedded::calls_have_faults(&seed);
+    embedded::service_accounts(&seed);
+    embedded::strict(&seed);
+    embedded::labels(&mesh);
 }

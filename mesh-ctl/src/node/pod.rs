@@ -46,7 +46,7 @@ pub(super) fn fresh(plan: Arc<PodPlan>, ip: Ipv4Addr, stop: watch::Sender<Stop>)
         reason: String::new(),
         id: None,
         ready_containers: plan.containers.iter().filter(|c| c.init).map(|c| c.container.name.clone()).collect(),
-        proxy_ready: !plan.role.has_process(),
+        proxy_ready: plan.role == ProxyRole::None,
         restarts: 0,
         proxy_restarts: 0,
         logs: names.chain(proxy).map(|n| (n, Arc::default())).collect(),
@@ -177,7 +177,8 @@ impl Life {
     async fn bring_up(&self, id: PodId, end: &watch::Sender<bool>, containers: &mut JoinSet<()>) {
         let key = &self.plan.key;
         let ready = |s: &super::mesh::State| s.pods.get(key).is_none_or(|p| p.proxy_ready).then_some(());
-        while self.mesh.wait_for(Duration::from_secs(3600), ready).await.is_none() {}
+        // Where the application is the proxy, it has to be started first.
+        while self.plan.role.has_process() && self.mesh.wait_for(Duration::from_secs(3600), ready).await.is_none() {}
         for c in self.plan.containers.iter().filter(|c| c.init) {
             container::run_to_end(self, id, c, end.subscribe()).await;
         }

@@ -28,6 +28,12 @@ fn words(pid: i32) -> Vec<String> {
     text.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect()
 }
 
+/// Whether a process is this service of bookinfo.
+fn is_service(pid: i32, service: &str) -> bool {
+    let words = words(pid);
+    words.first().is_some_and(|w| w.ends_with("/bookinfo")) && words.get(1).is_some_and(|w| w == service)
+}
+
 /// This process and all below it, from the top.
 fn tree(top: i32) -> Vec<i32> {
     let parents = parents();
@@ -54,7 +60,7 @@ fn top_of(name: &str) -> i32 {
 fn process(mesh: &Mesh, service: &str, sidecar: bool) -> i32 {
     let all = tree(top_of(&mesh.name));
     let parents = parents();
-    let runs = |pid: &i32| words(*pid).ends_with(&[service.to_owned(), String::new()]);
+    let runs = |pid: &i32| is_service(*pid, service);
     let application = *all.iter().find(|p| runs(p)).unwrap_or_else(|| panic!("no process of {service}"));
     if !sidecar {
         return application;
@@ -68,7 +74,7 @@ pub(crate) fn application_of(mesh: &Mesh, workload: &str, service: &str) -> i32 
     let namespace = mesh.run(&["exec", workload, "--", "readlink", "/proc/self/ns/net"]);
     let inside =
         |pid: &i32| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|n| n.as_os_str() == namespace.trim());
-    let runs = |pid: &i32| words(*pid).ends_with(&[service.to_owned(), String::new()]);
+    let runs = |pid: &i32| is_service(*pid, service);
     numbers().find(|pid| runs(pid) && inside(pid)).unwrap_or_else(|| panic!("no {service} in {workload}"))
 }
 

@@ -12,7 +12,9 @@ use crate::deaths;
 use crate::mesh::{MESHCTL, Mesh};
 use crate::seed::Seed;
 
-const REVIEWS: &str = "/api/v1/products/0/reviews";
+/// A workload with a sidecar, which takes what is started beside it.
+const CALLER: &str = "details-v1";
+pub(crate) const REVIEWS: &str = "/api/v1/products/0/reviews";
 
 pub(crate) fn in_order(seed: &Seed<'_>, at: SocketAddr) {
     seed.in_force("11");
@@ -90,7 +92,7 @@ fn count(report: &Value, code: &str) -> u64 {
 /// 403 on three of ten, and ratings never hears of those.
 fn aborts(mesh: &Mesh) {
     let before = let_in(mesh, "ratings-v1");
-    let report = load(mesh, "reviews-v2", &["-c", "4", "-n", "3000", "http://ratings:9080/ratings/0"]);
+    let report = load(mesh, CALLER, &["-c", "4", "-n", "3000", "http://ratings:9080/ratings/0"]);
     let (good, aborted) = (count(&report, "200"), count(&report, "403"));
     assert_eq!(good + aborted, 3_000, "{report:#}");
     assert!((810..=990).contains(&aborted), "30 %, three points more or less: {report:#}");
@@ -100,17 +102,17 @@ fn aborts(mesh: &Mesh) {
 
 /// The body of the first answer that is not a rating.
 fn aborted_body(mesh: &Mesh, args: &[&str]) -> String {
-    let command = ["exec", "reviews-v2", "--", "curl", "-s", "-m", "60", "http://ratings:9080/ratings/0"];
+    let command = ["exec", CALLER, "--", "curl", "-s", "-m", "60", "http://ratings:9080/ratings/0"];
     let bodies = (0..100).map(|_| mesh.run(&[&command[..], args].concat()));
     bodies.into_iter().find(|b| !b.contains("Reviewer1")).expect("a hundred times without an abort")
 }
 
 fn aborts_for_one_user(mesh: &Mesh) {
     let url = "http://ratings:9080/ratings/0";
-    let others = load(mesh, "reviews-v2", &["-c", "4", "-n", "300", url]);
+    let others = load(mesh, CALLER, &["-c", "4", "-n", "300", url]);
     assert_eq!(count(&others, "200"), 300, "{others:#}");
     let user = ["-c", "4", "-n", "3000", "-H", "end-user: testing-user", url];
-    let tested = load(mesh, "reviews-v2", &user);
+    let tested = load(mesh, CALLER, &user);
     assert!((810..=990).contains(&count(&tested, "403")), "{tested:#}");
     assert_eq!(count(&tested, "200") + count(&tested, "403"), 3_000, "{tested:#}");
     assert_eq!(aborted_body(mesh, &["-H", "end-user: testing-user"]), "fault filter abort");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -56,7 +57,9 @@ impl Mesh {
     /// Starts it; an error is the probe's reason why this mode is not possible here.
     pub(crate) fn up(mode: &str, paths: &[&str]) -> Result<Self, String> {
         programs();
-        let mesh = Self { name: format!("test-{mode}-{}", std::process::id()) };
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let mesh = Self { name: format!("test-{mode}-{}-{number}", std::process::id()) };
         let options = ["--detach", "--mode", mode, "--gateway-port", "80=0", "--gateway-port", "443=0", "--name"];
         let output = meshctl(&[&["up"], paths, &options[..], &[mesh.name.as_str()]].concat());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -60,9 +60,9 @@ pub(crate) fn tcp(seed: &Seed<'_>) {
     mesh.run(&["apply", "-f", &folder.file("image.yaml", IMAGE)]);
     mesh.run(&["apply", "-f", &seed.path("29")]);
     mesh.run(&["status", "--wait", "60"]);
-    let answer = mesh.run(&["exec", "reviews-v1", "--", PYTHON, "-c", ASK]);
+    let answer = mesh.run(&["exec", "details-v1", "--", PYTHON, "-c", ASK]);
     assert_eq!(answer.trim(), "tcp-iperf line");
-    let log = mesh.run(&["logs", "reviews-v1", "-c", "proxy"]);
+    let log = mesh.run(&["logs", "details-v1", "-c", "proxy"]);
     assert!(log.contains("outbound|5201||tcp-iperf.default.svc.cluster.local"), "{log}");
     mesh.run(&["delete", "-f", &seed.path("29")]);
 }

@@ -51,8 +51,8 @@ fn is(reply: &Reply, status: u16, server: &str) {
     assert_eq!((reply.status, reply.header("server")), (status, Some(server)), "{reply:?}");
 }
 
-/// Files 01 to 15, and 18 to 23.
-pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
+/// Files 01 to 23, and 29.
+pub(crate) fn in_order<'a>(mesh: &'a Mesh, folder: &'a Path) -> Seed<'a> {
     let seed = Seed { mesh, folder };
     seed.apply("01");
     let status = mesh.json(&["status", "-o", "json"]);
@@ -88,6 +88,7 @@ pub(crate) fn in_order(mesh: &Mesh, folder: &Path) {
     ports::tcp(&seed);
     ports::https(mesh);
     mtls::strict(&seed, folder, at);
+    seed
 }
 
 /// Whoever had the port before the Gateway was deleted finds it closed, and open again with the Gateway.

@@ -79,8 +79,10 @@ async fn once(life: &Life, id: PodId, plan: &ContainerPlan, end: &mut watch::Rec
         exit = child.wait() => Ok(exit),
         () = probe::watch(life, id, plan) => Ok(child.wait().await),
         () = super::raised(end) => Ok(terminate(life, id, &mut child).await),
+        never = super::proxy::become_ready(life, id), if life.is_member(plan) => match never {},
     };
     life.mesh.pod_endpoint(&life.plan.key, |p| {
+        p.proxy_ready &= !life.is_member(plan);
         if !plan.init {
             p.ready_containers.remove(&plan.container.name);
         }
@@ -109,6 +111,11 @@ impl Life {
         self.mesh.pod_endpoint(&self.plan.key, |p| p.reason = why);
     }
 
+    /// Whether a container is a member of the mesh itself.
+    fn is_member(&self, plan: &ContainerPlan) -> bool {
+        self.plan.member().is_some_and(|c| c.container.name == plan.container.name)
+    }
+
     fn container_process(&self, plan: &ContainerPlan) -> Result<ProcessSpec, String> {
         let command = plan.command.clone()?;
         let settings = &self.mesh.settings;
@@ -125,7 +132,7 @@ impl Life {
         let mut process = ProcessSpec::new(Role::App, argv);
         process.cwd = command.cwd;
         process.env = env;
-        if self.plan.member().is_some_and(|c| c.container.name == plan.container.name) {
+        if self.is_member(plan) {
             process.role = Role::Member;
             process.env.extend(self.member_settings());
         }

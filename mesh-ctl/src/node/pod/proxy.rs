@@ -101,7 +101,7 @@ pub(super) fn attach_channel(life: &Life, child: &mut Child) {
 }
 
 /// Waits until the configuration is in force and the readiness port says so.
-async fn become_ready(life: &Life, id: PodId) -> std::convert::Infallible {
+pub(super) async fn become_ready(life: &Life, id: PodId) -> std::convert::Infallible {
     let key = &life.plan.key;
     let to = SocketAddr::new(life.ip.into(), READY_PORT);
     let mut pause = Duration::from_millis(5);
