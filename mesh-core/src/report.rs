@@ -108,7 +108,11 @@ pub enum Outcome {
         because: Arc<str>,
     },
     /// It is read and validated, but this version does not act on it.
-    NotInForceYet,
+    #[serde(rename_all = "camelCase")]
+    NotInForceYet {
+        /// The part of the mesh that is still to come: `tracing`.
+        belongs_to: Arc<str>,
+    },
 }
 
 /// The fate of one field of one object, for the proxy or the mesh that was compiled.

@@ -172,9 +172,12 @@ pub enum BindDoor {
     HttpProxy,
     /// As if this had been dialled: the address of the service that a socket without one stands for.
     Service(SocketAddr),
+    /// This listener of the gateway.
+    Gateway(ListenerKey),
 }
 
-/// A socket that applications or clients dial, instead of being captured (`captureMode: NONE` of a Sidecar).
+/// A socket that applications or clients dial, instead of being captured: `captureMode: NONE` or `bind` of a Sidecar, a
+/// unix socket of a Gateway.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Bind {
     /// Where to listen: in the workload's network, or among its files.
@@ -229,11 +232,11 @@ impl Snapshot {
 
     /// The gateway listener of a port on one address (`bind`); `None`: on every address.
     pub fn gateway_at(&self, address: Option<IpAddr>, port: u16) -> Option<&Arc<ListenerPlan>> {
-        self.listeners.get(&ListenerKey { direction: Direction::Gateway, address, port })
+        self.listeners.get(&ListenerKey::new(Direction::Gateway, address, port))
     }
 
     fn find(&self, direction: Direction, ip: Option<IpAddr>, port: u16) -> &Arc<ListenerPlan> {
-        let get = |address, port| self.listeners.get(&ListenerKey { direction, address, port });
+        let get = |address, port| self.listeners.get(&ListenerKey::new(direction, address, port));
         ip.and_then(|ip| get(Some(ip), port))
             .or_else(|| get(None, port))
             .or_else(|| get(None, 0))

@@ -67,6 +67,14 @@ fn unix_sockets() {
 }
 
 #[test]
+fn tls_of_a_sidecars_own() {
+    let snapshot = plan("details-v1", &["ingress-tls.yaml"]);
+    let [server] = &snapshot.inbound(9443).tls[..] else { panic!("{:?}", snapshot.inbound(9443)) };
+    assert_eq!(server.tls.to_string(), "TLS ends with files /etc/details/tls.crt and /etc/details/tls.key");
+    assert!(snapshot.inbound(9080).mesh.is_some(), "the other port takes the mesh's own");
+}
+
+#[test]
 fn unknown_hosts_by_name() {
     let snapshot = plan("productpage-v1", &["egress/dynamic-dns.yaml"]);
     let tls = snapshot.clusters["AllowAnyDynamicDNSCluster"].tls.as_ref().unwrap().to_string();

@@ -117,7 +117,7 @@ fn settings(active: &ArcSwapOption<Active>, route: Route) -> HttpSettings {
         _ => route.listener(&active.snapshot),
     };
     let plan = listener.and_then(|l| match route {
-        Route::GatewayTls(..) => {
+        Route::Terminated(..) => {
             let server = l.tls.iter().find(|t| server_id(&t.name) == route.server())?;
             match &server.then {
                 TlsThen::Http(plan) => Some(plan),

@@ -8,7 +8,7 @@ mod sniffing;
 mod terminate;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -51,8 +51,8 @@ pub enum Door {
     InboundDirect,
     /// A gateway's listener of this port of the plan.
     Gateway(u16),
-    /// The same, of one address only (`bind`).
-    GatewayAt(IpAddr, u16),
+    /// The same, of one address or unix socket only (`bind`).
+    GatewayAt(ListenerKey),
     /// Explicit proxying: the client names where it wants to go.
     Explicit,
 }
@@ -68,7 +68,7 @@ impl Door {
     }
 }
 
-/// A server of a gateway that ended TLS.
+/// A server of a gateway, or of a Sidecar's `ingress`, that ended TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerKey {
     name: ContentHash,
@@ -96,10 +96,10 @@ pub enum Route {
     Inbound(u16),
     /// Listener of this port of the gateway.
     Gateway(u16),
-    /// The same, of one address only.
-    GatewayAt(IpAddr, u16),
-    /// A server of such a listener, which ended TLS: the address, the port, and which one.
-    GatewayTls(Option<IpAddr>, u16, ServerKey),
+    /// The same, of one address or unix socket only.
+    GatewayAt(ListenerKey),
+    /// A server of a listener, which ended TLS, and which one.
+    Terminated(ListenerKey, ServerKey),
     /// The one for the request's authority (explicit proxying).
     ByAuthority,
 }
@@ -111,8 +111,7 @@ impl Route {
             Self::Outbound(to) => Some(snapshot.outbound(Some(to.ip()), to.port())),
             Self::Inbound(port) => Some(snapshot.inbound(port)),
             Self::Gateway(port) => snapshot.gateway(port),
-            Self::GatewayAt(address, port) => snapshot.gateway_at(Some(address), port),
-            Self::GatewayTls(address, port, _) => snapshot.gateway_at(address, port),
+            Self::GatewayAt(key) | Self::Terminated(key, _) => snapshot.listeners.get(&key),
             Self::ByAuthority => None,
         }
     }
@@ -120,7 +119,7 @@ impl Route {
     /// The server of the listener whose routes apply; 0 for the listener's own.
     pub(crate) fn server(self) -> ContentHash {
         match self {
-            Self::GatewayTls(_, _, server) => server.name,
+            Self::Terminated(_, server) => server.name,
             Self::Outbound(_) | Self::Inbound(_) | Self::Gateway(_) | Self::GatewayAt(..) | Self::ByAuthority => {
                 ContentHash::default()
             }
@@ -130,7 +129,7 @@ impl Route {
     /// The server of the listener when it is no longer found by its name: one of another name that ends the same TLS for
     /// the same hosts. A port that is renamed keeps its connections.
     pub(crate) fn renamed(self, listener: &ListenerPlan) -> Option<ContentHash> {
-        let Self::GatewayTls(_, _, key) = self else { return None };
+        let Self::Terminated(_, key) = self else { return None };
         listener.tls.iter().find(|s| ServerKey::of(s).what == key.what).map(|s| server_id(&s.name))
     }
 
@@ -284,7 +283,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             Door::Outbound | Door::OutboundDirect | Door::OutboundTo(_) => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
-            Door::GatewayAt(address, port) => Route::GatewayAt(address, port),
+            Door::GatewayAt(key) => Route::GatewayAt(key),
             Door::Explicit => return crate::explicit::serve(self, stream, conn).await,
         };
         let drain = self.drain_of(door).clone();

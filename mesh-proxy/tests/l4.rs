@@ -4,6 +4,8 @@
 #[path = "http/checker.rs"]
 #[allow(dead_code, clippy::disallowed_methods, reason = "shared with the tests of requests")]
 mod checker;
+#[path = "l4/doors.rs"]
+mod doors;
 #[path = "l4/policies.rs"]
 mod policies;
 #[path = "l4/process.rs"]

@@ -35,9 +35,9 @@ pub fn account(world: &World) -> Vec<Report> {
         for (field, outcome) in &fields {
             match outcome {
                 Outcome::Consumed => {}
-                Outcome::NotInForceYet => {
+                Outcome::NotInForceYet { belongs_to } => {
                     for leaf in leaves(origin, settings, field).into_iter().filter(|l| !consumed(l)) {
-                        let text = format!("{leaf} is read, but this version does not act on it yet");
+                        let text = later(&leaf, belongs_to);
                         found.push(NOT_IN_FORCE.report(subject, &leaf, text));
                     }
                 }
@@ -78,8 +78,8 @@ pub(super) fn of_object(resource: &Resource) -> Vec<Report> {
         let field = &fate.field;
         match &fate.outcome {
             Outcome::Consumed => {}
-            Outcome::NotInForceYet => {
-                let text = format!("{field} is read, but this version does not act on it yet");
+            Outcome::NotInForceYet { belongs_to } => {
+                let text = later(field, belongs_to);
                 found.push(NOT_IN_FORCE.report(subject, field, text));
             }
             Outcome::Inert { because } => {
@@ -93,12 +93,16 @@ pub(super) fn of_object(resource: &Resource) -> Vec<Report> {
     found
 }
 
+fn later(field: &str, belongs_to: &str) -> String {
+    format!("{field} is read, but this version does not act on it yet: it belongs to {belongs_to}")
+}
+
 /// Fields of one object that are not in force yet, leaf by leaf.
 pub fn not_in_force(world: &World, key: &Key) -> Vec<String> {
     let origins = origins(world);
     let Some(origin) = origins.get(key) else { return Vec::new() };
     let fields = fates(world).remove(key).unwrap_or_default();
-    let later = fields.iter().filter(|(_, o)| **o == Outcome::NotInForceYet);
+    let later = fields.iter().filter(|(_, o)| matches!(o, Outcome::NotInForceYet { .. }));
     later.flat_map(|(f, _)| leaves(origin, *key == world.mesh().key, f)).collect()
 }
 
@@ -149,7 +153,7 @@ fn drop_unused(all: &mut Fates) {
 fn rank(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Consumed => 0,
-        Outcome::NotInForceYet => 1,
+        Outcome::NotInForceYet { .. } => 1,
         Outcome::Overridden { .. } => 2,
         Outcome::Inert { .. } => 3,
     }

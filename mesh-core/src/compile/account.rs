@@ -184,7 +184,7 @@ impl Merged<'_> {
 fn rank(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::Consumed => 0,
-        Outcome::NotInForceYet => 1,
+        Outcome::NotInForceYet { .. } => 1,
         Outcome::Overridden { .. } => 2,
         Outcome::Inert { .. } => 3,
     }

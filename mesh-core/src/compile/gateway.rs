@@ -5,6 +5,8 @@ mod routes;
 mod servers;
 mod tls;
 
+pub(super) use tls::{Terminating, downstream};
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,8 +15,8 @@ use super::cluster::{BLACK_HOLE, special};
 use crate::api::{ContentHash, Gateway, Object, Server};
 use crate::matching::HostPattern;
 use crate::snapshot::{
-    Direction, DownstreamTls, EndpointSource, L4Rule, ListenerKey, ListenerPlan, Provenance, TlsServer, TlsThen,
-    UpstreamProtocol,
+    Address, Bind, BindDoor, Direction, DownstreamTls, EndpointSource, L4Rule, ListenerKey, ListenerPlan, Provenance,
+    TlsServer, TlsThen, UpstreamProtocol,
 };
 
 /// What a server does with a connection.
@@ -86,34 +88,68 @@ pub(super) fn compile(run: &mut Run<'_>) {
     let none = Provenance::default("a destination without instances");
     let black_hole = special(BLACK_HOLE, EndpointSource::BlackHole, UpstreamProtocol::Client, none, &defaults);
     run.clusters.insert(BLACK_HOLE.into(), black_hole);
-    for ((address, port), servers) in servers::servers(run) {
-        let key = ListenerKey { direction: Direction::Gateway, address, port };
+    for (place, servers) in servers::servers(run) {
+        let key = place.key(servers[0].number);
         match servers[0].speaks {
             Speaks::Http => {
                 let plan = routes::http_plan(run, &servers, &format!("http.{}", servers[0].number), &[]);
-                run.plain_listener(&name(address, port), key, (Some(plan), false), None, servers[0].origin());
+                run.plain_listener(&place.name(), key, (Some(plan), false), None, servers[0].origin());
             }
             Speaks::Tcp => {
                 if let Some(tcp) = routes::tcp_plan(run, &servers[0]) {
-                    run.plain_listener(&name(address, port), key, (None, false), Some(tcp), servers[0].origin());
+                    run.plain_listener(&place.name(), key, (None, false), Some(tcp), servers[0].origin());
                 }
             }
             Speaks::Https | Speaks::TlsTcp | Speaks::Passthrough | Speaks::AutoPassthrough => {
-                tls_listener(run, key, &servers);
+                tls_listener(run, (&place, key), &servers);
             }
+        }
+        if let Place::Socket(path) = place
+            && run.listeners.contains_key(&key)
+        {
+            run.binds.push(Bind { at: Address::Unix(path), door: BindDoor::Gateway(key) });
         }
     }
 }
 
-fn name(address: Option<IpAddr>, port: u16) -> String {
-    match address {
-        Some(ip) => format!("{ip}_{port}"),
-        None => format!("0.0.0.0_{port}"),
+/// Where servers listen.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Place {
+    /// A port of this address; `None`: of every one.
+    Port(Option<IpAddr>, u16),
+    /// A unix socket.
+    Socket(Arc<str>),
+}
+
+impl Place {
+    /// `number` is that of the server.
+    fn key(&self, number: u16) -> ListenerKey {
+        match self {
+            Self::Port(address, port) => ListenerKey::new(Direction::Gateway, *address, *port),
+            Self::Socket(path) => ListenerKey::socket(path, number),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Port(Some(ip), port) => format!("{ip}_{port}"),
+            Self::Port(None, port) => format!("0.0.0.0_{port}"),
+            Self::Socket(path) => path.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(_, port) => write!(f, "port {port}"),
+            Self::Socket(path) => write!(f, "socket {path}"),
+        }
     }
 }
 
 /// A port where the server name tells which server is meant.
-fn tls_listener(run: &mut Run<'_>, key: ListenerKey, servers: &[Serving<'_>]) {
+fn tls_listener(run: &mut Run<'_>, (place, key): (&Place, ListenerKey), servers: &[Serving<'_>]) {
     let (mut tls, mut l4): (Vec<TlsServer>, Vec<L4Rule>) = Default::default();
     for serving in servers {
         let then = match serving.speaks {
@@ -145,7 +181,7 @@ fn tls_listener(run: &mut Run<'_>, key: ListenerKey, servers: &[Serving<'_>]) {
     l4.sort_by_key(super::l4::specificity);
     let plan = super::l4::with_hash(ListenerPlan {
         mesh: None,
-        name: name(key.address, key.port).into(),
+        name: place.name().into(),
         key,
         detect: true,
         http: None,

@@ -8,18 +8,21 @@ use super::Run;
 use super::account::Ledger;
 use super::cluster::pool::{self, Block, Kind};
 use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH, RuleIndex, special, special_with, upstream_protocol, with_hash};
+use super::gateway::{Terminating, downstream};
 use super::l4::plan_tcp;
 use super::mtls;
 use super::table::HttpDefaults;
 use super::virtual_host::{Fallback, plain};
 use super::visible;
 use crate::api::{
-    CaptureMode, ConnectionPoolSettings, InboundTrafficPolicyMode, IstioIngressListener, Object, Sidecar, TrafficPolicy,
+    CaptureMode, ConnectionPoolSettings, ContentHash, InboundTrafficPolicyMode, IstioIngressListener, Object,
+    ServerTlsSettings, Sidecar, TrafficPolicy,
 };
+use crate::matching::HostPattern;
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::snapshot::{
-    Address, Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, MeshTls, Provenance,
-    UpstreamProtocol,
+    Address, Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, ListenerPlan, MeshTls,
+    MtlsMode, Provenance, TlsServer, TlsThen, UpstreamProtocol, XfccDetails,
 };
 
 /// One port of the application.
@@ -32,6 +35,8 @@ struct Port<'a> {
     service_port: u16,
     /// Index in the Sidecar's `ingress`.
     ingress: Option<usize>,
+    /// TLS of the Sidecar's own that is ended here; `protocol` is what is inside.
+    tls: Option<&'a ServerTlsSettings>,
     origin: Provenance,
 }
 
@@ -44,16 +49,17 @@ impl Port<'_> {
 pub(super) fn compile(run: &mut Run<'_>) {
     let sidecar = visible::sidecar_for(run.world, &run.id.namespace, run.workload.map(|w| &**w));
     let sidecar = sidecar.map(|s| &**s);
+    let mesh = mtls::Ports::of(run);
     let ports = match sidecar.filter(|s| !s.spec.ingress.is_empty()) {
-        Some(sidecar) => sidecar_ports(run, sidecar),
+        Some(sidecar) => sidecar_ports(run, sidecar, &mesh),
         None => service_ports(run),
     };
-    let mesh = mtls::Ports::of(run);
     for (number, port) in &ports {
         listener(run, (*number, mesh.at(*number)), port, sidecar);
     }
     if let Some(sidecar) = sidecar {
         account_pools(run, sidecar, &ports);
+        account_tls(run, sidecar, &ports);
     }
     for ingress in sidecar.iter().flat_map(|s| &s.spec.ingress).filter(|i| i.capture_mode == CaptureMode::None) {
         let Some(number) = ingress.port.as_ref().and_then(|p| u16::try_from(p.number).ok()) else { continue };
@@ -81,7 +87,7 @@ fn service_ports<'a>(run: &mut Run<'a>) -> BTreeMap<u16, Port<'a>> {
             let (protocol, service_port) = (port.protocol, port.number);
             let app = EndpointSource::LocalApp { port: target, ip: localhost(run) };
             let service = Some(service);
-            out.insert(target, Port { protocol, app, service, service_port, ingress: None, origin });
+            out.insert(target, Port { protocol, app, service, service_port, ingress: None, tls: None, origin });
         }
     }
     out
@@ -118,11 +124,11 @@ pub(super) fn target_port(port: &ServicePort, workload: &Workload) -> Option<u16
     }
 }
 
-fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u16, Port<'a>> {
+fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>, mesh: &mtls::Ports) -> BTreeMap<u16, Port<'a>> {
     let mut out = BTreeMap::new();
     let own = |s: &&Arc<Service>| run.workload.is_some_and(|w| s.selects(w));
     for (i, listener) in sidecar.spec.ingress.iter().enumerate() {
-        let IstioIngressListener { port, default_endpoint, .. } = listener;
+        let IstioIngressListener { port, default_endpoint, tls, .. } = listener;
         let Some(port) = port else { continue };
         let Ok(number) = u16::try_from(port.number) else { continue };
         let (ip, local) = endpoint(default_endpoint);
@@ -137,9 +143,15 @@ fn sidecar_ports<'a>(run: &Run<'a>, sidecar: &'a Object<Sidecar>) -> BTreeMap<u1
         };
         let found = run.world.services().iter().filter(own).find_map(port_of);
         let (service, service_port) = found.map_or((None, number), |(s, p)| (Some(s), p));
-        let protocol = AppProtocol::of_port(Some(&port.protocol), "", number);
+        // By default the mesh's own TLS is let in, and what is not the mesh's goes on to the application.
+        let tls = tls.as_ref().filter(|_| mesh.at(number).mode == MtlsMode::Disable);
+        let protocol = match (AppProtocol::of_port(Some(&port.protocol), "", number), tls) {
+            (AppProtocol::Https, Some(_)) => AppProtocol::Http,
+            (AppProtocol::Tls, Some(_)) => AppProtocol::Tcp,
+            (declared, _) => declared,
+        };
         let ingress = Some(i);
-        out.entry(number).or_insert(Port { protocol, app, service, service_port, ingress, origin });
+        out.entry(number).or_insert(Port { protocol, app, service, service_port, ingress, tls, origin });
     }
     out
 }
@@ -226,11 +238,69 @@ fn listener(run: &mut Run<'_>, (number, mesh): (u16, MeshTls), port: &Port<'_>, 
         let retry = run.route_defaults.inbound.clone().filter(|_| !grpc);
         http_plan(run, &format!("inbound|http|{number}"), number, Fallback::Plain(name.clone(), retry), &port.origin)
     });
-    let tcp = plan_tcp("", vec![plain(name, port.origin.clone())], port.origin.clone());
+    let tcp = plan_tcp("", vec![plain(name.clone(), port.origin.clone())], port.origin.clone());
+    let key = ListenerKey::new(Direction::Inbound, None, number);
+    let at = format!("0.0.0.0_{number}");
+    if let (Some((i, tls)), Some(sidecar)) = (port.ingress.zip(port.tls), sidecar) {
+        let then = http.map_or(TlsThen::Tcp(tcp), TlsThen::Http);
+        return tls_listener(run, (&at, key), (sidecar, i, tls), (name, then));
+    }
     let fallback = (!port.protocol.is_http()).then_some(tcp);
-    let key = ListenerKey { direction: Direction::Inbound, address: None, port: number };
     let detect = port.protocol == AppProtocol::Auto;
-    run.inbound_listener(&format!("0.0.0.0_{number}"), key, (http, detect), (mesh, fallback), port.origin.clone());
+    run.inbound_listener(&at, key, (http, detect), (mesh, fallback), port.origin.clone());
+}
+
+/// A port on which the Sidecar's own TLS ends; clients without it are refused.
+fn tls_listener(
+    run: &mut Run<'_>,
+    (at, key): (&str, ListenerKey),
+    (sidecar, ingress, tls): (&Object<Sidecar>, usize, &ServerTlsSettings),
+    (name, then): (Arc<str>, TlsThen),
+) {
+    let mut ledger = Ledger::new(sidecar);
+    let field = format!("spec.ingress[{ingress}]");
+    ledger.consumed(&format!("{field}.tls"));
+    let terminating = Terminating {
+        path: &format!("{field}.tls"),
+        tls,
+        http: matches!(then, TlsThen::Http(_)),
+        namespace: &run.id.namespace,
+        workloads: &run.workloads,
+        forwards: mtls::forwards(&run.config, XfccDetails::default()),
+        mesh: &run.world.mesh().spec,
+    };
+    let tls = Arc::new(downstream(&mut ledger, &terminating));
+    let origin = ledger.origin(&field);
+    let server = TlsServer { name, sni: vec![HostPattern::Any], tls, then, origin: origin.clone() };
+    run.parts.push(Arc::new(ledger.notes));
+    run.add_listener(super::l4::with_hash(ListenerPlan {
+        name: at.into(),
+        key,
+        detect: true,
+        http: None,
+        mesh: None,
+        tls: vec![server],
+        l4: Vec::new(),
+        fallback: None,
+        origin,
+        hash: ContentHash::default(),
+    }));
+}
+
+/// What becomes of TLS that is not ended.
+fn account_tls(run: &mut Run<'_>, sidecar: &Object<Sidecar>, ports: &BTreeMap<u16, Port<'_>>) {
+    let mut ledger = Ledger::new(sidecar);
+    for (i, listener) in sidecar.spec.ingress.iter().enumerate().filter(|(_, l)| l.tls.is_some()) {
+        let why = match ports.values().find(|p| p.ingress == Some(i)) {
+            None => "an earlier ingress has the same port",
+            Some(port) if port.tls.is_some() => continue,
+            Some(_) => {
+                "it needs a PeerAuthentication with mode DISABLE for this port; by default the mesh's own TLS is let in"
+            }
+        };
+        ledger.without_effect(&format!("spec.ingress[{i}]"), "tls", &listener.tls, why);
+    }
+    run.parts.push(Arc::new(ledger.notes));
 }
 
 fn http_plan(run: &mut Run<'_>, name: &str, port: u16, fallback: Fallback, origin: &Provenance) -> Arc<HttpPlan> {
@@ -258,7 +328,7 @@ fn others(run: &mut Run<'_>, mesh: &mtls::Ports, declared: impl Fn(u16) -> bool)
     run.clusters.insert(name.into(), cluster);
     let http = http_plan(run, "virtualInbound-catchall-http", 0, Fallback::Plain(name.into(), None), &origin);
     let tcp = plan_tcp("", vec![plain(name.into(), origin.clone())], origin.clone());
-    let key = |port| ListenerKey { direction: Direction::Inbound, address: None, port };
+    let key = |port| ListenerKey::new(Direction::Inbound, None, port);
     let (http, tcp) = ((Some(http), true), Some(tcp));
     run.inbound_listener("virtualInbound", key(0), http.clone(), (mesh.others(), tcp.clone()), origin.clone());
     for port in mesh.named().filter(|p| !declared(*p) && *p != run.proxy.ports.inbound).collect::<Vec<_>>() {
@@ -284,10 +354,7 @@ pub(super) fn account(ledger: &mut Ledger<'_>, at: &str, listener: &IstioIngress
             ledger.without_effect(at, "bind", bind, captured);
         }
     }
-    let strict =
-        "it needs a PeerAuthentication with mode DISABLE for this port; by default the mesh's own TLS is let in";
-    ledger.without_effect(at, "tls", tls, strict);
-    // With the ports, in `account_pools`.
-    let _ = connection_pool;
+    // With the ports, in `account_pools` and `account_tls`.
+    let _ = (connection_pool, tls);
     ledger.take(at, "defaultEndpoint", default_endpoint);
 }

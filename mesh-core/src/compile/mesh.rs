@@ -1,6 +1,7 @@
 //! Settings of the whole proxy, from MeshConfig and Sidecar.
 
 mod fates;
+mod later;
 mod settings;
 
 use std::sync::Arc;
@@ -107,7 +108,7 @@ pub(crate) fn outbound_policy(world: &World, id: &ProxyId, workload: Option<&Arc
             let by_name = *mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns;
             let around = |tls| {
                 let origin = Provenance::setting(mesh, "spec.outboundTrafficPolicy.tls", "no TLS by default");
-                to_unknown(tls, (&id.namespace, &mesh.key.namespace), origin)
+                to_unknown(tls, &id.namespace, mesh, origin)
             };
             OutboundPolicy {
                 allow: *mode != OutboundTrafficPolicyMode::RegistryOnly,
@@ -360,10 +361,11 @@ fn rest_later(ledger: &mut Ledger<'_>, mesh: &Object<MeshConfig>) {
         super::Account { parts: vec![Arc::new(std::mem::take(&mut ledger.notes))], ..super::Account::default() };
     let mut rest = Vec::new();
     for leaf in account.leaves(mesh).into_iter().filter(|l| l.outcome.is_none()) {
+        let belongs_to = later::belongs_to(&leaf.field).into();
         rest.push(crate::report::Fate {
             object: mesh.key.clone(),
             field: leaf.field.into(),
-            outcome: crate::report::Outcome::NotInForceYet,
+            outcome: crate::report::Outcome::NotInForceYet { belongs_to },
         });
     }
     let [part] = &account.parts[..] else { return };

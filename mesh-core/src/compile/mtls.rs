@@ -1,4 +1,4 @@
-//! The mesh's own TLS at the ports of a workload: PeerAuthentication, and the settings of the mesh that go with it.
+//! The mesh's own TLS at the ports of a workload: PeerAuthentication, and the settings of the mesh about TLS.
 
 use std::sync::Arc;
 
@@ -7,7 +7,9 @@ use super::account::Ledger;
 use crate::api::{MeshConfig, MeshTlsConfig, MeshTlsProtocol, MutualTls, MutualTlsMode, Object, PeerAuthentication};
 use crate::api::{ProxyConfig, SetCurrentClientCertDetails};
 use crate::peer::{PeerModes, Scopes, is_general};
-use crate::snapshot::{CIPHER_SUITES, DownstreamTls, MeshTls, ProxyKind, TlsParameters, XfccDetails};
+use crate::snapshot::{
+    CIPHER_SUITES, DownstreamTls, ECDH_CURVES, MeshTls, ProxyKind, TlsParameters, TlsVersion, XfccDetails,
+};
 
 /// Modes of the workload's ports, and what ends the mesh's own TLS on them.
 pub(super) struct Ports {
@@ -50,6 +52,69 @@ pub(super) fn parameters(mesh: &MeshConfig) -> TlsParameters {
     };
     let known = cipher_suites.iter().map(String::as_str).filter(|s| CIPHER_SUITES.contains(s));
     TlsParameters::mesh(*min_protocol_version == MeshTlsProtocol::Tlsv1_3, known)
+}
+
+/// Limits of TLS with others than the mesh, unless who asks for it says something else (`tlsDefaults`).
+pub(crate) fn defaults(mesh: &MeshConfig) -> TlsParameters {
+    let Some(MeshTlsConfig { min_protocol_version, ecdh_curves, cipher_suites }) = &mesh.tls_defaults else {
+        return TlsParameters::default();
+    };
+    let min = match min_protocol_version {
+        MeshTlsProtocol::Tlsv1_3 => TlsVersion::V1_3,
+        MeshTlsProtocol::TlsAuto | MeshTlsProtocol::Tlsv1_2 => TlsVersion::V1_2,
+    };
+    let (cipher_suites, curves) = (known(cipher_suites, &CIPHER_SUITES), known(ecdh_curves, &ECDH_CURVES));
+    TlsParameters { min, cipher_suites, curves, ..TlsParameters::default() }
+}
+
+/// The same for clients, to whom `minProtocolVersion` is nothing.
+pub(super) fn client_defaults(mesh: &MeshConfig) -> TlsParameters {
+    TlsParameters { min: TlsParameters::default().min, ..defaults(mesh) }
+}
+
+/// Names of a list that are among these, each once.
+pub(super) fn known(names: &[String], all: &[&str]) -> Vec<Arc<str>> {
+    let mut out: Vec<Arc<str>> = Vec::new();
+    for name in names.iter().filter(|n| all.contains(&n.as_str())) {
+        if !out.iter().any(|o| **o == **name) {
+            out.push(name.as_str().into());
+        }
+    }
+    out
+}
+
+/// Names of suites or curves: unknown ones, and ones that were named before, are left out.
+pub(super) fn account_names(ledger: &mut Ledger<'_>, path: &str, list: &[String], known: &[&str]) {
+    for (i, name) in list.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        if !known.contains(&name.as_str()) {
+            let why =
+                format!("{name} is not supported (TLS 1.3's suites are always on); supported are {}", known.join(", "));
+            ledger.inert(&at, &why);
+        } else if list[..i].contains(name) {
+            ledger.inert(&at, "it was named before");
+        } else {
+            ledger.consumed(&at);
+        }
+    }
+}
+
+/// What became of `tlsDefaults`.
+pub(super) fn account_defaults(ledger: &mut Ledger<'_>, mesh: &MeshConfig, kind: ProxyKind) {
+    let Some(MeshTlsConfig { min_protocol_version, ecdh_curves, cipher_suites }) = &mesh.tls_defaults else { return };
+    let at = "spec.tlsDefaults";
+    ledger.consumed(at);
+    match kind {
+        ProxyKind::Gateway => {
+            ledger.take(at, "minProtocolVersion", min_protocol_version);
+        }
+        ProxyKind::Sidecar => {
+            let servers = "it is for servers, of Gateways and of a Sidecar's ingress";
+            ledger.without_effect(at, "minProtocolVersion", min_protocol_version, servers);
+        }
+    }
+    account_names(ledger, &format!("{at}.cipherSuites"), cipher_suites, &CIPHER_SUITES);
+    account_names(ledger, &format!("{at}.ecdhCurves"), ecdh_curves, &ECDH_CURVES);
 }
 
 /// What became of `meshMTLS`.

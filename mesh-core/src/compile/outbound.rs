@@ -320,7 +320,7 @@ fn port_listeners(
             (false, Some(service)) => Some(own_table(run, view, service, port)),
             (false, None) => None,
         };
-        listener(run, view, ListenerKey { direction: Direction::Outbound, address, port }, http, &group, unknown);
+        listener(run, view, ListenerKey::new(Direction::Outbound, address, port), http, &group, unknown);
     }
 }
 
@@ -467,7 +467,7 @@ fn catch_all(run: &mut Run<'_>, unknown: &Unknown) {
         ("virtualOutbound", 0, unknown.tcp.clone(), rest),
         ("virtualOutbound-trap", run.proxy.ports.outbound, stop, loops),
     ] {
-        let key = ListenerKey { direction: Direction::Outbound, address: None, port };
+        let key = ListenerKey::new(Direction::Outbound, None, port);
         // To know the name that a TLS client asks for, its first bytes are looked at.
         let named = L4Rule {
             sni: vec![HostPattern::Any],

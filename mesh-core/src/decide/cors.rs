@@ -51,7 +51,7 @@ pub fn decide_cors(plan: &CorsPlan, method: &Method, headers: &HeaderMap) -> Cor
                 out.insert(ACCESS_CONTROL_ALLOW_HEADERS, value);
             }
             out.extend(plan.max_age.map(|seconds| (ACCESS_CONTROL_MAX_AGE, HeaderValue::from(seconds))));
-            out.extend(expose);
+            out.extend(expose.filter(|_| allowed));
             CorsDecision::Answer(out)
         }
     }

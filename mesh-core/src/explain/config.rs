@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use super::settings::{self, Sources};
 use super::{Decided, From, Policy, hop, policies, start};
+use crate::api::Key;
 use crate::compile::compile;
 use crate::snapshot::{
-    Action, ListenerPlan, Provenance, RoutePlan, SecurityPlan, TcpPlan, VirtualHostPlan, WeightedCluster,
+    Action, ListenerKey, ListenerPlan, Provenance, ProxyId, RoutePlan, SecurityPlan, TcpPlan, TlsThen, VirtualHostPlan,
+    WeightedCluster,
 };
-use crate::world::World;
+use crate::world::{World, covers};
 
 /// What is in force at one proxy.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -22,6 +24,9 @@ pub struct EffectiveConfig {
     pub proxy: String,
     /// Hash of the configuration.
     pub explain_config_hash: String,
+    /// Something to know about the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Settings, then listeners with their virtual hosts and routes, then clusters.
     pub items: Vec<Item>,
 }
@@ -71,7 +76,16 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     }
     let kind = if place == "gateway" { "gateway" } else { "sidecar" };
     let proxy = format!("{}.{}", id.name, id.namespace);
-    Ok(EffectiveConfig { kind, proxy, explain_config_hash: snapshot.hash.to_string(), items })
+    let note = (place != "gateway").then(|| selected(world, &id)).flatten();
+    Ok(EffectiveConfig { kind, proxy, explain_config_hash: snapshot.hash.to_string(), note, items })
+}
+
+/// Whether a workload that is taken for one with a sidecar may be a gateway.
+fn selected(world: &World, id: &ProxyId) -> Option<String> {
+    let labels = &world.workload(&id.workload)?.labels;
+    let by = world.gateways().iter().find(|g| !g.spec.selector.is_empty() && covers(&g.spec.selector, labels))?;
+    let Key { namespace, name, .. } = &by.key;
+    Some(format!("Gateway {namespace}/{name} selects this workload: if it is a gateway, add --gateway"))
 }
 
 fn security(world: &World, plan: &SecurityPlan, items: &mut Vec<Item>) {
@@ -112,22 +126,29 @@ fn security(world: &World, plan: &SecurityPlan, items: &mut Vec<Item>) {
 }
 
 fn listener(sources: &Sources<'_>, l: &ListenerPlan, items: &mut Vec<Item>) {
-    let address = l.key.address.map_or("any address".to_owned(), |a| a.to_string());
-    let port = if l.key.port == 0 { "any port".to_owned() } else { format!("port {}", l.key.port) };
-    let direction = format!("{:?}", l.key.direction).to_lowercase();
-    let mut values = vec![policies::line("origin", format!("{direction}, {address}, {port}"), &l.origin)];
+    let ListenerKey { direction, address, port, socket } = l.key;
+    let address = address.map_or("any address".to_owned(), |a| a.to_string());
+    let port = if port == 0 { "any port".to_owned() } else { format!("port {port}") };
+    let place = if socket.is_some() { "unix socket".to_owned() } else { format!("{address}, {port}") };
+    let direction = format!("{direction:?}").to_lowercase();
+    let mut values = vec![policies::line("origin", format!("{direction}, {place}"), &l.origin)];
     values.extend(policies::of_listener(sources, l));
     for (i, rule) in l.l4.iter().enumerate() {
         values.extend(tcp(if i == 0 { "bytes" } else { "or bytes" }, &rule.plan));
     }
     values.extend(l.fallback.iter().flat_map(|plan| tcp("otherwise", plan)));
     items.push(Item { section: "listener", name: l.name.to_string(), values });
-    let Some(http) = &l.http else { return };
-    let mut hosts: Vec<_> = http.routes.virtual_hosts().collect();
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.dedup_by(|a, b| std::sync::Arc::ptr_eq(a, b));
-    for host in hosts {
-        virtual_host(sources, &l.name, host, items);
+    let ended = l.tls.iter().filter_map(|server| match &server.then {
+        TlsThen::Http(http) => Some((&server.name, http)),
+        TlsThen::Tcp(_) => None,
+    });
+    for (name, http) in l.http.iter().map(|http| (&l.name, http)).chain(ended) {
+        let mut hosts: Vec<_> = http.routes.virtual_hosts().collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts.dedup_by(|a, b| std::sync::Arc::ptr_eq(a, b));
+        for host in hosts {
+            virtual_host(sources, name, host, items);
+        }
     }
 }
 
@@ -189,6 +210,9 @@ fn redirect(plan: &crate::snapshot::RedirectPlan) -> String {
 impl fmt::Display for EffectiveConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}, configuration {}", self.kind, self.proxy, self.explain_config_hash)?;
+        if let Some(note) = &self.note {
+            writeln!(f, "({note})")?;
+        }
         for item in &self.items {
             let gap = if item.name.is_empty() { "" } else { " " };
             writeln!(f, "{}{gap}{}", item.section, item.name)?;

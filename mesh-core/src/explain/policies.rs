@@ -143,6 +143,11 @@ pub(super) fn of_proxy(world: &World, sources: &Sources<'_>, plan: &ProxyPlan) -
         set("proxyInboundListenPort", "spec.proxyInboundListenPort", ports.inbound.to_string()),
         set("proxyHttpPort", "spec.proxyHttpPort", ports.http.map_or("off".to_owned(), |p| p.to_string())),
         line("outboundTrafficPolicy", policy, &by),
+        set(
+            "tlsDefaults",
+            "spec.tlsDefaults",
+            format!("{}{}", "TLS 1.2 or 1.3", crate::compile::tls_defaults(&world.mesh().spec)),
+        ),
         set("protocolDetectionTimeout", "spec.protocolDetectionTimeout", detection),
         sources.line("drainDuration", "drainDuration", format!("{drain_duration:?}")),
         sources.line("terminationDrainDuration", "terminationDrainDuration", format!("{termination_drain_duration:?}")),

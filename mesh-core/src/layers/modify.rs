@@ -286,13 +286,14 @@ impl<S: Upstream> Service<Request> for Modify<S> {
         let cx = request.extensions().get::<Arc<Cx>>().cloned();
         let compiled = Arc::clone(&self.compiled);
         let answer = config.answer(&request, cx.as_deref());
+        if answer.is_none() {
+            config.change(&mut request, cx.as_deref());
+        }
+        // The response's values read the request as it goes on, as Envoy's do.
         let kept = self.compiled.keep_request.then(|| Box::new(Kept::of(&request)));
         let state = match answer {
             Some(response) => State::Answered { response: Some(response) },
-            None => {
-                config.change(&mut request, cx.as_deref());
-                State::Forwarded { future: self.inner.call(request), began: Instant::now() }
-            }
+            None => State::Forwarded { future: self.inner.call(request), began: Instant::now() },
         };
         ModifyFuture { state, compiled, cx, kept }
     }

@@ -88,12 +88,13 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
 
 fn listener(plan: &ListenerPlan) -> Value {
     let ListenerPlan { name, key, detect, http, mesh, tls, l4, fallback, origin, hash } = plan;
-    let ListenerKey { direction, address, port } = key;
+    let ListenerKey { direction, address, port, socket } = key;
     json!({
         "name": name,
         "direction": format!("{direction:?}").to_lowercase(),
         "address": address,
         "port": port,
+        "socket": socket.map(|_| name),
         "detectProtocol": detect,
         "http": http.as_ref().map(|h| http_plan(h)),
         "mesh": mesh.as_ref().map(tls::mesh),

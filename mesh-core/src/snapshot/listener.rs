@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{DownstreamTls, HttpSettings, MeshTls, Provenance, RouteTable, WeightedCluster};
 use crate::api::ContentHash;
 use crate::matching::{Cidr, HostPattern};
+use crate::record::TlsInfo;
 
 /// Which way the traffic of a listener goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -27,12 +28,27 @@ pub struct ListenerKey {
     pub address: Option<IpAddr>,
     /// Port; 0 is the catch-all of a sidecar's direction.
     pub port: u16,
+    /// Of a gateway's listener at a unix socket (`bind: unix://…`): the hash of its path. It has no address.
+    pub socket: Option<ContentHash>,
+}
+
+impl ListenerKey {
+    /// A listener in the network.
+    pub const fn new(direction: Direction, address: Option<IpAddr>, port: u16) -> Self {
+        Self { direction, address, port, socket: None }
+    }
+
+    /// A gateway's listener at a unix socket. `port` is the number of its server, by which rules name it.
+    pub fn socket(path: &str, port: u16) -> Self {
+        let socket = Some(ContentHash::of(path.as_bytes()));
+        Self { direction: Direction::Gateway, address: None, port, socket }
+    }
 }
 
 /// What a listener does with connections, fully merged. `decide_connection` reads it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ListenerPlan {
-    /// `0.0.0.0_9080`, `10.96.0.3_443`, `virtualOutbound`, `virtualInbound`.
+    /// `0.0.0.0_9080`, `10.96.0.3_443`, `virtualOutbound`, `virtualInbound`; of a unix socket its path.
     pub name: Arc<str>,
     /// Identity.
     pub key: ListenerKey,
@@ -42,7 +58,8 @@ pub struct ListenerPlan {
     pub http: Option<Arc<HttpPlan>>,
     /// The mesh's own TLS, on an inbound listener; `None`: connections are what they are.
     pub mesh: Option<MeshTls>,
-    /// Servers of a gateway that end TLS; the most specific server name wins, over those of `l4` too.
+    /// Servers that end TLS, of a gateway or of a Sidecar's `ingress`; the most specific server name wins, over those of
+    /// `l4` too.
     pub tls: Vec<TlsServer>,
     /// L4 rules, first match wins.
     pub l4: Vec<L4Rule>,
@@ -54,10 +71,20 @@ pub struct ListenerPlan {
     pub hash: ContentHash,
 }
 
-/// A server of a gateway that ends TLS.
+impl ListenerPlan {
+    /// Whether a connection to the own application may be used: by whether TLS was ended on it, and for whom.
+    pub fn allows(&self, tls: Option<&TlsInfo>) -> bool {
+        match &self.mesh {
+            Some(mesh) => mesh.allows(tls),
+            None => self.tls.is_empty() || tls.is_some(),
+        }
+    }
+}
+
+/// A server of a gateway, or of a Sidecar's `ingress`, that ends TLS.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TlsServer {
-    /// `https.443.https.GATEWAY.NAMESPACE`.
+    /// `https.443.https.GATEWAY.NAMESPACE`; of a Sidecar `inbound|9000||`.
     pub name: Arc<str>,
     /// Server names, any of them; `*` takes clients that send none, too.
     pub sni: Vec<HostPattern>,
@@ -65,11 +92,11 @@ pub struct TlsServer {
     pub tls: Arc<DownstreamTls>,
     /// What is inside.
     pub then: TlsThen,
-    /// The Gateway's server.
+    /// The Gateway's server, or the entry of `ingress`.
     pub origin: Provenance,
 }
 
-/// What is inside TLS that a gateway ends.
+/// What is inside TLS that such a server ends.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TlsThen {
     /// HTTP.

@@ -102,6 +102,23 @@ impl Default for TlsParameters {
     }
 }
 
+impl std::fmt::Display for TlsParameters {
+    /// What is not the default, each with a comma before it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { min, max, cipher_suites, curves } = self;
+        match (min, max) {
+            (TlsVersion::V1_2, TlsVersion::V1_3) => {}
+            (TlsVersion::V1_3, TlsVersion::V1_3) => f.write_str(", TLS 1.3 only")?,
+            (TlsVersion::V1_2, TlsVersion::V1_2) => f.write_str(", TLS 1.2 only")?,
+            (TlsVersion::V1_3, TlsVersion::V1_2) => f.write_str(", no version is left")?,
+        }
+        if !cipher_suites.is_empty() {
+            write!(f, ", cipher suites {}", cipher_suites.join(" "))?;
+        }
+        if curves.is_empty() { Ok(()) } else { write!(f, ", key exchange by {}", curves.join(" ")) }
+    }
+}
+
 impl TlsParameters {
     /// Limits of the mesh's own TLS (`MeshConfig.meshMTLS`): TLS 1.2 at least, or 1.3 with `only_1_3`; `suites` replace the
     /// default ones of TLS 1.2 if there are any. Key exchange is by X25519MLKEM768 where both can.
@@ -201,7 +218,10 @@ impl std::fmt::Display for UpstreamTls {
             Sni::Name(name) => write!(f, ", sni: {name}")?,
         }
         match (self.verify, &self.names) {
-            (false, _) => return f.write_str(", the server is not verified"),
+            (false, _) => {
+                f.write_str(", the server is not verified")?;
+                return self.parameters.fmt(f);
+            }
             (true, PeerNames::Any) => {}
             (true, PeerNames::Host(_)) => f.write_str(", the server must be the authority")?,
             (true, PeerNames::OneOf(names)) => write!(f, ", the server must be one of {}", names.join(", "))?,
@@ -214,7 +234,8 @@ impl std::fmt::Display for UpstreamTls {
             }
         }
         write!(f, ", verified by {}", self.roots)?;
-        self.identity.as_ref().map_or(Ok(()), |i| write!(f, ", showing {i}"))
+        self.identity.as_ref().map_or(Ok(()), |i| write!(f, ", showing {i}"))?;
+        if self.is_mesh() { Ok(()) } else { self.parameters.fmt(f) }
     }
 }
 
@@ -362,6 +383,9 @@ impl std::fmt::Display for DownstreamTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let certificates: Vec<_> = self.certificates.iter().map(ToString::to_string).collect();
         write!(f, "TLS ends with {}", certificates.join(" or "))?;
+        if self.workloads.is_none() {
+            self.parameters.fmt(f)?;
+        }
         match self.client {
             ClientCertificate::None => return Ok(()),
             ClientCertificate::Optional => f.write_str("; clients may show a certificate")?,

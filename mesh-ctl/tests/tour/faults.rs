@@ -132,7 +132,8 @@ fn delay(seed: &Seed<'_>, at: SocketAddr) {
             })
         };
         let threads: Vec<_> = (0..count).map(|_| ask()).collect();
-        let replies = threads.into_iter().map(|t| t.join().unwrap()).inspect(|(r, _)| assert_eq!(r.status, 200, "{r:?}"));
+        let replies =
+            threads.into_iter().map(|t| t.join().unwrap()).inspect(|(r, _)| assert_eq!(r.status, 200, "{r:?}"));
         let replies: Vec<_> = replies.collect();
         let longest = replies.iter().map(|(_, took)| *took).max().unwrap_or_default();
         (replies.iter().filter(|(r, _)| r.body.contains(NO_DETAILS)).count(), longest)

@@ -8,7 +8,7 @@ use http::{Method, Uri};
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{MeterBody, Request};
 use mesh_core::record::{ConnInfo, Cx};
-use mesh_core::snapshot::{ListenerPlan, Snapshot};
+use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot};
 use tower::Service;
 
 use crate::listener::{Route, split_authority};
@@ -34,7 +34,7 @@ pub(crate) async fn dispatch(
         };
         let stack = listener.and_then(|l| {
             // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
-            if l.mesh.as_ref().is_some_and(|mesh| !mesh.allows(conn.tls.as_deref())) {
+            if l.key.direction == Direction::Inbound && !l.allows(conn.tls.as_deref()) {
                 return None;
             }
             let renamed = || active.http(&l.key, route.renamed(l)?);

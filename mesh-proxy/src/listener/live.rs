@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use mesh_core::api::ContentHash;
 use mesh_core::env::Env;
 use mesh_core::record::ConnInfo;
-use mesh_core::snapshot::{DownstreamTls, Map, Snapshot, TlsServer};
+use mesh_core::snapshot::{Direction, DownstreamTls, Map, Snapshot, TlsServer};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -44,11 +44,14 @@ struct Connection {
 pub(super) fn is_allowed(snapshot: &Snapshot, conn: &ConnInfo, route: Route) -> bool {
     let tls = conn.tls.as_deref();
     match route {
-        Route::Inbound(port) => snapshot.inbound(port).mesh.as_ref().is_none_or(|mesh| mesh.allows(tls)),
-        Route::GatewayTls(_, _, key) => {
+        Route::Inbound(port) => snapshot.inbound(port).allows(tls),
+        Route::Terminated(at, key) => {
             let servers = route.listener(snapshot).map_or(&[][..], |listener| &listener.tls);
-            // A server that is gone refuses requests; what is under way ends as when any listener goes.
-            let Some(server) = servers.iter().find(|s| server_id(&s.name) == key.name) else { return true };
+            // A gateway's server that is gone refuses requests; what is under way ends as when any listener goes. A port of
+            // the application goes on, with what it lets in now.
+            let Some(server) = servers.iter().find(|s| server_id(&s.name) == key.name) else {
+                return at.direction != Direction::Inbound;
+            };
             let peer = tls.and_then(|tls| tls.identity.as_ref());
             let welcome = server.tls.workloads.is_none() || peer.is_some_and(|peer| server.tls.welcomes(peer));
             welcome && key.clients == clients(server)

@@ -1,4 +1,4 @@
-//! What a gateway takes off a connection before it is served: a PROXY header, TLS.
+//! What is taken off a connection before it is served: a PROXY header, TLS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         drain: Drain,
     ) {
         let Some((stream, conn)) = self.handshake(&server.tls, &server.name, stream, &conn).await else { return };
-        let route = Route::GatewayTls(key.address, key.port, ServerKey::of(server));
+        let route = Route::Terminated(key, ServerKey::of(server));
         match &server.then {
             TlsThen::Http(_) => {
                 let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);

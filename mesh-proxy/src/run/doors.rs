@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mesh_core::snapshot::{Address, BindDoor, Direction, ProxyKind, ProxyPorts, Snapshot};
+use mesh_core::snapshot::{Address, Bind, BindDoor, Direction, ProxyKind, ProxyPorts, Snapshot};
 
 use super::{Args, Place, Process};
 use crate::discovery;
@@ -108,7 +108,7 @@ impl Doors {
 
     fn wanted(&self, snapshot: &Snapshot) -> BTreeMap<String, Opening> {
         let all = match (self.place.kind, self.place.explicit) {
-            (ProxyKind::Sidecar, Some(ip)) => explicit(ip),
+            (ProxyKind::Sidecar, Some(ip)) => explicit(ip, snapshot),
             (ProxyKind::Sidecar, None) => self.captured(snapshot),
             (ProxyKind::Gateway, _) => self.gateway(snapshot),
         };
@@ -125,26 +125,19 @@ impl Doors {
         ];
         let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         all.extend(ports.http.map(|port| opening("http-proxy", loopback(port), Door::Explicit)));
-        for bind in &snapshot.binds {
-            let door = match bind.door {
-                BindDoor::Outbound => Door::OutboundDirect,
-                BindDoor::Inbound => Door::InboundDirect,
-                BindDoor::HttpProxy => Door::Explicit,
-                BindDoor::Service(at) => Door::OutboundTo(at),
-            };
-            all.push(opening(&format!("bind-{}", bind.at), bind.at.clone(), door));
-        }
+        all.extend(snapshot.binds.iter().map(bound));
         all
     }
 
     fn gateway(&self, snapshot: &Snapshot) -> Vec<Opening> {
-        let keys = snapshot.listeners.keys().filter(|k| k.direction == Direction::Gateway);
-        let mut all = Vec::new();
-        for (address, port) in keys.map(|k| (k.address, k.port)) {
-            if let Some(ip) = address {
+        let keys = snapshot.listeners.keys().filter(|k| k.direction == Direction::Gateway && k.socket.is_none());
+        let mut all: Vec<Opening> = snapshot.binds.iter().map(bound).collect();
+        for key in keys {
+            let port = key.port;
+            if let Some(ip) = key.address {
                 // A server that says where it listens listens there, and nowhere else.
                 let at = SocketAddr::new(ip, port.saturating_add(self.offset));
-                all.push(opening(&format!("gateway-{ip}-{port}"), at, Door::GatewayAt(ip, port)));
+                all.push(opening(&format!("gateway-{ip}-{port}"), at, Door::GatewayAt(*key)));
                 continue;
             }
             let door = Door::Gateway(port);
@@ -194,9 +187,23 @@ fn opening(name: &str, at: impl Into<Address>, door: Door) -> Opening {
     Opening { name: name.to_owned(), at: at.into(), host: false, door }
 }
 
-/// Explicit mode: the proxy's port, and the application's ports at the address under which the mesh knows the pod.
-fn explicit(ip: IpAddr) -> Vec<Opening> {
+/// A socket that the plan asks for beside its ports.
+fn bound(bind: &Bind) -> Opening {
+    let door = match bind.door {
+        BindDoor::Outbound => Door::OutboundDirect,
+        BindDoor::Inbound => Door::InboundDirect,
+        BindDoor::HttpProxy => Door::Explicit,
+        BindDoor::Service(at) => Door::OutboundTo(at),
+        BindDoor::Gateway(key) => Door::GatewayAt(key),
+    };
+    opening(&format!("bind-{}", bind.at), bind.at.clone(), door)
+}
+
+/// Explicit mode: the proxy's port, and the application's ports at the address under which the mesh knows the pod. Loopback
+/// is everybody's there, so that of what the plan asks for only unix sockets are opened.
+fn explicit(ip: IpAddr, snapshot: &Snapshot) -> Vec<Opening> {
     let mut all = vec![opening("outbound", SocketAddr::new(ip, OUTBOUND), Door::Explicit)];
+    all.extend(snapshot.binds.iter().filter(|b| b.at.ip().is_none()).map(bound));
     let ports = std::env::var(discovery::ENV_APP_PORTS).unwrap_or_default();
     for port in ports.split(',').filter_map(|p| p.trim().parse().ok()) {
         all.push(opening(&format!("inbound-{port}"), SocketAddr::new(ip, port), Door::InboundDirect));

@@ -7,25 +7,38 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A running gateway with a directory of configuration.
-struct Gateway {
-    directory: PathBuf,
+/// A running gateway, or sidecar, with a directory of configuration.
+pub(crate) struct Gateway {
+    pub(crate) directory: PathBuf,
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
 }
 
 impl Gateway {
-    fn start(name: &str, files: &[(&str, &str)], args: &[&str]) -> Self {
+    pub(crate) fn start(name: &str, files: &[(&str, &str)], args: &[&str]) -> Self {
+        let own = ["--bind", "127.0.0.1", "--gateway-port", "80=0", "--gateway-port", "81=0", "--health-port", "0"];
+        Self::spawn(env!("CARGO_BIN_EXE_mesh-gateway"), name, files, &[&own[..], args].concat())
+    }
+
+    /// The sidecar of a pod.
+    pub(crate) fn sidecar(name: &str, files: &[(&str, &str)], workload: &str) -> Self {
+        // Ports of capture are fixed, but every address of loopback has its own.
+        let [high, low] = (std::process::id() as u16).to_be_bytes();
+        let ip = format!("127.77.{high}.{low}");
+        let own = ["--workload", workload, "--bind", &ip, "--concurrency", "2", "--health-port", "off"];
+        Self::spawn(env!("CARGO_BIN_EXE_mesh-proxy"), name, files, &own)
+    }
+
+    fn spawn(program: &str, name: &str, files: &[(&str, &str)], args: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("mesh-l4-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         for (name, text) in files {
             std::fs::write(directory.join(name), text).unwrap();
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-gateway"))
+        let mut child = Command::new(program)
             .arg("--config")
             .arg(&directory)
-            .args(["--bind", "127.0.0.1", "--gateway-port", "80=0", "--gateway-port", "81=0"])
-            .args(["--admin-port", "off", "--metrics-port", "off", "--health-port", "0"])
+            .args(["--admin-port", "off", "--metrics-port", "off"])
             .args(args)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
@@ -37,7 +50,7 @@ impl Gateway {
     }
 
     /// The next log line with all of these words.
-    fn line(&mut self, words: &[&str]) -> String {
+    pub(crate) fn line(&mut self, words: &[&str]) -> String {
         for line in &mut self.lines {
             let line = line.unwrap();
             if words.iter().all(|w| line.contains(w)) {

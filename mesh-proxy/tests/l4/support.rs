@@ -260,7 +260,7 @@ fn security(policies: &str, authorizer: Option<SocketAddr>) -> Arc<SecurityPlan>
 }
 
 fn snapshot(setup: &Setup) -> Snapshot {
-    let key = ListenerKey { direction: Direction::Outbound, address: None, port: 0 };
+    let key = ListenerKey::new(Direction::Outbound, None, 0);
     let l4 = setup.sni.map(|sni| L4Rule {
         sni: vec![HostPattern::Exact(sni.into())],
         alpn: Vec::new(),

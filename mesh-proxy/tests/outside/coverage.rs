@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("../../../docs/fields.md");
 const NOT_SET: [(&str, &str); 0] = [];
 
 /// Fields in force that the configurations are still to set; they are printed.
-const OPEN: [&str; 35] = [
+const OPEN: [&str; 48] = [
     "VirtualService http[].corsPolicy.allowOrigin[]",
     "VirtualService http[].fault.delay.percent",
     "VirtualService http[].mirrorPercent",
@@ -31,6 +31,19 @@ const OPEN: [&str; 35] = [
     "Gateway servers[].tls.verifyCertificateHash[]",
     "Gateway servers[].tls.verifyCertificateSpki[]",
     "ServiceEntry subjectAltNames[]",
+    "Sidecar ingress[].tls.caCertCredentialName",
+    "Sidecar ingress[].tls.caCertificates",
+    "Sidecar ingress[].tls.caCrl",
+    "Sidecar ingress[].tls.cipherSuites[]",
+    "Sidecar ingress[].tls.ecdhCurves[]",
+    "Sidecar ingress[].tls.insecureSkipVerify",
+    "Sidecar ingress[].tls.maxProtocolVersion",
+    "Sidecar ingress[].tls.minProtocolVersion",
+    "Sidecar ingress[].tls.mode",
+    "Sidecar ingress[].tls.privateKey",
+    "Sidecar ingress[].tls.serverCertificate",
+    "Sidecar ingress[].tls.verifyCertificateHash[]",
+    "Sidecar ingress[].tls.verifyCertificateSpki[]",
     "MeshConfig defaultConfig.proxyMetadata.*",
     "MeshConfig meshMTLS.cipherSuites[]",
     "MeshConfig zoneAwareLbSetting.enabled",

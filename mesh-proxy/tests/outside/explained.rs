@@ -217,7 +217,9 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
     let mut seen = echo.take(ask.agent());
     // A copy is on its way when the answer is here.
     while ask.copied && seen.iter().any(|s| !is_copy(s)) && !seen.iter().any(is_copy) {
-        seen.extend(echo.next(ask.agent()).await);
+        let more = echo.next(ask.agent()).await;
+        assert!(!more.is_empty(), "{}: no copy comes", ask.agent());
+        seen.extend(more);
     }
     let (copies, seen): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_copy);
     let behind = [lab.block.ip(topology::SIDE_APP), Ipv4Addr::LOCALHOST.into()];

@@ -16,7 +16,7 @@ use mesh_proxy::listener::{Door, Engine, Shared};
 use mesh_proxy::net::{HostEnv, HostNet, HostStream, Listener, Net, Share};
 use mesh_tls::{Carries, Connector, MtlsUpstream, SecretState, Secrets, TrustDomains};
 use rcgen::{BasicConstraints, IsCa};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -394,7 +394,7 @@ async fn clients_follow_modes_and_rules() {
 }
 
 /// One request on a connection that stays.
-pub(crate) async fn ask(stream: &mut TcpStream) {
+pub(crate) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -465,5 +465,53 @@ async fn a_slow_handshake_is_given_up() {
         let got = fate(mesh.server.connect().await, bytes).await;
         assert!(got.is_none_or(|g| g.is_empty()), "{bytes:?}");
         assert!(began.elapsed() < Duration::from_secs(60), "{bytes:?}");
+    }
+}
+
+/// TLS of a Sidecar's own, where the mesh's is not let in.
+#[tokio::test]
+async fn a_sidecars_own_tls_ends_at_its_ingress() {
+    let off = peers("mtls: {mode: DISABLE}");
+    let own = "tls: {mode: MUTUAL, serverCertificate: /own.crt, privateKey: /own.key, caCertificates: /own-ca.crt}";
+    for protocol in ["HTTPS", "TLS"] {
+        let mut mesh = Mesh::nobody(protocol, plain_upstream().await, &off).await;
+        let with_tls = mesh.yaml(&off).replace("defaultEndpoint", &format!("{own}, defaultEndpoint"));
+        mesh.server.configure(&with_tls);
+        let ca = Ca::new("own");
+        let (files, roots) = (
+            SecretRef::Files { certificate: "/own.crt".into(), key: "/own.key".into() },
+            SecretRef::RootsFile { roots: Some("/own-ca.crt".into()), crl: None },
+        );
+        mesh.server.secrets.set(&files, ca.leaf(&["own.example"]).material());
+        mesh.server.secrets.set(&roots, ca.roots());
+
+        let leaf = ca.leaf(&["client.example"]);
+        let client = TlsClient { shows: Some(&leaf), ..TlsClient::new(&ca, "own.example") };
+        let mut stream = client.connect(mesh.server.connect().await).await.unwrap();
+        let answer = get(&mut stream, "server").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{protocol}: {answer}");
+        let record = mesh.server.record().await;
+        assert!(record.cx.conn.tls.is_some(), "{protocol}");
+        let told = answer.contains("x-forwarded-client-cert: Hash=") && answer.contains("DNS=client.example");
+        assert_eq!(told, protocol == "HTTPS", "who the client is, is said in requests: {answer}");
+
+        // Plaintext is refused, and so are strangers.
+        assert_eq!(fate(mesh.server.connect().await, b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").await, None);
+        assert_eq!(flags(&mesh.server.record().await), "NR");
+        let nobody = TlsClient::new(&ca, "own.example");
+        if let Ok(mut stream) = nobody.connect(mesh.server.connect().await).await {
+            assert!(!get(&mut stream, "server").await.is_ok_and(|a| a.contains("200")), "{protocol}");
+        }
+
+        // Where it is taken away again, an open connection of it asks nothing more.
+        let mut stream = client.connect(mesh.server.connect().await).await.unwrap();
+        ask(&mut stream).await;
+        mesh.server.configure(&mesh.yaml(&off));
+        let request = b"GET /late HTTP/1.1\r\nhost: server\r\n\r\n";
+        let mut rest = Vec::new();
+        let _ = stream.write_all(request).await;
+        let _ = stream.read_to_end(&mut rest).await;
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(!rest.contains("/late"), "{protocol}: {rest}");
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct MeshClient {
     origin: Provenance,
     pub(super) trust: TrustDomains,
     parameters: TlsParameters,
+    /// Limits of TLS with servers outside the mesh.
+    others: TlsParameters,
 }
 
 impl MeshClient {
@@ -35,6 +37,7 @@ impl MeshClient {
             origin,
             trust: TrustDomains::of(&mesh.spec),
             parameters: mtls::parameters(&mesh.spec),
+            others: mtls::client_defaults(&mesh.spec),
         }
     }
 }
@@ -142,7 +145,7 @@ fn upstream(input: &ClusterInput<'_>, subset: &str, tls: &ClientTlsSettings, at:
                 names: names(input),
                 verify: tls.insecure_skip_verify != Some(true),
                 alpn: Vec::new(),
-                parameters: TlsParameters::default(),
+                parameters: input.defaults.mesh.others.clone(),
                 origin,
                 hash: ContentHash::default(),
             }
@@ -155,7 +158,8 @@ fn upstream(input: &ClusterInput<'_>, subset: &str, tls: &ClientTlsSettings, at:
 /// TLS to hosts that no service stands for (`outboundTrafficPolicy.tls`): the one that a request names is the server.
 pub(in crate::compile) fn to_unknown(
     tls: &ClientTlsSettings,
-    (proxy, mesh): (&Arc<str>, &Arc<str>),
+    proxy: &Arc<str>,
+    mesh: &Object<MeshConfig>,
     origin: Provenance,
 ) -> Option<UpstreamTls> {
     let mode = match tls.mode {
@@ -165,7 +169,7 @@ pub(in crate::compile) fn to_unknown(
         ClientTlsMode::IstioMutual => "ISTIO_MUTUAL",
     };
     let nobody: Arc<str> = "".into();
-    let (identity, roots) = materials(tls, proxy, mesh);
+    let (identity, roots) = materials(tls, proxy, &mesh.key.namespace);
     let plan = UpstreamTls {
         mode,
         identity,
@@ -178,7 +182,10 @@ pub(in crate::compile) fn to_unknown(
         },
         verify: tls.insecure_skip_verify != Some(true) || tls.mode == ClientTlsMode::IstioMutual,
         alpn: Vec::new(),
-        parameters: TlsParameters::default(),
+        parameters: match tls.mode {
+            ClientTlsMode::IstioMutual => TlsParameters::default(),
+            _ => mtls::client_defaults(&mesh.spec),
+        },
         origin,
         hash: ContentHash::default(),
     };

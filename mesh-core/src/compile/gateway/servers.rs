@@ -5,20 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::tls::{Terminating, downstream};
-use super::{Serving, Speaks};
+use super::{Place, Serving, Speaks};
 use crate::api::{Gateway, Object, Port, Server, ServerTlsMode, ServerTlsSettings};
 use crate::compile::Run;
 use crate::compile::account::Ledger;
 use crate::model::AppProtocol;
-use crate::snapshot::XfccDetails;
+use crate::snapshot::{Address, XfccDetails};
 use crate::world::covers;
 
-/// Bind address and port.
-type At = (Option<IpAddr>, u16);
-
 /// Servers by where to listen; oldest first.
-pub(super) fn servers<'a>(run: &mut Run<'a>) -> BTreeMap<At, Vec<Serving<'a>>> {
-    let mut out: BTreeMap<At, Vec<Serving<'a>>> = BTreeMap::new();
+pub(super) fn servers<'a>(run: &mut Run<'a>) -> BTreeMap<Place, Vec<Serving<'a>>> {
+    let mut out: BTreeMap<Place, Vec<Serving<'a>>> = BTreeMap::new();
     for gateway in run.world.gateways().iter() {
         let mut ledger = Ledger::new(gateway);
         let Gateway { servers, selector } = &gateway.spec;
@@ -29,13 +26,12 @@ pub(super) fn servers<'a>(run: &mut Run<'a>) -> BTreeMap<At, Vec<Serving<'a>>> {
         }
         ledger.take_map("spec", "selector", selector);
         for (index, server) in servers.iter().enumerate() {
-            let Some((bind, serving)) = read(&mut ledger, run, gateway, index, server) else { continue };
-            let at = (bind, listen_port(run, serving.number));
-            let others = out.entry(at).or_default();
+            let Some((at, serving)) = read(&mut ledger, run, gateway, index, server) else { continue };
+            let others = out.entry(at.clone()).or_default();
             match refuses(others, &serving) {
                 Some(why) => {
                     ledger.overridden(&serving.field(), &why);
-                    let text = format!("port {} is taken: {why}; this server is not opened", at.1);
+                    let text = format!("{at} is taken: {why}; this server is not opened");
                     ledger.report(crate::compile::codes::NOT_OPENED, &serving.field(), text);
                 }
                 None => others.push(serving),
@@ -69,7 +65,7 @@ fn read<'a>(
     gateway: &'a Arc<Object<Gateway>>,
     index: usize,
     server: &Server,
-) -> Option<(Option<IpAddr>, Serving<'a>)> {
+) -> Option<(Place, Serving<'a>)> {
     let at = format!("spec.servers[{index}]");
     let Server { port, bind, hosts, tls, default_endpoint, name } = server;
     let Port { number, protocol, name: port_name, target_port } = port.as_ref()?;
@@ -79,17 +75,12 @@ fn read<'a>(
         ledger.report(crate::compile::codes::NOT_OPENED, &at, why);
         return None;
     };
-    let address = match &**bind {
-        "" => None,
-        text => match text.parse::<IpAddr>() {
-            Ok(ip) => Some(ip).filter(|ip| !ip.is_unspecified()),
-            Err(_) => {
-                let why = format!("{text} is no address of the network: such servers are not opened");
-                ledger.inert(&at, &why);
-                ledger.report(crate::compile::codes::NOT_OPENED, &format!("{at}.bind"), why);
-                return None;
-            }
-        },
+    let number_16 = u16::try_from(*number).ok()?;
+    let Some(place) = place(run, bind, number_16) else {
+        let why = format!("{bind} is neither an address nor unix://PATH: such servers are not opened");
+        ledger.inert(&at, &why);
+        ledger.report(crate::compile::codes::NOT_OPENED, &format!("{at}.bind"), why);
+        return None;
     };
     ledger.consumed(&at);
     ledger.take(&at, "bind", bind);
@@ -112,7 +103,8 @@ fn read<'a>(
         (Some(tls), Speaks::Https | Speaks::TlsTcp) => {
             let (http, namespace, workloads) = (speaks == Speaks::Https, &run.id.namespace, &run.workloads);
             let forwards = crate::compile::mtls::forwards(&run.config, XfccDetails::GATEWAY);
-            let of = Terminating { path: &path, tls, http, namespace, workloads, forwards };
+            let mesh = &run.world.mesh().spec;
+            let of = Terminating { path: &path, tls, http, namespace, workloads, forwards, mesh };
             Some(Arc::new(downstream(ledger, &of)))
         }
         (Some(tls), _) => {
@@ -122,8 +114,19 @@ fn read<'a>(
         (None, _) => None,
     };
     let name = format!("{}/{}", gateway.key.namespace, gateway.key.name).into();
-    let number = u16::try_from(*number).ok()?;
-    Some((address, Serving { gateway, index, number, name, speaks, redirect, tls: terminated }))
+    Some((place, Serving { gateway, index, number: number_16, name, speaks, redirect, tls: terminated }))
+}
+
+/// Where a server listens; `None`: `bind` says nothing that could be opened.
+fn place(run: &Run<'_>, bind: &str, number: u16) -> Option<Place> {
+    if let Some(Address::Unix(path)) = Address::unix(bind) {
+        return Some(Place::Socket(path));
+    }
+    let address = match bind {
+        "" => None,
+        text => Some(text.parse::<IpAddr>().ok()?).filter(|ip| !ip.is_unspecified()),
+    };
+    Some(Place::Port(address, listen_port(run, number)))
 }
 
 fn speaks(protocol: &str, tls: Option<&ServerTlsSettings>) -> Option<Speaks> {

@@ -1,4 +1,5 @@
 use crate::compile::tests::check;
+use crate::snapshot::{Address, Bind, BindDoor, ListenerKey};
 
 const GATEWAY: &str = "
 apiVersion: networking.istio.io/v1
@@ -83,6 +84,49 @@ fn a_tcp_server_leads_where_its_first_rule_says() {
         + &vs("name: v", "  hosts: ['*']\n  tcp: [{match: [{port: 9000}], route: [{destination: {host: b}}]}]");
     check(&yaml, "gw-1", &[("GET http://x:9000/", "tcp 8080||b.ns")]);
     check(&gateway, "gw-1", &[("GET http://x:9000/", "refused")]);
+}
+
+/// A Gateway with servers at unix sockets: path, number, protocol, host.
+fn at_sockets(name: &str, servers: &[(&str, u16, &str, &str)]) -> String {
+    let one = |(i, (path, number, protocol, host)): (usize, &(&str, u16, &str, &str))| {
+        format!(
+            "  - {{port: {{number: {number}, name: s-{i}, protocol: {protocol}}}, bind: 'unix://{path}', hosts: [{host}]}}\n"
+        )
+    };
+    let all: String = servers.iter().enumerate().map(one).collect();
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: ns}}\nspec:\n  \
+         selector: {{istio: ingressgateway}}\n  servers:\n{all}"
+    )
+}
+
+#[test]
+fn servers_at_unix_sockets() {
+    let yaml =
+        at_sockets("gw", &[("/run/a", 0, "HTTP", "x.com"), ("@b", 80, "TCP", "'*'"), ("/run/c", 0, "TCP", "'*'")])
+            + &at_sockets("more", &[("/run/a", 0, "HTTP", "y.com"), ("@b", 80, "HTTP", "y.com")])
+            + &vs("name: x", &format!("  hosts: [x.com, y.com]\n{TO_B}")).replace("[gw]", "[gw, more]")
+            + &vs("name: t", "  hosts: ['*']\n  tcp: [{match: [{port: 80}], route: [{destination: {host: b}}]}]");
+    let sim = crate::compile::sim::Sim::of(&yaml);
+    let compiled = sim.compile("gw-1");
+    let snapshot = &compiled.snapshot;
+    let bind = |path: &str, port| Bind {
+        at: Address::Unix(path.into()),
+        door: BindDoor::Gateway(ListenerKey::socket(path, port)),
+    };
+    // Nothing leads on from `/run/c`.
+    assert_eq!(snapshot.binds, [bind("/run/a", 0), bind("@b", 80)]);
+    let listener = |path: &str, port| &snapshot.listeners[&ListenerKey::socket(path, port)];
+    let http = listener("/run/a", 0).http.as_ref().unwrap();
+    for (host, want) in [("x.com", "8080||b.ns"), ("y.com", "8080||b.ns"), ("z.com", "404")] {
+        let request = crate::compile::sim::Request::parse(&format!("GET http://{host}/"));
+        assert_eq!(crate::compile::sim::route_outcome(&http.routes, &request), want, "{host}");
+    }
+    assert!(listener("@b", 80).fallback.is_some(), "bytes, by the number that the rule names");
+    assert_eq!(snapshot.to_json()["listeners"][0]["socket"], "/run/a");
+    assert!(snapshot.gateway(80).is_none() && snapshot.gateway(8080).is_none(), "no port is opened for them");
+    let said: Vec<_> = compiled.reports().map(|r| r.message.clone()).collect();
+    assert!(said.iter().any(|m| m.starts_with("socket @b is taken: another protocol is spoken by")), "{said:?}");
 }
 
 /// A server of its own for each host, on port 443.

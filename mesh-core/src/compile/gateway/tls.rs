@@ -1,30 +1,33 @@
-//! `tls` of a Gateway's server.
+//! `tls` of a Gateway's server, or of a Sidecar's `ingress`.
 
 use std::sync::Arc;
 
-use crate::api::{ContentHash, ServerTlsCertificate, ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use crate::api::{ContentHash, MeshConfig, ServerTlsCertificate, ServerTlsMode, ServerTlsSettings, TlsProtocol};
 use crate::compile::account::Ledger;
+use crate::compile::mtls;
 use crate::snapshot::{
     CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion, Workloads,
     XfccDetails,
 };
 
 /// Who terminates what kind of TLS where.
-pub(super) struct Terminating<'a> {
-    pub(super) path: &'a str,
-    pub(super) tls: &'a ServerTlsSettings,
+pub(in crate::compile) struct Terminating<'a> {
+    pub(in crate::compile) path: &'a str,
+    pub(in crate::compile) tls: &'a ServerTlsSettings,
     /// The server speaks HTTP inside.
-    pub(super) http: bool,
+    pub(in crate::compile) http: bool,
     /// Namespace of the gateway's pod: its Secrets are used.
-    pub(super) namespace: &'a Arc<str>,
+    pub(in crate::compile) namespace: &'a Arc<str>,
     /// Which workloads may be clients of a server of the mesh.
-    pub(super) workloads: &'a Workloads,
+    pub(in crate::compile) workloads: &'a Workloads,
     /// What requests say about clients.
-    pub(super) forwards: XfccDetails,
+    pub(in crate::compile) forwards: XfccDetails,
+    /// Settings of the mesh.
+    pub(in crate::compile) mesh: &'a MeshConfig,
 }
 
 /// Reads the settings of a server that terminates TLS.
-pub(super) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> DownstreamTls {
+pub(in crate::compile) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> DownstreamTls {
     let mesh = of.tls.mode == ServerTlsMode::IstioMutual;
     let client = match of.tls.mode {
         ServerTlsMode::Mutual | ServerTlsMode::IstioMutual => ClientCertificate::Required,
@@ -51,7 +54,8 @@ pub(super) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> Downs
         // What the mesh ends is always verified.
         verify: mesh || of.tls.insecure_skip_verify != Some(true),
         alpn: alpn.iter().map(|p| (*p).into()).collect(),
-        parameters: parameters(of.tls),
+        // The mesh's defaults are for TLS with others.
+        parameters: parameters(of.tls, if mesh { TlsParameters::default() } else { mtls::defaults(of.mesh) }),
         forwards: of.forwards,
         origin: ledger.origin(of.path),
         hash: ContentHash::default(),
@@ -59,28 +63,25 @@ pub(super) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'_>) -> Downs
     plan.hashed()
 }
 
-fn parameters(tls: &ServerTlsSettings) -> TlsParameters {
+/// The server's own limits, and where it has none the mesh's.
+fn parameters(tls: &ServerTlsSettings, defaults: TlsParameters) -> TlsParameters {
     // What is below 1.2 is not spoken: a lower limit there is 1.2, an upper one there leaves nothing.
     let min = match tls.min_protocol_version {
+        TlsProtocol::TlsAuto => defaults.min,
         TlsProtocol::Tlsv1_3 => TlsVersion::V1_3,
-        TlsProtocol::TlsAuto | TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 | TlsProtocol::Tlsv1_2 => TlsVersion::V1_2,
+        TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 | TlsProtocol::Tlsv1_2 => TlsVersion::V1_2,
     };
     let (min, max) = match tls.max_protocol_version {
         TlsProtocol::TlsAuto | TlsProtocol::Tlsv1_3 => (min, TlsVersion::V1_3),
         TlsProtocol::Tlsv1_2 => (min, TlsVersion::V1_2),
         TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 => (TlsVersion::V1_3, TlsVersion::V1_2),
     };
-    let known = |names: &[String], all: &[&str]| {
-        let mut out: Vec<Arc<str>> = Vec::new();
-        for name in names.iter().filter(|n| all.contains(&n.as_str())) {
-            if !out.iter().any(|o| **o == **name) {
-                out.push(name.as_str().into());
-            }
-        }
-        out
+    let own = |names: &[String], all: &[&str], default: Vec<Arc<str>>| {
+        let own = mtls::known(names, all);
+        if own.is_empty() { default } else { own }
     };
-    let curves = known(&tls.ecdh_curves, &ECDH_CURVES);
-    TlsParameters { min, max, cipher_suites: known(&tls.cipher_suites, &CIPHER_SUITES), curves }
+    let cipher_suites = own(&tls.cipher_suites, &CIPHER_SUITES, defaults.cipher_suites);
+    TlsParameters { min, max, cipher_suites, curves: own(&tls.ecdh_curves, &ECDH_CURVES, defaults.curves) }
 }
 
 fn certificates(of: &Terminating<'_>, mesh: bool) -> Vec<SecretRef> {
@@ -216,8 +217,8 @@ fn account_limits(ledger: &mut Ledger<'_>, at: &str, tls: &ServerTlsSettings) {
     );
     let nothing = "TLS below 1.2 is not spoken: no handshake with this server can succeed";
     version(ledger, at, "maxProtocolVersion", *max_protocol_version, nothing);
-    names(ledger, &format!("{at}.cipherSuites"), cipher_suites, &CIPHER_SUITES);
-    names(ledger, &format!("{at}.ecdhCurves"), ecdh_curves, &ECDH_CURVES);
+    mtls::account_names(ledger, &format!("{at}.cipherSuites"), cipher_suites, &CIPHER_SUITES);
+    mtls::account_names(ledger, &format!("{at}.ecdhCurves"), ecdh_curves, &ECDH_CURVES);
 }
 
 fn take(ledger: &mut Ledger<'_>, at: &str, name: &str, value: &String, inert: Option<&str>) {
@@ -233,21 +234,5 @@ fn version(ledger: &mut Ledger<'_>, at: &str, name: &str, value: TlsProtocol, be
     ledger.take(at, name, &value);
     if matches!(value, TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1) {
         ledger.report(crate::compile::codes::VERSION_NOT_SPOKEN, &format!("{at}.{name}"), below.into());
-    }
-}
-
-/// Names of suites or curves: unknown ones, and ones that were named before, are left out.
-fn names(ledger: &mut Ledger<'_>, path: &str, list: &[String], known: &[&str]) {
-    for (i, name) in list.iter().enumerate() {
-        let at = format!("{path}[{i}]");
-        if !known.contains(&name.as_str()) {
-            let why =
-                format!("{name} is not supported (TLS 1.3's suites are always on); supported are {}", known.join(", "));
-            ledger.inert(&at, &why);
-        } else if list[..i].contains(name) {
-            ledger.inert(&at, "it was named before");
-        } else {
-            ledger.consumed(&at);
-        }
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
         }
     }
     mtls::account_parameters(ledger, mesh);
+    mtls::account_defaults(ledger, mesh, id.kind);
     ledger.take(at, "trustDomain", &mesh.trust_domain);
     ledger.take_list(at, "trustDomainAliases", &mesh.trust_domain_aliases);
     // What becomes of those that policies name, the policies say.
@@ -62,6 +63,8 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
     ledger.without_effect(at, "serviceSettings", &mesh.service_settings, one_cluster);
     let files = "configuration comes from files and `meshctl apply`";
     ledger.without_effect(at, "configSources", &mesh.config_sources, files);
+    let always = "servers are always verified, by the system's authorities where no others are named";
+    ledger.without_effect(at, "verifyCertificateAtClient", &mesh.verify_certificate_at_client, always);
     let removed = "Istio has removed it";
     ledger.without_effect(at, "mixerCheckServer", &mesh.mixer_check_server, removed);
     ledger.without_effect(at, "thriftConfig", &mesh.thrift_config, removed);
@@ -100,6 +103,14 @@ pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId)
     ledger.without_effect(at, "fileFlushMinSizeKb", &config.file_flush_min_size_kb, lines);
     let image = "the proxy is a program beside meshctl, not an image";
     ledger.without_effect(at, "image", &config.image, image);
+    let told = "whoever starts a proxy tells it where its configuration comes from";
+    ledger.without_effect(at, "discoveryAddress", &config.discovery_address, told);
+    ledger.without_effect(at, "controlPlaneAuthPolicy", &config.control_plane_auth_policy, told);
+    ledger.without_effect(at, "tls", &config.tls, told);
+    let keys = "keys are made and used in the proxy's own memory";
+    ledger.without_effect(at, "privateKeyProvider", &config.private_key_provider, keys);
+    let machines = "no machine registers itself here, and pods have probes of their own";
+    ledger.without_effect(at, "readinessProbe", &config.readiness_probe, machines);
     let start = "the application always waits for its proxy here";
     let hold = &config.hold_application_until_proxy_starts;
     ledger.without_effect(at, "holdApplicationUntilProxyStarts", hold, start);
@@ -150,7 +161,7 @@ fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
         server: _,
         attempt_count,
         envoy_debug_headers,
-        metadata_exchange_headers: _,
+        metadata_exchange_headers,
         preserve_http1_header_case,
         x_forwarded_host,
         x_forwarded_port,
@@ -166,6 +177,8 @@ fn proxy_headers(ledger: &mut Ledger<'_>, headers: &ProxyHeaders) {
         }
     }
     ledger.take(at, "preserveHttp1HeaderCase", preserve_http1_header_case);
+    let nothing = "proxies tell each other nothing about themselves in headers, inside the mesh or outside";
+    ledger.without_effect(at, "metadataExchangeHeaders", metadata_exchange_headers, nothing);
     for (name, header) in
         [("requestId", request_id), ("attemptCount", attempt_count), ("envoyDebugHeaders", envoy_debug_headers)]
     {

@@ -122,7 +122,7 @@ fn what_becomes_of_each_policy() {
                     Outcome::Consumed => "consumed".to_owned(),
                     Outcome::Overridden { by } => format!("overridden by {by}"),
                     Outcome::Inert { because } => because.to_string(),
-                    Outcome::NotInForceYet => panic!("not in force: {}", leaf.field),
+                    Outcome::NotInForceYet { .. } => panic!("not in force: {}", leaf.field),
                 };
                 said.push((format!("{}/{} {}", policy.key.namespace, policy.key.name, leaf.field), outcome));
             }

@@ -120,7 +120,7 @@ fn listeners_that_applications_dial() {
         ("127.0.0.7:9000".to_owned(), BindDoor::Outbound),
     ];
     assert_eq!(binds, expected);
-    let key = ListenerKey { direction: Direction::Outbound, address: Some([127, 0, 0, 1].into()), port: 8080 };
+    let key = ListenerKey::new(Direction::Outbound, Some([127, 0, 0, 1].into()), 8080);
     let table = &snapshot.listeners[&key].http.as_ref().unwrap().routes;
     assert_eq!(route_outcome(table, &Request::parse("GET http://b/")), "8080||b.ns");
     assert_eq!(to(&snapshot, "127.0.0.7:9000", None), "9000||c.other");

@@ -203,7 +203,9 @@ impl<S: Serialize + DeserializeOwned> Subject<'_, S> {
         for (field, outcome) in fates {
             let shown = match outcome {
                 Outcome::Consumed => Shown::ByAccount,
-                Outcome::NotInForceYet => Shown::Fate("not in force yet".into()),
+                Outcome::NotInForceYet { belongs_to } => {
+                    Shown::Fate(format!("not in force yet: belongs to {belongs_to}"))
+                }
                 Outcome::Overridden { by } => Shown::Fate(format!("overridden by {by}")),
                 Outcome::Inert { because } if whole.contains(&because) => {
                     Shown::Object(format!("without effect: {because}"))
@@ -473,6 +475,13 @@ fn remark(kind: &str, field: &str) -> Option<&'static str> {
     })
 }
 
+/// Fields that validation refuses, so that no object with one gets as far as having a fate.
+fn refused(kind: &str, field: &str) -> bool {
+    let inner = field.strip_prefix("ingress[].tls.").filter(|_| kind == "Sidecar");
+    let names = ["httpsRedirect", "credentialName", "tlsCertificates", "subjectAltNames"];
+    inner.is_some_and(|inner| names.iter().any(|name| inner.starts_with(name)))
+}
+
 /// The test that shows a field that is in force, as a link.
 fn shown_by(kind: &str, field: &str, wrong: &mut Vec<String>) -> String {
     let Some(test) = shown::test_of(kind, field) else {
@@ -510,6 +519,7 @@ fn page() -> String {
             let name = field.trim_start_matches("spec.");
             let (since, text) = match shown {
                 Shown::ByMutation | Shown::ByAccount => (SINCE, shown_by(kind, name, &mut wrong)),
+                _ if refused(kind, name) => ("–", "refused by validation, as by Istio's".to_owned()),
                 Shown::Fate(fate) | Shown::Object(fate) => ("–", fate.clone()),
                 Shown::Nothing => ("–", remark(kind, field).unwrap_or_default().to_owned()),
             };
@@ -517,6 +527,7 @@ fn page() -> String {
                 wrong.extend(shown::test_of(kind, name).and_then(|t| shown::wrong(t, name, &mut files)));
             }
             assert!(!text.is_empty() || !wrong.is_empty(), "{kind} {field} has nothing to say");
+            assert!(!text.contains("a later version"), "{kind} {field}: `compile::mesh::later` knows no part for it");
             let _ = writeln!(out, "| {name} | {since} | {text} |");
         }
     }

@@ -52,7 +52,7 @@ fn every_field_has_a_fate() {
             });
             assert!(spoken_for, "{}: {field} has no fate", resource.key());
         }
-        assert!(!fates.iter().any(|f| f.outcome == Outcome::NotInForceYet));
+        assert!(!fates.iter().any(|f| matches!(f.outcome, Outcome::NotInForceYet { .. })));
     }
 }
 

@@ -131,3 +131,27 @@ spec: {selector: {app: z}, ports: [{name: http, port: 80}]}
         ("77s", Some("ProxyConfig ns/p"), "spec.environmentVariables.ISTIO_META_IDLE_TIMEOUT")
     );
 }
+
+#[test]
+fn a_gateway_that_is_taken_for_a_sidecar_is_pointed_at() {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: front, namespace: ns}\nspec:\n  \
+        selector: {istio: ingressgateway}\n  servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: [x.com], \
+        tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_3}}]\n---\n\
+        apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: ns}\nspec:\n  \
+        hosts: [x.com]\n  gateways: [front]\n  http: [{route: [{destination: {host: b}}]}]\n";
+    let wrong = of(gateway, From::Workload("gw-1.istio-system".into()));
+    assert_eq!(
+        wrong.note.as_deref(),
+        Some("Gateway ns/front selects this workload: if it is a gateway, add --gateway")
+    );
+    assert!(wrong.to_string().lines().nth(1).unwrap().starts_with("(Gateway ns/front"));
+    assert_eq!(of(gateway, a()).note, None);
+
+    let right = of(gateway, From::Gateway("gw-1.istio-system".into()));
+    assert_eq!((right.kind, &right.note), ("gateway", &None));
+    let (value, _, field) = origin(&right, "tls");
+    let want = "https.443.https.front.ns: TLS ends with Secret istio-system/c, TLS 1.3 only";
+    assert_eq!((&*value, &*field), (want, "spec.servers[0].tls"));
+    // What is inside TLS is part of it.
+    assert!(right.items.iter().any(|i| i.section == "route" && i.name.ends_with("x.com:443")), "{right}");
+}

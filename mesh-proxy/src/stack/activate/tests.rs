@@ -37,7 +37,7 @@ fn plan(timeout: &str, rest: &str, before: Option<&Compiled>) -> Compiled {
 }
 
 fn listener(active: &Active) -> &Arc<Built> {
-    let at = ListenerKey { direction: Direction::Outbound, address: None, port: PORT };
+    let at = ListenerKey::new(Direction::Outbound, None, PORT);
     &active.http[&(at, ContentHash::default())]
 }
 

@@ -35,7 +35,11 @@ impl Answer {
         let mirrored = log["route"].as_str().is_some_and(|r| r.contains("copied"));
         let mut seen = echo.take(ask.agent());
         while mirrored && seen.iter().any(|s| !is_copy(s)) && !seen.iter().any(is_copy) {
-            seen.extend(echo.next(ask.agent()).await);
+            let more = echo.next(ask.agent()).await;
+            if more.is_empty() {
+                break;
+            }
+            seen.extend(more);
         }
         let (copies, seen) = seen.into_iter().partition(is_copy);
         Self { reply, seen, copies, log }
@@ -185,8 +189,9 @@ fn on_purpose(
     if direct && grpc {
         leave_out("J2", &["grpc-message"]);
     }
-    // The status in a header value.
-    let known = |name: &&str| direct && says(ours_now, name, 3) && says(theirs_now, name, 1);
+    // The status in a header value of an answer that no upstream made.
+    let own = answer.log["details"] != "via_upstream";
+    let known = |name: &&str| own && says(ours_now, name, 3) && says(theirs_now, name, 1);
     let told: Vec<&str> = ["x-u1", "x-u2", "x-u3", "x-more", "x-mixed"].into_iter().filter(known).collect();
     leave_out("L4", &told);
     if our.status == 204 || our.status == 304 {

@@ -25,7 +25,9 @@ struct Limits {
     requests: usize,
 }
 
-const LIMITS: [Limits; 6] = [
+const LIMITS: [Limits; 7] = [
+    // Whoever comes meanwhile waits.
+    Limits { connections: 1, pending: 0, active: 0, requests: 4 },
     Limits { connections: 1, pending: 1, active: 0, requests: 4 },
     Limits { connections: 2, pending: 1, active: 0, requests: 5 },
     Limits { connections: 1, pending: 0, active: 3, requests: 4 },

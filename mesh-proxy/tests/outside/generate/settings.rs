@@ -60,6 +60,11 @@ pub(super) fn settings(rng: &mut Rng) -> Value {
     // The lab's instances do not take the mesh's own TLS, so nobody speaks it to them, whatever this says.
     maybe(rng, 10, &mut mesh, "enableAutoMtls", |r| json!(r.percent(50)));
     maybe(rng, 10, &mut mesh, "meshMTLS", |r| json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3"])}));
+    maybe(rng, 10, &mut mesh, "tlsDefaults", |r| {
+        let suites = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "unknown"];
+        json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"]), "cipherSuites": suites,
+            "ecdhCurves": r.pick(&[&["P-256", "X25519"][..], &["X25519MLKEM768"], &["P-384", "P-256"]])})
+    });
     // The lab's proxies are told by their arguments where to listen.
     maybe(rng, 10, &mut mesh, "proxyListenPort", |r| json!(r.pick(&[15001, 16001])));
     maybe(rng, 10, &mut mesh, "proxyInboundListenPort", |r| json!(r.pick(&[15006, 16006])));
