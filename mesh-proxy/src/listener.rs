@@ -247,7 +247,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         drain: Drain,
         serve: impl FnOnce(Drain) -> F,
     ) {
-        if !matches!(route, Route::Inbound(_) | Route::GatewayTls(..)) {
+        if !matches!(route, Route::Inbound(_) | Route::Terminated(..)) {
             return serve(drain).await;
         }
         let (registered, close) = self.live.register(conn, route, &*self.env);

@@ -6,13 +6,15 @@ use crate::snapshot::{RedirectPath, RedirectPlan};
 /// The value of `location` for a request.
 ///
 /// Without a port in the plan the request's is kept, except the old scheme's default when the scheme changes; a new
-/// authority replaces host and port. A port that is the scheme's default is left out.
+/// authority replaces host and port. The plan's port goes before one in the new authority; one that is the scheme's default
+/// is left out.
 pub fn apply_redirect(plan: &RedirectPlan, request: &RequestFacts<'_>) -> String {
     let RedirectPlan { code: _, scheme, authority, port, path } = plan;
     let scheme = scheme.as_deref().unwrap_or(request.scheme);
     let mut out = format!("{scheme}://");
     match (authority, port) {
-        (Some(authority), _) => out.push_str(authority),
+        (Some(authority), None) => out.push_str(authority),
+        (Some(authority), Some(_)) => out.push_str(crate::matching::host_without_port(authority)),
         (None, Some(_)) => out.push_str(crate::matching::host_without_port(request.authority)),
         (None, None) => {
             let stale = match (request.scheme, scheme) {

@@ -60,6 +60,11 @@ fn preflights() {
     };
     let CorsDecision::Answer(headers) = decide(&methods_only, &Method::OPTIONS, &[ORIGIN_B, ASKS]) else { panic!() };
     assert_eq!(lines(&headers), ["allow-methods: GET,POST"]);
+    // Which headers may be read is nothing to an origin that is not allowed.
+    let ignored = CorsPlan { forward_unmatched: false, ..plan() };
+    let CorsDecision::Answer(headers) = decide(&ignored, &Method::OPTIONS, &[ORIGIN_B, ASKS]) else { panic!() };
+    let rest = ["allow-credentials: true", "allow-methods: GET,POST", "allow-headers: x-a,x-b", "max-age: 86400"];
+    assert_eq!(lines(&headers), rest);
     // F13, F14
     let star = || Some(HeaderValue::from_static("*"));
     let any = vec![StringMatcher::Exact("*".into())];

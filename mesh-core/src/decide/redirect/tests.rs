@@ -26,4 +26,11 @@ fn ports() {
     ] {
         assert_eq!(to(scheme, authority, plan), want);
     }
+    // The plan's port goes before the one in its authority.
+    for (port, scheme, want) in
+        [(None, "http", "http://b:8443/r"), (Some(443), "http", "http://b:443/r"), (Some(443), "https", "https://b/r")]
+    {
+        let plan = RedirectPlan { authority: Some("b:8443".into()), ..plan(None, port) };
+        assert_eq!(to(scheme, "a", plan), want);
+    }
 }

@@ -51,7 +51,8 @@ async fn operations_of_one_level() {
         &[("x-set", "S"), ("x-none", "%REQ(nope)%"), ("x-text", "a%REQ(nope)%b%%"), ("x-code", "%RESPONSE_CODE%")],
         &[("x-set", "A"), ("x-r", "new")],
     );
-    plan.response_headers = ops(&[], &[("x-code", "%RESPONSE_CODE%"), ("x-q", "%REQ(x-q)%")], &[("x-r", "more")]);
+    let set = [("x-code", "%RESPONSE_CODE%"), ("x-q", "%REQ(x-q)%"), ("x-went", "%REQ(x-set)%")];
+    plan.response_headers = ops(&[], &set, &[("x-r", "more")]);
     let (seen, response) = sent(plan, get("/", &[("x-r", "old"), ("x-request-id", "i"), ("x-q", "asked")])).await;
     for (name, wanted) in [
         ("x-r", &["new"] as &[&str]),
@@ -63,6 +64,7 @@ async fn operations_of_one_level() {
     ] {
         assert_eq!(seen.lines(name), wanted, "{name}");
     }
+    assert_eq!(response.headers()["x-went"], "S", "the response's values see the request as it went on");
     let lines: Vec<_> = response.headers().get_all("x-r").iter().collect();
     assert_eq!(lines, ["up", "more"]);
     assert_eq!(

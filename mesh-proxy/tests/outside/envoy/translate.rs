@@ -51,7 +51,7 @@ const SERVICES: [Service; 7] = [
     ("empty.shop.svc.cluster.local", &[(80, 8080)], &[("", 0)]),
     ("rpc.other.svc.cluster.local", &[(80, 8080)], &[("", 42)]),
     ("ext.example.com", &[(80, 8080)], &[("v1", 51), ("v2", 52)]),
-    ("copies.example.com", &[(80, 8080)], &[("", 53)]),
+    ("copies.example.com", &[(80, 8080)], &[("", 53), ("one", 53)]),
 ];
 
 /// A listener and the VirtualService that it serves.
