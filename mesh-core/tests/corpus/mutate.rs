@@ -34,7 +34,7 @@ fn decided(texts: &[String]) -> (String, Vec<String>) {
     let options = Options { quarantined: quarantined(&reports), ..Options::default() };
     let world = inputs(&resources, &options, &mut Addresses::default()).world;
     let mut plan = String::new();
-    for wanted in ["productpage", "reviews", "ratings", "istio-ingressgateway"] {
+    for wanted in ["productpage", "details", "reviews", "ratings", "istio-ingressgateway"] {
         let Some(w) = world.workloads().iter().find(|w| w.workload_name.starts_with(wanted)) else { continue };
         let kind = if wanted.starts_with("istio") { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let id = ProxyId {
