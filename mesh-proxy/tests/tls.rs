@@ -8,6 +8,8 @@ mod attacks;
 mod certificates;
 #[path = "tls/embedded.rs"]
 mod embedded;
+#[path = "tls/envoy.rs"]
+mod envoy;
 #[path = "tls/gateways.rs"]
 mod gateways;
 #[path = "tls/live.rs"]

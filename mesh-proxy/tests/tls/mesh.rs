@@ -122,6 +122,8 @@ pub(crate) struct Mesh {
     pub(crate) server: Sidecar,
     app: SocketAddr,
     protocol: &'static str,
+    /// Who is reached instead of the server.
+    pub(crate) instead: Option<SocketAddr>,
 }
 
 impl Mesh {
@@ -136,7 +138,7 @@ impl Mesh {
     pub(crate) async fn nobody(protocol: &'static str, app: SocketAddr, policy: &str) -> Self {
         let client = Sidecar::start("client", Door::OutboundDirect).await;
         let server = Sidecar::start("server", Door::InboundDirect).await;
-        let mesh = Self { ca: Ca::new("mesh"), client, server, app, protocol };
+        let mesh = Self { ca: Ca::new("mesh"), client, server, app, protocol, instead: None };
         mesh.configure(policy);
         mesh
     }
@@ -148,7 +150,8 @@ impl Mesh {
     }
 
     pub(crate) fn yaml(&self, policy: &str) -> String {
-        let (client, server, app) = (self.client.at.port(), self.server.at.port(), self.app.port());
+        let server = self.instead.unwrap_or(self.server.at).port();
+        let (client, app) = (self.client.at.port(), self.app.port());
         let protocol = self.protocol;
         format!(
             "apiVersion: v1
