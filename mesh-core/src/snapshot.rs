@@ -40,7 +40,7 @@ pub use listener::{
     Direction, HttpPlan, L4Rule, ListenerKey, ListenerPlan, PathNormalization, ServerHeader, TcpPlan, TlsServer,
     TlsThen,
 };
-pub use mesh_tls::{MeshTls, MtlsMode};
+pub use mesh_tls::{MeshAuthority, MeshTls, MtlsMode};
 pub use pool::{Http2Ping, Keepalive, PoolPlan, RetryBudgetPlan};
 pub use route::{
     Action, DirectResponse, Domains, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
@@ -155,6 +155,8 @@ pub struct ProxyPlan {
     pub drain_duration: std::time::Duration,
     /// `terminationDrainDuration`.
     pub termination_drain_duration: std::time::Duration,
+    /// `caCertificates`, `caCertificatesPem`.
+    pub authorities: Arc<[MeshAuthority]>,
     /// Labels for metrics: the workload's own.
     pub workload: Option<Arc<crate::model::Workload>>,
     /// Hash of it.

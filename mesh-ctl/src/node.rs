@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 pub use builtin::GATEWAY_PORTS;
 pub use mesh::Settings;
 use mesh_proxy::net::HostEnv;
+use mesh_tls::SecretData;
 pub(crate) use pod::PROXY_CONTAINER;
 
 use crate::localmesh::{Node, Running, Status, StatusPipe};
@@ -74,8 +75,7 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
         }
     };
     let (to_streams, streams) = mpsc::channel(16);
-    // The root is of the trust domain that Istio has by default; identities are of the one that the settings name.
-    let ca = match ca::Ca::new("cluster.local", Arc::new(HostEnv)) {
+    let ca = match authority(&settings) {
         Ok(ca) => ca,
         Err(e) => {
             status.send(&Status::Failed(e.to_string()));
@@ -101,6 +101,16 @@ async fn run(running: Running, owner: u32, settings: Settings) -> u8 {
     mesh.ending.send_replace(true);
     // The parent and the kernel end every process and take every namespace away.
     0
+}
+
+/// The CA: with the operator's root, if the manifests have it, or one of its own.
+fn authority(settings: &Settings) -> Result<ca::Ca, mesh_tls::CaError> {
+    let mut documents = settings.files.iter().flat_map(|f| manifest::read(f, "default"));
+    match documents.rfind(|d| ca::is_cacerts(&d.key)) {
+        Some(cacerts) => ca::Ca::plugged_in(&SecretData(cacerts.data_bytes()), Arc::new(HostEnv)),
+        // The root is of the trust domain that Istio has by default; identities are of the one that the settings name.
+        None => ca::Ca::new("cluster.local", Arc::new(HostEnv)),
+    }
 }
 
 /// Reads the manifests, starts everything, and reports until it is ready.

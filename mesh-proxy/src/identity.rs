@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use mesh_core::env::Env;
 use mesh_core::snapshot::ProxyId;
-use mesh_tls::{CertHandle, CertManager, KeyKind, RotationConfig, Secrets, SpiffeId, deliver};
+use mesh_tls::{CertHandle, CertManager, KeyKind, RotationConfig, SpiffeId, deliver_with};
 
 use crate::csr::{CsrClient, ENV_TOKEN_PATH};
 use crate::discovery::Channel;
+use crate::tls::Tls;
 
 /// Variable with the workload's service account; without it the proxy has no identity.
 const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
@@ -75,20 +76,15 @@ fn key(get: &impl Fn(&str) -> Option<String>) -> Result<KeyKind, String> {
 ///
 /// # Errors
 /// A variable is wrong.
-pub(crate) fn start(
-    id: &ProxyId,
-    channel: Channel,
-    env: &Arc<dyn Env>,
-    secrets: &Arc<Secrets>,
-) -> io::Result<Option<CertHandle>> {
+pub(crate) fn start(id: &ProxyId, channel: Channel, env: &Arc<dyn Env>, tls: &Tls) -> io::Result<Option<CertHandle>> {
     let settings = Settings::read(&id.namespace, |name| std::env::var(name).ok()).map_err(io::Error::other)?;
     let Some(Settings { id, token, rotation }) = settings else { return Ok(None) };
     let signer = CsrClient::new(channel, token, "Kubernetes");
     let (manager, handle) = CertManager::new(id, signer, rotation, Arc::clone(env));
-    let secrets = Arc::clone(secrets);
+    let (secrets, others) = (Arc::clone(tls.secrets()), tls.authorities());
     tokio::spawn(manager.run());
     let delivered = handle.clone();
-    tokio::spawn(async move { deliver(&delivered, &secrets).await });
+    tokio::spawn(async move { deliver_with(&delivered, &secrets, others).await });
     Ok(Some(handle))
 }
 

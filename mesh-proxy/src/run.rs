@@ -88,7 +88,9 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     let keys = shared.http.runtime().tls.secrets().clone();
     let source = Source::open(kind, &args, config, keys.clone())?;
     let identity = match &source {
-        Source::Stream(source, id) => crate::identity::start(id, source.channel(), &shared.env, &keys)?,
+        Source::Stream(source, id) => {
+            crate::identity::start(id, source.channel(), &shared.env, &shared.http.runtime().tls)?
+        }
         Source::Files(_) => None,
     };
     tokio::spawn(crate::secrets::deliver_files(keys, identity.is_some()));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mesh_core::api::ContentHash;
-use mesh_core::snapshot::{DownstreamTls, Map, Snapshot, TlsServer, UpstreamTls};
-use mesh_tls::{Acceptor, Connector, Secrets};
+use mesh_core::snapshot::{DownstreamTls, Map, MeshAuthority, Snapshot, TlsServer, UpstreamTls};
+use mesh_tls::{Acceptor, Authorities, Connector, Roots, Secrets};
+use tokio::sync::watch;
 
 /// Acceptors and connectors by the hash of their plan.
 #[derive(Default)]
@@ -14,12 +15,20 @@ pub struct Tls {
     secrets: Arc<Secrets>,
     connectors: ArcSwap<Map<ContentHash, Arc<Connector>>>,
     acceptors: ArcSwap<Map<ContentHash, Arc<Acceptor>>>,
+    /// Who vouches for workloads beside the mesh's CA, as the plan says.
+    trusted: ArcSwap<Box<[MeshAuthority]>>,
+    authorities: watch::Sender<Vec<Authorities>>,
 }
 
 impl Tls {
     /// Key material, for those who deliver it.
     pub fn secrets(&self) -> &Arc<Secrets> {
         &self.secrets
+    }
+
+    /// Who vouches for workloads beside the mesh's CA, for who delivers the mesh's roots.
+    pub fn authorities(&self) -> watch::Receiver<Vec<Authorities>> {
+        self.authorities.subscribe()
     }
 
     /// What originates TLS by this plan.
@@ -43,6 +52,7 @@ impl Tls {
     /// Makes what a snapshot needs, so that its key material is on its way before the first connection, and forgets what
     /// no plan names any more. `same_clusters`: they are those of the snapshot before.
     pub(crate) fn follow(&self, snapshot: &Snapshot, same_clusters: bool) {
+        self.trust(&snapshot.proxy.authorities);
         if !same_clusters {
             let old = self.connectors.load();
             let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref().or(c.auto_tls.as_ref()));
@@ -58,5 +68,21 @@ impl Tls {
             made.entry(plan.hash).or_insert_with(known);
         }
         self.acceptors.store(Arc::new(made));
+    }
+
+    /// Reads other authorities when they have changed. Those that can't be read vouch for nobody.
+    fn trust(&self, plan: &[MeshAuthority]) {
+        if ***self.trusted.load() == *plan {
+            return;
+        }
+        let read = |MeshAuthority { pem, trust_domains }: &MeshAuthority| match Roots::from_pem(pem.as_bytes(), None) {
+            Ok(roots) => Some(Authorities { trust_domains: trust_domains.clone(), roots: Arc::new(roots) }),
+            Err(error) => {
+                tracing::warn!(?trust_domains, %error, "caCertificates can't be used");
+                None
+            }
+        };
+        self.authorities.send_replace(plan.iter().filter_map(read).collect());
+        self.trusted.store(Arc::new(plan.into()));
     }
 }

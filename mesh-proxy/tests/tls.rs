@@ -24,3 +24,5 @@ mod programs;
 mod running;
 #[path = "tls/soak.rs"]
 mod soak;
+#[path = "tls/trust.rs"]
+mod trust;

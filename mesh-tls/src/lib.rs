@@ -46,7 +46,7 @@ pub use layers::{
     MtlsAccept, MtlsAcceptConfig, MtlsAcceptFuture, MtlsAcceptLayer, MtlsConnect, MtlsConnectConfig, MtlsConnectFuture,
     MtlsConnectLayer,
 };
-pub use material::{Identity, Material, Roots};
+pub use material::{Authorities, Identity, Material, Roots};
 pub use mesh_core::identity::{SpiffeId, SpiffeIdError, TrustDomains};
 pub use mesh_core::record::PeerIdentity;
 pub use mesh_core::snapshot::SecretRef;
@@ -58,7 +58,9 @@ pub use mtls::{
 pub use secrets::{SecretError, SecretSource, SecretState, Secrets};
 pub use stream::TlsStream;
 pub use token::{Token, Tokens};
-pub use workload::{CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver};
+pub use workload::{
+    CertHandle, CertManager, CertState, CertStatus, RotationConfig, WorkloadCert, deliver, deliver_with,
+};
 pub use xfcc::{XfccElement, xfcc_element, xfcc_read};
 
 /// The proxy's own identity, kept fresh. The receiver is the reader's end: it sees each change.

@@ -64,11 +64,24 @@ pub struct Roots {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     pub(crate) anchors: Vec<TrustAnchor<'static>>,
     pub(crate) crls: Vec<CertRevocationList<'static>>,
+    /// Of which it is joined; then it has none itself.
+    pub(crate) joined: Vec<Authorities>,
+}
+
+/// Authorities beside the mesh's own (`caCertificates`).
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    /// Trust domains whose workloads they vouch for, and nobody else does; empty: they vouch for whom the mesh's own do.
+    pub trust_domains: Vec<Arc<str>>,
+    /// The authorities.
+    pub roots: Arc<Roots>,
 }
 
 impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Roots({} certificates, {} revocation lists)", self.certificates.len(), self.crls.len())
+        let count = |of: fn(&Roots) -> usize| self.sets().map(of).sum::<usize>();
+        let (certificates, crls) = (count(|r| r.certificates.len()), count(|r| r.crls.len()));
+        write!(f, "Roots({certificates} certificates, {crls} revocation lists)")
     }
 }
 
@@ -97,7 +110,29 @@ impl Roots {
         if crl.is_some() && crls.is_empty() {
             return Err(SecretError("there is no revocation list in it".into()));
         }
-        Ok(Self { certificates, anchors, crls })
+        Ok(Self { certificates, anchors, crls, joined: Vec::new() })
+    }
+
+    /// The mesh's own together with others. Which of them a certificate has to lead to, its trust domain says.
+    pub fn joined(own: Arc<Self>, others: &[Authorities]) -> Self {
+        let own = Authorities { trust_domains: Vec::new(), roots: own };
+        let joined = std::iter::once(own).chain(others.iter().cloned()).collect();
+        Self { certificates: Vec::new(), anchors: Vec::new(), crls: Vec::new(), joined }
+    }
+
+    /// Every set of authorities in it.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &Self> {
+        let alone = self.joined.is_empty().then_some(self);
+        alone.into_iter().chain(self.joined.iter().map(|a| &*a.roots))
+    }
+
+    /// Those that may vouch for a workload of this trust domain.
+    pub(crate) fn vouching<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = &'a Self> {
+        let knows = |a: &Authorities| a.trust_domains.iter().any(|d| **d == *domain);
+        let special = self.joined.iter().any(knows);
+        let of = move |a: &&Authorities| if special { knows(a) } else { a.trust_domains.is_empty() };
+        let alone = self.joined.is_empty().then_some(self);
+        alone.into_iter().chain(self.joined.iter().filter(of).map(|a| &*a.roots))
     }
 }
 

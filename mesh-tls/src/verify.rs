@@ -13,6 +13,7 @@ use webpki::{EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPol
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::material::Roots;
+use crate::peer;
 
 type Signed = Result<HandshakeSignatureValid, Error>;
 
@@ -34,7 +35,7 @@ impl fmt::Debug for ChainVerifier {
 
 impl ChainVerifier {
     pub(crate) fn new(roots: Option<Arc<Roots>>, mandatory: bool, provider: &CryptoProvider) -> Self {
-        let anchors = roots.iter().flat_map(|r| &r.anchors);
+        let anchors = roots.iter().flat_map(|r| r.sets()).flat_map(|r| &r.anchors);
         let subjects = anchors.map(|a| DistinguishedName::in_sequence(&a.subject)).collect();
         Self { roots, mandatory, algorithms: provider.signature_verification_algorithms, subjects }
     }
@@ -47,7 +48,25 @@ impl ChainVerifier {
         now: UnixTime,
         usage: KeyUsage,
     ) -> Result<(), Error> {
-        let Some(roots) = &self.roots else { return Ok(()) };
+        let Some(all) = &self.roots else { return Ok(()) };
+        let mut failed = CertificateError::UnknownIssuer.into();
+        for roots in all.vouching(&trust_domain(all, leaf)) {
+            match self.leads_to(roots, leaf, intermediates, now, usage) {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn leads_to(
+        &self,
+        roots: &Roots,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<(), Error> {
         // A certificate that is among the authorities is trusted as it is, as with OpenSSL's partial chains: what
         // `openssl req -x509` makes is its own authority.
         if roots.certificates.iter().any(|c| c == leaf) {
@@ -62,6 +81,16 @@ impl ChainVerifier {
             .map_err(of_webpki)
             .map(drop)
     }
+}
+
+/// The trust domain of a workload's certificate, where it matters; empty: it has none.
+fn trust_domain(roots: &Roots, leaf: &CertificateDer<'_>) -> String {
+    if roots.joined.is_empty() {
+        return String::new();
+    }
+    let peer = peer::read(std::slice::from_ref(leaf));
+    let domain = peer.iter().flat_map(|p| &p.uris).find_map(|uri| uri.strip_prefix("spiffe://")?.split('/').next());
+    domain.unwrap_or_default().to_owned()
 }
 
 fn in_time(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {

@@ -16,8 +16,8 @@ use tokio::time::sleep;
 
 use crate::key::Key;
 use crate::{
-    CaError, CertSigner, CertSource, Identity, KeyKind, Material, Roots, SecretError, SecretRef, SecretState, Secrets,
-    SpiffeId,
+    Authorities, CaError, CertSigner, CertSource, Identity, KeyKind, Material, Roots, SecretError, SecretRef,
+    SecretState, Secrets, SpiffeId,
 };
 
 /// A workload's certificate with its key.
@@ -337,11 +337,17 @@ impl<S: CertSigner> CertManager<S> {
 /// Delivers a workload's certificate and the mesh's roots to who follows [`SecretRef::Workload`] and
 /// [`SecretRef::MeshRoots`], for as long as the source is there.
 pub async fn deliver(source: &impl CertSource, secrets: &Secrets) {
+    let (_none, others) = watch::channel(Vec::new());
+    deliver_with(source, secrets, others).await;
+}
+
+/// The same where other authorities vouch for workloads, too.
+pub async fn deliver_with(source: &impl CertSource, secrets: &Secrets, mut others: watch::Receiver<Vec<Authorities>>) {
     let mut certs = source.watch();
     let mut wishes = secrets.wishes();
     loop {
         let state = certs.borrow_and_update().clone();
-        let materials = materials(&state);
+        let materials = materials(&state, &others.borrow_and_update());
         for (name, material) in &materials {
             secrets.set(name, material.clone());
         }
@@ -351,6 +357,7 @@ pub async fn deliver(source: &impl CertSource, secrets: &Secrets) {
                     Ok(()) => break,
                     Err(_) => return,
                 },
+                Ok(()) = others.changed() => break,
                 changed = wishes.changed() => if changed.is_err() { return },
             }
             // Those that have it already build nothing anew.
@@ -361,12 +368,15 @@ pub async fn deliver(source: &impl CertSource, secrets: &Secrets) {
     }
 }
 
-fn materials(state: &CertState) -> [(SecretRef, SecretState); 2] {
+fn materials(state: &CertState, others: &[Authorities]) -> [(SecretRef, SecretState); 2] {
     let (identity, roots) = match state {
         CertState::Waiting => (SecretState::Pending, SecretState::Pending),
         CertState::Issued(cert) => (
             SecretState::Ready(Material::Identity(cert.identity.clone())),
-            SecretState::Ready(Material::Roots(Arc::clone(&cert.roots))),
+            SecretState::Ready(Material::Roots(match others {
+                [] => Arc::clone(&cert.roots),
+                others => Arc::new(Roots::joined(Arc::clone(&cert.roots), others)),
+            })),
         ),
         CertState::Failed(why) => (SecretState::Missing(why.clone()), SecretState::Missing(why.clone())),
     };

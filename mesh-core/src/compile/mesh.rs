@@ -20,8 +20,8 @@ use crate::api::{
 use crate::model::{AppProtocol, Workload};
 use crate::report::Report;
 use crate::snapshot::{
-    Direction, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader, UpstreamProtocol,
-    UpstreamTls,
+    Direction, MeshAuthority, PathNormalization, Provenance, ProxyId, ProxyKind, ProxyPlan, ServerHeader,
+    UpstreamProtocol, UpstreamTls,
 };
 use crate::world::World;
 
@@ -48,6 +48,7 @@ pub(super) fn plan_proxy(
         detection_timeout: mesh.protocol_detection_timeout.map(Duration::from).filter(|d| !d.is_zero()),
         drain_duration: config.drain_duration.map_or(Duration::from_secs(45), Into::into),
         termination_drain_duration: config.termination_drain_duration.map_or(Duration::from_secs(5), Into::into),
+        authorities: authorities(mesh, config),
         workload: workload.cloned(),
         hash: crate::api::ContentHash::default(),
     };
@@ -71,6 +72,17 @@ pub(super) fn plan_proxy(
         }
     }
     (plan, notes)
+}
+
+/// Who vouches for workloads beside the mesh's own CA.
+fn authorities(mesh: &MeshConfig, config: &ProxyConfig) -> Arc<[MeshAuthority]> {
+    let of_mesh = mesh.ca_certificates.iter().filter_map(|c| Some((c.pem.as_deref()?, &c.trust_domains[..])));
+    let of_proxy = config.ca_certificates_pem.iter().map(|pem| (&**pem, &[][..]));
+    let authority = |(pem, domains): (&str, &[String])| MeshAuthority {
+        pem: pem.into(),
+        trust_domains: domains.iter().map(|d| d.as_str().into()).collect(),
+    };
+    of_mesh.chain(of_proxy).filter(|(pem, _)| !pem.is_empty()).map(authority).collect()
 }
 
 const ALLOW_ANY: &str = "outboundTrafficPolicy is ALLOW_ANY by default";

@@ -122,6 +122,7 @@ pub(super) fn of_proxy(world: &World, sources: &Sources<'_>, plan: &ProxyPlan) -
         detection_timeout,
         drain_duration,
         termination_drain_duration,
+        authorities,
         workload,
         hash: _,
     } = plan;
@@ -133,7 +134,14 @@ pub(super) fn of_proxy(world: &World, sources: &Sources<'_>, plan: &ProxyPlan) -
     let policy = if *allow_any { "ALLOW_ANY" } else { "REGISTRY_ONLY" };
     let by = crate::compile::outbound_policy(world, id, workload.as_ref()).origin;
     let header = if *accepts_proxy_header { "expected" } else { "none" };
+    let own = "the mesh's own".to_owned();
+    let others = authorities.iter().map(|a| match &a.trust_domains[..] {
+        [] => "another".to_owned(),
+        domains => format!("another for {}", domains.join(", ")),
+    });
+    let authorities = std::iter::once(own).chain(others).collect::<Vec<_>>().join("; ");
     vec![
+        set("caCertificates", "spec.caCertificates", authorities),
         sources.line("proxyProtocol", "gatewayTopology.proxyProtocol", header),
         set("accessLogFile", "spec.accessLogFile", file.into()),
         set("accessLogEncoding", "spec.accessLogEncoding", encoding.into()),

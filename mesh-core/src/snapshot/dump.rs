@@ -64,6 +64,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         detection_timeout,
         drain_duration,
         termination_drain_duration,
+        authorities,
         workload,
         hash: _,
     } = plan;
@@ -82,6 +83,7 @@ fn proxy_json(plan: &ProxyPlan) -> Value {
         "protocolDetectionTimeout": duration(*detection_timeout),
         "drainDuration": duration(Some(*drain_duration)),
         "terminationDrainDuration": duration(Some(*termination_drain_duration)),
+        "caCertificates": authorities.iter().map(tls::authority).collect::<Vec<_>>(),
         "workload": workload.as_ref().map(|w| &w.uid),
     })
 }

@@ -51,3 +51,12 @@ impl MeshTls {
         }
     }
 }
+
+/// Authorities of the mesh beside its own CA's (`caCertificates`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MeshAuthority {
+    /// Certificates.
+    pub pem: Arc<str>,
+    /// Whose workloads they vouch for, and nobody else does; empty: they vouch for those that the mesh's CA does.
+    pub trust_domains: Vec<Arc<str>>,
+}

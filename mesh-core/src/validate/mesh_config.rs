@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::common::{fqdn, is_label};
 use super::{Check, below, http_route, proxy_config, sidecar, traffic_policy};
-use crate::api::{Duration, ExtAuthzProvider, ExtAuthzSettings, Key, MeshConfig, Origin};
+use crate::api::{CertificateData, Duration, ExtAuthzProvider, ExtAuthzSettings, Key, MeshConfig, Origin};
 use crate::report::Report;
 use crate::yaml::{child, item};
 
@@ -37,6 +37,7 @@ pub fn validate_mesh_config(config: &MeshConfig, key: &Key, origin: &Origin) -> 
         }
     }
     domains(&mut check, config);
+    authorities(&mut check, config);
     discovery(&mut check, config);
     blocks(&mut check, config);
     providers(&mut check, config);
@@ -75,6 +76,26 @@ fn domains(check: &mut Check<'_>, config: &MeshConfig) {
     for (i, alias) in config.trust_domain_aliases.iter().enumerate() {
         let field = item(&child(BASE, "trustDomainAliases"), i);
         check.ok(&field, fqdn(alias).map_err(|e| format!("trustDomainAliases: {e}")));
+    }
+}
+
+/// Authorities beside the mesh's CA. Whether a certificate can be used, is found out where it is.
+fn authorities(check: &mut Check<'_>, config: &MeshConfig) {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    for (i, CertificateData { pem, spiffe_bundle_url, cert_signers: _, trust_domains }) in
+        config.ca_certificates.iter().enumerate()
+    {
+        let at = item(&child(BASE, "caCertificates"), i);
+        if pem.as_ref().is_some_and(|pem| !pem.contains(BEGIN)) {
+            check.error(&child(&at, "pem"), "there is no certificate in PEM in it");
+        }
+        if pem.is_some() == spiffe_bundle_url.is_some() {
+            check.error(&at, "it needs one of pem and spiffeBundleUrl");
+        }
+        for (j, domain) in trust_domains.iter().enumerate() {
+            let field = item(&child(&at, "trustDomains"), j);
+            check.ok(&field, fqdn(domain).map_err(|e| format!("trustDomains: {e}")));
+        }
     }
 }
 

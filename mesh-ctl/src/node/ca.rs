@@ -1,4 +1,5 @@
-//! The local mesh's CA. Its root is made when the mesh comes up and is nowhere but in this process.
+//! The local mesh's CA. Its root is made when the mesh comes up and is nowhere but in this process, unless the manifests have
+//! one: the Secret `cacerts` of the root namespace, as Istio's CA has it.
 //!
 //! A workload proves who it is twice: by its token, which is written into its pod alone, and by the connection on which it
 //! asks, which the node made for that pod. A token that was stolen from another pod is of no use.
@@ -6,12 +7,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_core::api::Key;
 use mesh_core::env::Env;
 use mesh_proxy::csr::{CertificateRequest, CsrServer};
-use mesh_tls::{Authority, AuthorityConfig, CaError, CertificateInfo, KeyKind, Rotation, SpiffeId, Token, Tokens};
+use mesh_tls::{
+    Authority, AuthorityConfig, CaError, CertificateInfo, KeyKind, Rotation, SecretData, SpiffeId, Token, Tokens,
+};
 
 use super::ops::rfc3339;
 use crate::control::{CaStatus, RootStatus};
+
+/// Whether an object is the Secret with the operator's root.
+pub fn is_cacerts(key: &Key) -> bool {
+    (&*key.kind.kind, &*key.namespace, &*key.name) == ("Secret", "istio-system", "cacerts")
+}
 
 /// The authority with the tokens of the workloads that run.
 #[derive(Debug)]
@@ -29,6 +38,23 @@ impl Ca {
         let config =
             AuthorityConfig { organization: trust_domain.into(), key: KeyKind::Rsa2048, ..AuthorityConfig::default() };
         Ok(Self { authority: Authority::self_signed(config, env)?, tokens: Tokens::default() })
+    }
+
+    /// With the operator's root, of the data of the Secret `cacerts`.
+    ///
+    /// # Errors
+    /// It can't be used.
+    pub fn plugged_in(data: &SecretData, env: Arc<dyn Env>) -> Result<Self, CaError> {
+        let authority = Authority::plugged_in(data, AuthorityConfig::default(), env)?;
+        Ok(Self { authority, tokens: Tokens::default() })
+    }
+
+    /// Takes that Secret when it has changed; what there is to say about it.
+    pub fn replace(&self, data: &SecretData) -> String {
+        match self.authority.replace(data) {
+            Ok(()) => "the CA signs with it from now on".into(),
+            Err(error) => format!("the CA goes on with what it has: {error}; `meshctl up` would begin with this one"),
+        }
     }
 
     /// The authority: its roots, and the steps that it takes from one to the next.
@@ -191,5 +217,36 @@ mod tests {
         let request = CertificateRequest { csr: String::new(), validity_duration: -1, metadata };
         let said = ca.desk("default/a-1").sign(Some(&header), &request);
         assert!(matches!(said, Err(CaError::Unauthenticated(_))), "{said:?}");
+    }
+
+    /// The Secret `cacerts` with an authority that rcgen makes.
+    fn cacerts(names: [&str; 3]) -> (String, SecretData) {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "operator");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let contents = [&certificate, &key.serialize_pem(), &certificate].map(|text| text.clone().into_bytes());
+        let data = names.map(String::from).into_iter().zip(contents).collect();
+        (certificate, SecretData(data))
+    }
+
+    #[test]
+    fn the_operators_root_in_either_layout() {
+        for names in [["ca-cert.pem", "ca-key.pem", "root-cert.pem"], ["tls.crt", "tls.key", "ca.crt"]] {
+            let ((root, data), (_, other)) = (cacerts(names), cacerts(names));
+            let ca = Ca::plugged_in(&data, Arc::new(mesh_proxy::net::HostEnv)).unwrap();
+            assert_eq!(ca.authority().trust_bundle().borrow().replace('\r', ""), root.replace('\r', ""));
+            assert!(ca.status().roots[0].subject.contains("O=operator"), "{:?}", ca.status());
+            assert_eq!(ca.replace(&data), "the CA signs with it from now on");
+            let said = ca.replace(&other);
+            assert!(said.starts_with("the CA goes on with what it has: ") && said.contains("another one"), "{said}");
+            assert!(ca.authority().rotate_root().is_err(), "it is not its own");
+        }
+        let (_, SecretData(mut broken)) = cacerts(["ca-cert.pem", "ca-key.pem", "root-cert.pem"]);
+        broken.remove("ca-key.pem");
+        assert!(Ca::plugged_in(&SecretData(broken), Arc::new(FixedEnv)).is_err());
+        let key = |namespace: &str, name: &str| Key::new(mesh_core::api::Kind::new("", "Secret"), namespace, name);
+        assert!(is_cacerts(&key("istio-system", "cacerts")) && !is_cacerts(&key("default", "cacerts")));
     }
 }

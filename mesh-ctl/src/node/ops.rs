@@ -8,12 +8,13 @@ use mesh_core::analyze::{INERT, NOT_IN_FORCE, OVERRIDDEN, account_of};
 use mesh_core::api::{Key, Resource};
 use mesh_core::convert::Range;
 use mesh_core::report::{Level, Report};
+use mesh_tls::SecretData;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::mesh::{Mesh, Phase};
 use super::store::{Applied, strip_server_fields};
-use super::{builtin, fill, publish, reconcile};
+use super::{builtin, ca, fill, publish, reconcile};
 use crate::control::{Change, Changes, Live, PatchKind, Selection, SourceFile};
 use crate::kinds;
 use crate::manifest::{self, Document};
@@ -39,9 +40,13 @@ pub(super) fn put(mesh: &Arc<Mesh>, documents: Vec<Document>) -> Vec<Change> {
 
 fn put_one(mesh: &Mesh, document: Document, now: &str) -> Change {
     let name = object_name(&document.key);
-    let messages = messages(&document);
+    let mut messages = messages(&document);
     if document.refused() {
         return Change { name, namespace: document.key.namespace.to_string(), change: "refused".into(), messages };
+    }
+    // What the CA began with is no news to it.
+    if ca::is_cacerts(&document.key) && mesh.state().started {
+        messages.push(mesh.ca.replace(&SecretData(document.data_bytes())));
     }
     let mut state = mesh.state();
     let state = &mut *state;

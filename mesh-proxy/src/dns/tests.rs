@@ -28,6 +28,7 @@ fn snapshot(names: &[(&str, &[&str])]) -> Snapshot {
         detection_timeout: None,
         drain_duration: std::time::Duration::from_secs(45),
         termination_drain_duration: std::time::Duration::from_secs(5),
+        authorities: Default::default(),
         workload: None,
         hash: ContentHash::default(),
     };

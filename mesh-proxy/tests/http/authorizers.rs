@@ -162,7 +162,7 @@ async fn i3_answers_that_refuse() {
 }
 
 #[tokio::test]
-async fn i4_and_i5_no_answer() {
+async fn i4_and_i5_no_answer_56() {
     let (broken, _) = web("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n").await;
     let (closing, _) = web("").await;
     // Nobody listens there.

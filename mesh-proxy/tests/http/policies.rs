@@ -130,7 +130,7 @@ async fn g10_addresses() {
         ("G10 peer", "ipBlocks", "127.0.0.0/8", true, true),
         ("G10 not the peer", "ipBlocks", "203.0.113.0/24", true, false),
         ("G10 client", "remoteIpBlocks", "203.0.113.0/24", true, true),
-        ("G10 forged", "remoteIpBlocks", "203.0.113.0/24", false, false),
+        ("G10 forged, 39", "remoteIpBlocks", "203.0.113.0/24", false, false),
         ("G10 forged, peer", "remoteIpBlocks", "127.0.0.1", false, true),
     ] {
         let policy = policy(Door::Gateway, "x", &rule(field, network));

@@ -350,6 +350,7 @@ fn proxy_plan(detection_timeout: Option<Duration>) -> ProxyPlan {
         detection_timeout,
         drain_duration: Duration::from_secs(45),
         termination_drain_duration: Duration::from_secs(5),
+        authorities: Default::default(),
         workload: None,
         hash: ContentHash::default(),
     }

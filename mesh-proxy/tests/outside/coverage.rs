@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("../../../docs/fields.md");
 const NOT_SET: [(&str, &str); 0] = [];
 
 /// Fields in force that the configurations are still to set; they are printed.
-const OPEN: [&str; 48] = [
+const OPEN: [&str; 51] = [
     "VirtualService http[].corsPolicy.allowOrigin[]",
     "VirtualService http[].fault.delay.percent",
     "VirtualService http[].mirrorPercent",
@@ -44,6 +44,9 @@ const OPEN: [&str; 48] = [
     "Sidecar ingress[].tls.serverCertificate",
     "Sidecar ingress[].tls.verifyCertificateHash[]",
     "Sidecar ingress[].tls.verifyCertificateSpki[]",
+    "MeshConfig caCertificates[].pem",
+    "MeshConfig caCertificates[].trustDomains[]",
+    "MeshConfig defaultConfig.caCertificatesPem[]",
     "MeshConfig defaultConfig.proxyMetadata.*",
     "MeshConfig meshMTLS.cipherSuites[]",
     "MeshConfig zoneAwareLbSetting.enabled",

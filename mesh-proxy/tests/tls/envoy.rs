@@ -179,7 +179,10 @@ async fn envoy_as_the_servers_sidecar() {
         assert_eq!(status, 200, "{protocol}: {head}");
         if protocol != "TCP" {
             let cert = said(&head, "x-forwarded-client-cert");
-            assert!(cert.starts_with(&format!("By={SERVER};Hash=")) && cert.ends_with(&format!("URI={CLIENT}")), "{cert}");
+            assert!(
+                cert.starts_with(&format!("By={SERVER};Hash=")) && cert.ends_with(&format!("URI={CLIENT}")),
+                "{cert}"
+            );
             let port = mesh.client.at.port();
             assert_eq!(said(&head, "x-sni"), format!("outbound_.{port}_._.server.default.svc.cluster.local"));
             let tls = mesh.client.record().await.cx.upstream_tls.get().unwrap().clone().expect("TLS");
@@ -215,7 +218,16 @@ async fn envoy_as_the_clients_sidecar() {
             let conn = mesh.server.record().await.cx.conn.clone();
             let tls = conn.tls.clone().expect("TLS");
             assert_eq!((&**tls.identity.as_ref().unwrap().uri(), &*conn.sni), (CLIENT, SNI));
-            assert_eq!(&*tls.alpn, if what.1 { "h2" } else if what.2 { "" } else { "http/1.1" });
+            assert_eq!(
+                &*tls.alpn,
+                if what.1 {
+                    "h2"
+                } else if what.2 {
+                    ""
+                } else {
+                    "http/1.1"
+                }
+            );
             if protocol == "HTTP" {
                 let cert = said(&head, "x-forwarded-client-cert");
                 assert!(cert.starts_with(&format!("By={SERVER};Hash=")), "{cert}");

@@ -252,7 +252,7 @@ async fn bytes_and_http2_are_mutually_authenticated_too() {
     }
 }
 
-/// A31, S3: plaintext on a port that takes mutual TLS only is reset, and a line says so.
+/// A31, S3, worked example 59: plaintext on a port that takes mutual TLS only is reset, and a line says so.
 #[tokio::test]
 async fn s3_plaintext_to_a_strict_port_is_reset() {
     for protocol in ["HTTP", "TCP", "HTTP2"] {

@@ -2,7 +2,8 @@
 
 use super::settings::idle_of_metadata;
 use crate::api::{
-    ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders, SetCurrentClientCertDetails,
+    CertificateData, ConnectionProfile, ConnectionSettings, MeshConfig, ProxyConfig, ProxyHeaders,
+    SetCurrentClientCertDetails,
 };
 use crate::compile::account::Ledger;
 use crate::compile::mtls;
@@ -47,6 +48,14 @@ pub(super) fn mesh(ledger: &mut Ledger<'_>, mesh: &MeshConfig, id: &ProxyId) {
     mtls::account_defaults(ledger, mesh, id.kind);
     ledger.take(at, "trustDomain", &mesh.trust_domain);
     ledger.take_list(at, "trustDomainAliases", &mesh.trust_domain_aliases);
+    for (i, certificate) in mesh.ca_certificates.iter().enumerate() {
+        let CertificateData { pem, spiffe_bundle_url: _, cert_signers, trust_domains } = certificate;
+        let at = format!("spec.caCertificates[{i}]");
+        ledger.take(&at, "pem", pem);
+        ledger.take_list(&at, "trustDomains", trust_domains);
+        let signers = "it is for certificates that Kubernetes signs, and the mesh's CA signs them all";
+        ledger.without_effect(&at, "certSigners", cert_signers, signers);
+    }
     // What becomes of those that policies name, the policies say.
     for (i, provider) in crate::compile::authorizers(mesh) {
         let why = "no policy with action CUSTOM that applies here names it";
@@ -114,6 +123,7 @@ pub(super) fn proxy(ledger: &mut Ledger<'_>, config: &ProxyConfig, id: &ProxyId)
     let start = "the application always waits for its proxy here";
     let hold = &config.hold_application_until_proxy_starts;
     ledger.without_effect(at, "holdApplicationUntilProxyStarts", hold, start);
+    ledger.take_list(at, "caCertificatesPem", &config.ca_certificates_pem);
     // Read where the proxy is started: by the node of a local mesh, by the injector elsewhere.
     for (name, written) in [
         ("concurrency", config.concurrency.is_some()),

@@ -153,3 +153,26 @@ fn what_becomes_of_each_policy() {
     assert!(outcome("ns/elsewhere spec.mtls.mode").contains("another namespace"));
     assert!(fates("gw-1").iter().all(|(_, outcome)| outcome.contains("gateway")));
 }
+
+/// `caCertificates` and `caCertificatesPem`: who vouches for whom, and whose workloads may connect.
+#[test]
+fn others_vouch_for_their_own_workloads() {
+    let pem = |name: &str| format!("-----BEGIN CERTIFICATE-----{name}");
+    let mesh = format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
+         caCertificates:\n    - {{pem: '{}', trustDomains: [td2, td3]}}\n    - {{pem: '{}'}}\n    \
+         defaultConfig: {{caCertificatesPem: ['{}']}}\n",
+        pem("a"),
+        pem("b"),
+        pem("c")
+    );
+    let plan = Sim::of(&mesh).compile("c-1").snapshot;
+    let said: Vec<_> = plan.proxy.authorities.iter().map(|a| (&*a.pem, a.trust_domains.join(" "))).collect();
+    let (a, b, c) = (pem("a"), pem("b"), pem("c"));
+    assert_eq!(said, [(&*a, "td2 td3".to_owned()), (&*b, String::new()), (&*c, String::new())]);
+    let workloads = plan.inbound(8080).mesh.as_ref().unwrap().tls.workloads.as_ref().unwrap();
+    let Workloads::Of(trust) = workloads else { panic!("{workloads:?}") };
+    assert!(trust.accepts("spiffe://td3/ns/a/sa/b") && !trust.accepts("spiffe://td4/ns/a/sa/b"));
+    assert_eq!(plan.to_json()["proxy"]["caCertificates"][0]["trustDomains"][1], "td3");
+    assert!(Sim::of("").compile("c-1").snapshot.proxy.authorities.is_empty());
+}

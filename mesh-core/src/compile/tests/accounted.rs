@@ -626,8 +626,9 @@ fn balancing() -> Vec<Sample> {
     }
     let spec = json!({
         "zoneAwareLbSetting": {"enabled": true, "failoverPriority": ["version", "tier"]}, "connectTimeout": "3s",
+        "caCertificates": [{"pem": "-----BEGIN CERTIFICATE-----", "trustDomains": ["td2"], "certSigners": ["s"]}],
         "meshMTLS": {"minProtocolVersion": "TLSV1_2", "cipherSuites": ["ECDHE-RSA-AES128-GCM-SHA256"]},
-        "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_SELF_DISCOVERY": "true"}}
+        "defaultConfig": {"proxyMetadata": {"ISTIO_META_ENABLE_SELF_DISCOVERY": "true"}, "caCertificatesPem": ["c"]}
     });
     all.push(sample(PLACED, "d-1", "MeshConfig", "istio-system", spec));
     all

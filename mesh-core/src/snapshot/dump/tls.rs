@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::provenance;
 use crate::snapshot::{
-    DownstreamTls, MeshTls, PeerNames, Sni, TlsParameters, TunnelPlan, UpstreamTls, Workloads, XfccDetails,
+    DownstreamTls, MeshAuthority, MeshTls, PeerNames, Sni, TlsParameters, TunnelPlan, UpstreamTls, Workloads,
+    XfccDetails,
 };
 
 pub(super) fn upstream(plan: &UpstreamTls) -> Value {
@@ -79,4 +80,9 @@ fn limits(parameters: &TlsParameters) -> Value {
 pub(super) fn tunnel(plan: &TunnelPlan) -> Value {
     let TunnelPlan { post, target } = plan;
     json!({ "protocol": if *post { "POST" } else { "CONNECT" }, "target": target })
+}
+
+pub(super) fn authority(authority: &MeshAuthority) -> Value {
+    let MeshAuthority { pem, trust_domains } = authority;
+    json!({ "pem": pem, "trustDomains": trust_domains })
 }

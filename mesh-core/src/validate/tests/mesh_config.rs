@@ -37,6 +37,12 @@ fn further_settings() {
     let settings = |s: &str| format!("defaultConfig: {{connectionSettings: {{{s}}}}}");
     for (yaml, expected) in [
         ("trustDomainAliases: [old, 'a b']".to_owned(), "trustDomainAliases[1]: trustDomainAliases: "),
+        ("caCertificates: [{pem: x}]".to_owned(), "caCertificates[0].pem: there is no certificate in PEM in it"),
+        ("caCertificates: [{trustDomains: [a]}]".to_owned(), "caCertificates[0]: it needs one of pem and "),
+        (
+            "caCertificates: [{pem: '-----BEGIN CERTIFICATE-----', trustDomains: ['a b']}]".to_owned(),
+            "caCertificates[0].trustDomains[0]: trustDomains: ",
+        ),
         (
             "extensionProviders: [{name: a-1}, {name: a-1}]".to_owned(),
             "extensionProviders[1].name: there are two providers \"a-1\"",
