@@ -167,7 +167,7 @@ impl Builder {
         };
         let mut issuer = None;
         if let (Source::Stream(stream, id), false) = (&source, issued) {
-            issuer = crate::identity::start(id, stream.channel(), &shared.env, &keys)?;
+            issuer = crate::identity::start(id, stream.channel(), &shared.env, &shared.http.runtime().tls)?;
         }
         tasks.spawn(crate::secrets::deliver_files(keys, issued || issuer.is_some()));
         let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
