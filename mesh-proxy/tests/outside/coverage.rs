@@ -12,7 +12,7 @@ const PAGE: &str = include_str!("../../../docs/fields.md");
 const NOT_SET: [(&str, &str); 0] = [];
 
 /// Fields in force that the configurations are still to set; they are printed.
-const OPEN: [&str; 51] = [
+const OPEN: [&str; 52] = [
     "VirtualService http[].corsPolicy.allowOrigin[]",
     "VirtualService http[].fault.delay.percent",
     "VirtualService http[].mirrorPercent",
@@ -47,6 +47,7 @@ const OPEN: [&str; 51] = [
     "MeshConfig caCertificates[].pem",
     "MeshConfig caCertificates[].trustDomains[]",
     "MeshConfig defaultConfig.caCertificatesPem[]",
+    "ProxyConfig caCertificatesPem[]",
     "MeshConfig defaultConfig.proxyMetadata.*",
     "MeshConfig meshMTLS.cipherSuites[]",
     "MeshConfig zoneAwareLbSetting.enabled",
