@@ -4,7 +4,6 @@
 const PARTS: &[(&str, &str)] = &[
     ("spec.ca", "certificate authorities outside the mesh"),
     ("spec.caCertificates", "certificate authorities outside the mesh"),
-    ("spec.defaultConfig.caCertificatesPem", "certificate authorities outside the mesh"),
     ("spec.defaultConfig.envoyAccessLogService", TELEMETRY),
     ("spec.defaultConfig.envoyMetricsService", TELEMETRY),
     ("spec.defaultConfig.extraStatTags", TELEMETRY),
