@@ -191,14 +191,19 @@ pub fn route(
         .service(cluster)
 }
 
-/// What sends the copies of a route to a mirror: as the route sends to its cluster, but once.
+/// What sends the copies of a route to a mirror: as the route sends to its cluster, but once. They say what the first try
+/// says, also how long a try may take.
 pub fn copy(common: &Common, plan: &RoutePlan, direction: Direction, cluster: BoxService) -> impl Upstream + use<> {
     let outwards = direction != Direction::Inbound;
     ServiceBuilder::new()
-        .layer(TimeoutLayer::new(TimeoutConfig { timeout: plan.timeout, per_try: None, announce: outwards }))
+        .layer(TimeoutLayer::new(TimeoutConfig {
+            timeout: plan.timeout,
+            per_try: plan.retry.as_ref().and_then(|r| r.per_try_timeout),
+            announce: outwards && plan.headers.debug,
+        }))
         .layer(RetryLayer::new(RetryConfig {
             policy: None,
-            attempt_count: outwards,
+            attempt_count: outwards && plan.headers.attempt_count,
             buffer: 0,
             env: Arc::clone(&common.env),
             limit: None,

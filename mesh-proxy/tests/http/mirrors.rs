@@ -10,7 +10,7 @@ use crate::mesh::{Config, DEFAULT, Door, Mesh, flags};
 use crate::row::{Answer, GET};
 use crate::upstream::{Up, Upstream};
 
-const ROUTES: &str = "[{match: [{uri: {prefix: /x}}], retries: {attempts: 0}, rewrite: {uri: /new}, headers: {request: {set: {x-set: '1'}}}, \
+const ROUTES: &str = "[{match: [{uri: {prefix: /x}}], retries: {attempts: 1, perTryTimeout: 61s, retryOn: connect-failure}, rewrite: {uri: /new}, headers: {request: {set: {x-set: '1'}}}, \
     route: [$up], mirror: {host: copy.example, port: {number: 80}}}]";
 
 fn config(door: Door, copies_to: SocketAddr) -> Config {
@@ -72,6 +72,7 @@ async fn a_mirror_sees_what_the_destination_sees() {
         wanted.sort_unstable();
         assert_eq!(lines, wanted, "{copy}");
         assert!(copy.contains("x-envoy-internal: true\r\n") && copy.contains(&format!("{from}\r\n")), "{copy}");
+        assert!(lines.contains(&"x-envoy-expected-rq-timeout-ms: 61000"), "{copy}");
         for line in ["POST /new HTTP/1.1", "host: up.example", "x-set: 1", "x-envoy-original-path: /x", "abc", "def"] {
             assert!(lines.contains(&line), "no {line:?} in {copy}");
         }
