@@ -427,10 +427,11 @@ pub(super) fn weighted(backend: &Backend, destination: Option<&Destination>, por
 }
 
 /// Header operations of a rule, then of its only destination. They are one list for Envoy, which does all that sets before
-/// all that adds: a later `set` replaces an earlier one, and nothing that is added.
+/// all that adds: a later `set` replaces an earlier one, unless its value is empty, and nothing that is added.
 fn followed_by(mut first: HeaderOps, then: HeaderOps) -> HeaderOps {
     let HeaderOps { remove, set, add } = then;
-    let replaced = |(name, _): &(http::HeaderName, HeaderValueTemplate)| set.iter().any(|(n, _)| n == name);
+    let always = |value: &HeaderValueTemplate| !matches!(value, HeaderValueTemplate::Parts(_));
+    let replaced = |(name, _): &(_, HeaderValueTemplate)| set.iter().any(|(n, value)| n == name && always(value));
     first.set.retain(|op| !replaced(op));
     first.remove.extend(remove);
     first.set.extend(set);

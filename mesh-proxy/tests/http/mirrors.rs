@@ -43,7 +43,7 @@ async fn request(listener: &TcpListener) -> (TcpStream, String) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut got = Vec::new();
     while !String::from_utf8_lossy(&got).contains("\r\n0\r\n") || !got.ends_with(b"\r\n\r\n") {
-        assert!(stream.read_buf(&mut got).await.unwrap() > 0);
+        assert!(stream.read_buf(&mut got).await.unwrap() > 0, "{}", String::from_utf8_lossy(&got));
     }
     (stream, String::from_utf8(got).unwrap())
 }

@@ -217,6 +217,10 @@ fn header_operations_of_one_and_of_several_destinations() {
     assert_eq!(text(&r.request_headers.set), set, "the later set replaces the earlier, but nothing that is added");
     assert_eq!(text(&r.request_headers.add), ["w=\"route\"", "w=\"dest\""]);
     assert_eq!(r.request_headers.remove, ["z"]);
+    let empty = "headers: {request: {set: {x: '%REQ(nope)%'}}}";
+    let maybe = vs(&format!("  - {{{headers}, route: [{{destination: {{host: b}}, {empty}}}]}}"));
+    let r = route(&Sim::of(&maybe).compile("a-1").snapshot, "GET http://b:8080/");
+    assert_eq!(r.request_headers.set.len(), 2, "of which the later counts if it has a value");
     let two = vs(&format!(
         "  - {{{headers}, route: [{{destination: {{host: b}}, weight: 1, {own}}}, {{destination: {{host: a}}, weight: 1}}]}}"
     ));

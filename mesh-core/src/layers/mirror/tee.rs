@@ -107,7 +107,8 @@ impl HttpBody for Tee {
         match &frame {
             Some(Ok(frame)) => {
                 self.feeds.retain(|feed| feed.give(frame));
-                if self.body.is_end_stream() {
+                // Nothing comes after trailers: not everybody asks once more.
+                if frame.is_trailers() || self.body.is_end_stream() {
                     self.end();
                 }
             }

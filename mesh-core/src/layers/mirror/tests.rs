@@ -209,7 +209,12 @@ fn reader(frames: usize, pause: u64) -> (Arc<Mutex<Got>>, impl Upstream) {
                 tokio::time::sleep(Duration::from_millis(pause)).await;
                 match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                     Some(Ok(frame)) if frame.is_data() => log.lock().0.extend(frame.into_data().unwrap()),
-                    Some(Ok(_)) => log.lock().1 = true,
+                    // Nothing comes after trailers, so that nobody has to ask.
+                    Some(Ok(_)) => {
+                        let mut log = log.lock();
+                        (log.1, log.2) = (true, true);
+                        break;
+                    }
                     Some(Err(error)) => return Err(error),
                     None => {
                         log.lock().2 = true;

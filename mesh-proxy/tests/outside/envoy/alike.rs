@@ -79,7 +79,11 @@ pub(super) fn differences(ask: &Ask, side: Side, ours: &Answer, theirs: &Answer)
     let hangs = ask.value("x-do") == Some("hang");
     if !hangs {
         check("tries", ours.seen.len().to_string(), theirs.seen.len().to_string());
-        check("copies", ours.copies.len().to_string(), theirs.copies.len().to_string());
+        // A body that no destination read.
+        match ours.seen.is_empty() && ask.value("content-length").is_some() && ours.copies.is_empty() {
+            true => purposes.extend((!theirs.copies.is_empty()).then_some("R4")),
+            false => check("copies", ours.copies.len().to_string(), theirs.copies.len().to_string()),
+        }
     }
     let (mut h, mut t) = (response(our), response(their));
     on_purpose(ask, (ours, our, &mut h), (their, &mut t), &mut purposes);
