@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 #![allow(clippy::disallowed_methods, reason = "clients and upstreams are not the proxy: they use sockets as they are")]
 
+#[path = "outside/about.rs"]
+mod about;
 #[path = "tls/certificates.rs"]
 mod certificates;
 #[path = "outside/client.rs"]
@@ -20,6 +22,8 @@ mod expect;
 mod explained;
 #[path = "outside/generate.rs"]
 mod generate;
+#[path = "outside/handshake.rs"]
+mod handshake;
 #[path = "outside/lab.rs"]
 mod lab;
 #[path = "outside/mutants.rs"]

@@ -22,6 +22,10 @@ pub struct CertificateInfo {
     pub uris: Vec<Arc<str>>,
     /// DNS names among them.
     pub dns: Vec<Arc<str>>,
+    /// SHA-256 of the certificate in hexadecimal, as `verifyCertificateHash` names it.
+    pub hash: Arc<str>,
+    /// SHA-256 of its public key in base64, as `verifyCertificateSpki` names it.
+    pub spki: Arc<str>,
     /// It is valid from then.
     pub not_before: SystemTime,
     /// It is valid until then.
@@ -49,6 +53,8 @@ impl CertificateInfo {
             serial: read.serial,
             uris: read.uris,
             dns: read.dns,
+            hash: read.hash,
+            spki: read.spki,
             not_before: peer::time(parsed.validity().not_before.timestamp()),
             not_after: read.not_after,
         })

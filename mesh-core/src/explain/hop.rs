@@ -387,7 +387,7 @@ impl Proxy<'_> {
                 (target, None)
             }
             EndpointSource::DynamicDns { port } => {
-                let port = port.map_or("the client's port".to_owned(), |p| format!("port {p}"));
+                let port = port.map_or(UNNAMED.to_owned(), |p| format!("port {p}"));
                 target.endpoints = vec![format!("the host that the request names, by DNS, {port}")];
                 (target, None)
             }
@@ -403,6 +403,9 @@ impl Proxy<'_> {
         }
     }
 }
+
+/// Port of a host that is looked up, and what there is without one.
+const UNNAMED: &str = "the client's port; if it names none the address that the client dialled";
 
 /// What a route does beside going somewhere, and its own answer, if it always has one.
 fn decided(hop: &mut Hop, route: &Arc<RoutePlan>, facts: &RequestFacts<'_>) {

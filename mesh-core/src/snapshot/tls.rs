@@ -218,10 +218,7 @@ impl std::fmt::Display for UpstreamTls {
             Sni::Name(name) => write!(f, ", sni: {name}")?,
         }
         match (self.verify, &self.names) {
-            (false, _) => {
-                f.write_str(", the server is not verified")?;
-                return self.parameters.fmt(f);
-            }
+            (false, _) => f.write_str(", the server is not verified")?,
             (true, PeerNames::Any) => {}
             (true, PeerNames::Host(_)) => f.write_str(", the server must be the authority")?,
             (true, PeerNames::OneOf(names)) => write!(f, ", the server must be one of {}", names.join(", "))?,
@@ -233,7 +230,9 @@ impl std::fmt::Display for UpstreamTls {
                 write!(f, ", the server must have the service account of the endpoint, or be one of {others}")?;
             }
         }
-        write!(f, ", verified by {}", self.roots)?;
+        if self.verify {
+            write!(f, ", verified by {}", self.roots)?;
+        }
         self.identity.as_ref().map_or(Ok(()), |i| write!(f, ", showing {i}"))?;
         if self.is_mesh() { Ok(()) } else { self.parameters.fmt(f) }
     }
@@ -392,10 +391,18 @@ impl std::fmt::Display for DownstreamTls {
             ClientCertificate::Required => f.write_str("; clients must show a certificate")?,
         }
         match (&self.roots, self.verify) {
-            (_, false) => f.write_str(", which is not verified"),
-            (Some(roots), true) => write!(f, ", verified by {roots}"),
-            (None, true) => Ok(()),
+            (_, false) => f.write_str(", which is not verified")?,
+            (Some(roots), true) => write!(f, ", verified by {roots}")?,
+            (None, true) => {}
         }
+        if self.verify && !self.names.is_empty() {
+            write!(f, ", for {}", self.names.join(" or "))?;
+        }
+        let pins: Vec<&str> = self.spki.iter().chain(&self.hashes).map(|p| &**p).collect();
+        if self.verify && !pins.is_empty() {
+            write!(f, ", pinned to {}", pins.join(" or "))?;
+        }
+        Ok(())
     }
 }
 

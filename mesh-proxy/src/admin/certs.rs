@@ -20,7 +20,7 @@ pub(super) fn json(identity: Option<&CertHandle>, now: SystemTime) -> String {
 }
 
 fn certificate(info: &CertificateInfo, now: SystemTime) -> Value {
-    let CertificateInfo { subject, issuer, serial, uris, dns, not_before, not_after } = info;
+    let CertificateInfo { subject, issuer, serial, uris, dns, hash: _, spki: _, not_before, not_after } = info;
     const DAY: u64 = 24 * 60 * 60;
     let days = not_after.duration_since(now).unwrap_or_default().as_secs() / DAY;
     let names = uris.iter().map(|u| json!({ "uri": u })).chain(dns.iter().map(|d| json!({ "dns": d })));

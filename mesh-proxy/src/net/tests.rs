@@ -21,6 +21,21 @@ fn listener_names_are_read_and_nonsense_is_left_out() {
     assert!(parse_names("").is_empty());
 }
 
+#[test]
+fn loopback_of_a_pod_without_a_namespace_is_its_applications_own_address() {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let shared = AppAddress { ip: Some(ip("127.2.0.7")), captured: false };
+    let own = AppAddress { ip: None, captured: true };
+    for (named, in_shared, in_own) in [
+        ("127.0.0.1", "127.2.0.7:80", "127.0.0.1:80"),
+        ("::1", "127.2.0.7:80", "[::1]:80"),
+        ("192.0.2.1", "192.0.2.1:80", "192.0.2.1:80"),
+    ] {
+        let at = |app: AppAddress| app.at(ip(named), 80).to_string();
+        assert_eq!((&*at(shared), &*at(own)), (in_shared, in_own), "{named}");
+    }
+}
+
 #[tokio::test]
 async fn unix_sockets_by_path_and_by_name() {
     let net = HostNet::new();

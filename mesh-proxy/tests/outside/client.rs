@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::secrets::Certificates;
+use super::secrets::{Certificates, Hello};
 
 /// A response.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +37,8 @@ pub(crate) struct To {
     pub(crate) proxy_header: bool,
     /// Then ask for a tunnel to here: what capture would note as the original destination.
     pub(crate) tunnel: Option<SocketAddr>,
-    /// Then speak TLS, asking for this name.
-    pub(crate) tls: Option<String>,
+    /// Then speak TLS.
+    pub(crate) tls: Option<Hello>,
 }
 
 impl To {
@@ -53,12 +53,21 @@ trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
 type Stream = Box<dyn Io>;
 
+/// What is known of a connection.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Known {
+    /// Our end.
+    pub(crate) own: Option<SocketAddr>,
+    /// The certificate that the server showed.
+    pub(crate) certificate: Option<&'static str>,
+}
+
 /// Connections that are kept for the next request.
 #[derive(Default)]
 pub(crate) struct Client {
-    kept: HashMap<To, (Stream, SocketAddr)>,
-    /// Our end of the connection that was used last.
-    pub(crate) last: Option<SocketAddr>,
+    kept: HashMap<To, (Stream, Known)>,
+    /// Of the connection that was used last.
+    pub(crate) last: Known,
     certificates: Option<Arc<Certificates>>,
 }
 
@@ -75,28 +84,31 @@ impl Client {
 
     /// Sends a request and reads the response. `to_head`: the response has no body.
     pub(crate) async fn send(&mut self, to: &To, request: &str, to_head: bool) -> io::Result<Reply> {
-        let (mut stream, own) = match self.kept.remove(to) {
-            Some(kept) => kept,
+        let mut stream = match self.kept.remove(to) {
+            Some((stream, known)) => {
+                self.last = known;
+                stream
+            }
             None => self.connect(to).await?,
         };
-        self.last = Some(own);
         let (reply, reusable) = exchange(&mut stream, request, to_head).await?;
         if reusable {
-            self.kept.insert(to.clone(), (stream, own));
+            self.kept.insert(to.clone(), (stream, self.last));
         }
         Ok(reply)
     }
 
     /// The same on a connection of its own, which ends then.
     pub(crate) async fn send_alone(&mut self, to: &To, request: &str, to_head: bool) -> io::Result<Reply> {
-        let (mut stream, _) = self.connect(to).await?;
+        let mut stream = self.connect(to).await?;
         exchange(&mut stream, request, to_head).await.map(|(reply, _)| reply)
     }
 
-    async fn connect(&mut self, to: &To) -> io::Result<(Stream, SocketAddr)> {
+    async fn connect(&mut self, to: &To) -> io::Result<Stream> {
+        self.last = Known::default();
         let mut stream = TcpStream::connect(to.door).await?;
         let own = stream.local_addr()?;
-        self.last = Some(own);
+        self.last.own = Some(own);
         if to.proxy_header {
             let (ip, port, own) = (to.door.ip(), to.door.port(), own.port());
             stream.write_all(format!("PROXY TCP4 {CLIENT} {ip} {own} {port}\r\n").as_bytes()).await?;
@@ -106,9 +118,11 @@ impl Client {
             let mut got = Vec::new();
             read_head(&mut stream, &mut got).await?;
         }
-        let Some(name) = &to.tls else { return Ok((Box::new(stream), own)) };
+        let Some(hello) = &to.tls else { return Ok(Box::new(stream)) };
         let certificates = self.certificates.as_ref().expect("invariant: a client that speaks TLS has certificates");
-        Ok((Box::new(certificates.connect(stream, name).await?), own))
+        let stream = certificates.connect(stream, hello).await?;
+        self.last.certificate = certificates.called(stream.info());
+        Ok(Box::new(stream))
     }
 }
 

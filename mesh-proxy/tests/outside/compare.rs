@@ -1,6 +1,7 @@
 //! Whether what was seen is what `explain` said.
 
 use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_core::explain::{Decided, Explanation, Hop, Outcome, Target};
 use serde_json::Value;
@@ -8,13 +9,18 @@ use serde_json::Value;
 use super::client::Reply;
 use super::echo::{ANSWER, Before, Seen};
 use super::expect::{Does, Expected, apply, first};
+use super::handshake::{Server, accepts, shown_to};
 use super::requests::Ask;
+use super::secrets::Certificates;
+use super::topology::SIDE_APP;
 
 /// What came of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     /// `Err`: what went wrong with the connection.
     pub(crate) reply: Result<Reply, std::io::ErrorKind>,
+    /// The certificate that the server showed.
+    pub(crate) certificate: Option<&'static str>,
     /// Tries that reached an upstream.
     pub(crate) seen: Vec<Seen>,
     /// Copies for a mirror.
@@ -64,8 +70,14 @@ impl Differences {
 }
 
 /// Differences in words; none if all is as `explain` says.
-pub(crate) fn differences(ask: &Ask, explanation: &Explanation, observed: &Observed, depth: Depth) -> Vec<String> {
-    let expected = Expected::of(explanation);
+pub(crate) fn differences(
+    ask: &Ask,
+    explanation: &Explanation,
+    observed: &Observed,
+    depth: Depth,
+    certificates: &Certificates,
+) -> Vec<String> {
+    let expected = Expected::of(explanation, certificates);
     let mut d = Differences::default();
     let refused = matches!(observed.reply, Err(std::io::ErrorKind::ConnectionRefused));
     let hop = expected.hop;
@@ -73,8 +85,16 @@ pub(crate) fn differences(ask: &Ask, explanation: &Explanation, observed: &Obser
         d.check("connection refused", true, refused);
         return d.0;
     }
-    if expected.is_closed() {
+    if expected.is_closed() || !expected.welcomes(ask) {
         closed(&mut d, ask, observed);
+        return d.0;
+    }
+    if let (Some(server), Some(shown)) = (Server::of(hop), observed.certificate) {
+        d.check("certificate", true, server.shows(shown));
+    }
+    if ask.old == Some(false) {
+        d.check("nothing reaches an upstream", 0, observed.seen.len());
+        d.check("status", Some(426), observed.reply.as_ref().ok().map(|r| r.status));
         return d.0;
     }
     if expected.is_tcp() {
@@ -145,11 +165,14 @@ fn tcp(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, observed: &Obser
         d.check("flags in the log", Some(&*said.flag), flags);
         return;
     }
+    // What bytes ask for is the service's host.
+    let accepted = accepts(target, target.cluster.value.rsplit('|').next(), expected.certificates);
     let Some(seen) = observed.seen.last() else {
-        // A destination where nobody listens.
-        d.check("an upstream is reached", refuses(&target.endpoints, ask), true);
+        // A destination where nobody listens, or somebody else.
+        d.check("an upstream is reached", refuses(&target.endpoints, ask) || !accepted, true);
         return;
     };
+    d.check("upstreams are what they should be", true, accepted);
     d.check("endpoint", true, endpoint(&target.endpoints, ask, true).contains(&seen.at.to_string()));
     d.check("target", &*ask.target, &*seen.target);
     d.check("host", ask.host.as_deref(), Some(&*seen.host));
@@ -157,7 +180,7 @@ fn tcp(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, observed: &Obser
         let sent: Vec<&str> = ask.headers.iter().filter(|(n, _)| *n == name).map(|(_, v)| &**v).collect();
         d.check(name, sent, seen.all(name));
     }
-    let passed_on = ask.to.tls.as_deref().filter(|_| expected.hop.tls.is_none());
+    let passed_on = ask.to.tls.as_ref().map(|hello| &*hello.name).filter(|_| expected.hop.tls.is_none());
     dialled(d, target, (passed_on, None), &seen.before);
 }
 
@@ -171,6 +194,7 @@ fn dialled(d: &mut Differences, target: &Target, (name, authority): (Option<&str
         d.check("TLS", name, seen.tls.as_ref().map(|name| name.as_deref().unwrap_or("no name")));
         return;
     };
+    d.check("the certificate that the upstream is shown", shown_to(target), seen.shown);
     let said = tls.split(", ").find_map(|part| part.strip_prefix("sni: "));
     let asked = seen.tls.as_ref().map(|name| name.as_ref().map(|n| n.to_ascii_lowercase()));
     match (said, authority.map(server_name)) {
@@ -185,7 +209,7 @@ fn dialled(d: &mut Differences, target: &Target, (name, authority): (Option<&str
 fn server_name(authority: &str) -> Option<String> {
     let name =
         authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_end_matches('.').to_ascii_lowercase();
-    let is_name = name.split('.').all(|label| !label.is_empty()) && name.parse::<std::net::IpAddr>().is_err();
+    let is_name = name.split('.').all(|label| !label.is_empty()) && name.parse::<IpAddr>().is_err();
     is_name.then_some(name)
 }
 
@@ -230,6 +254,12 @@ fn flags(log: &Value) -> Option<&str> {
 /// Addresses of endpoints; `first`: those that a first try may go to.
 fn endpoint(said: &[String], ask: &Ask, first: bool) -> Vec<String> {
     let one = |e: &String| match e.as_str() {
+        // The host never has a port of its own.
+        named if named.starts_with("the host that the request names") => {
+            let dialled = ask.to.tunnel.expect("invariant: only those who dial are asked about this");
+            let host = ask.host.as_ref().filter(|_| !ask.bytes).and_then(|h| h.parse().ok());
+            SocketAddr::new(host.unwrap_or(dialled.ip()), dialled.port()).to_string()
+        }
         "the address that the client dialled" => ask.to.tunnel.map_or_else(|| ask.place.clone(), |t| t.to_string()),
         other => other.split(' ').next().unwrap_or_default().to_owned(),
     };
@@ -240,7 +270,7 @@ fn endpoint(said: &[String], ask: &Ask, first: bool) -> Vec<String> {
 
 /// Nobody listens there: the pod `dead`, and virtual addresses that are dialled directly.
 fn refuses(said: &[String], ask: &Ask) -> bool {
-    let dialled = said.iter().any(|e| e.starts_with("the address"));
+    let dialled = said.iter().any(|e| e.starts_with("the address") || (ask.bytes && e.starts_with("the host that")));
     said.iter().any(|e| e.ends_with(" dead")) || (dialled && ask.to.tunnel.is_none_or(|t| t.port() != 8081))
 }
 
@@ -276,7 +306,9 @@ fn forwarded(
     // With several destinations the proxy before the application is told for one only.
     let inbound = expected.inbound.filter(|_| target.endpoints.iter().any(|e| e.ends_with(" side")));
     let http2 = observed.seen.last().is_some_and(|s| s.http2);
-    let refused = refuses(&target.endpoints, ask);
+    let host = expected.host_for(ask, cluster);
+    let authority = server_name(&host).unwrap_or_else(|| host.clone());
+    let refused = refuses(&target.endpoints, ask) || !accepts(target, Some(&authority), expected.certificates);
     let said_behind = inbound.and_then(|hop| hop.reply.as_ref()?.status);
     let does = said_behind.map_or_else(|| Does::of(ask, refused, http2, inbound.is_some()), Does::Status);
     if said_behind.is_some() {
@@ -375,18 +407,8 @@ fn upstream(
 ) {
     d.check("method", ask.method, &*seen.method);
     d.check("path", expected.target_path(&ask.target), &*seen.target);
-    let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
-    let value = |operator: &str, headers: &Vec<(String, String)>| {
-        let name = operator.strip_prefix("REQ(").and_then(|n| n.strip_suffix(')'));
-        first(headers, name.unwrap_or_else(|| panic!("operator {operator}")))
-    };
-    let host = ask.host.as_ref().unwrap_or(&ask.place).clone();
-    let headers = apply(expected.operations("request", cluster), sent, value);
-    let host = match expected.host(cluster) {
-        Some(template) => super::expect::render(template, |operator| value(operator, &headers)).unwrap_or(host),
-        None => host,
-    };
-    d.check("host", &*host, &*seen.host);
+    let headers = expected.headers_for(ask, cluster);
+    d.check("host", &*expected.host_for(ask, cluster), &*seen.host);
     let rewritten = expected.rewrites_host(cluster) && expected.makes("x-forwarded-host");
     d.check(
         "x-forwarded-host",
@@ -401,6 +423,9 @@ fn upstream(
 }
 
 fn behind(d: &mut Differences, hop: &Hop, (log, seen): (Option<&Value>, &Seen), depth: Depth) {
+    // In explicit mode an application has an address of its own, which stands for the loopback of its pod, too.
+    let own = matches!(seen.at.ip(), IpAddr::V4(ip) if ip.octets()[3] == SIDE_APP);
+    d.check("at the application's own address", true, own);
     let said = hop.clusters.first().and_then(|c| c.endpoints.first()).and_then(|e| e.rsplit_once("port "));
     d.check("port of the application", said.map(|(_, port)| port), Some(&*seen.at.port().to_string()));
     let Some(log) = log else {
@@ -451,11 +476,15 @@ fn outcome(
 type Answer<'a> = (&'a str, &'a Reply, Vec<(String, String)>);
 
 fn response_headers(d: &mut Differences, ask: &Ask, expected: &Expected<'_>, (cluster, reply, from): Answer<'_>) {
-    let sent: Vec<(String, String)> = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    // Values see the request as it went on, if it did.
+    let went = match &expected.hop.reply {
+        None => expected.headers_for(ask, cluster),
+        Some(_) => ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect(),
+    };
     let value = |operator: &str, headers: &Vec<(String, String)>| {
         let argument = |kind: &str| operator.strip_prefix(kind).and_then(|n| n.strip_suffix(')'));
         match (argument("REQ("), argument("RESP("), operator) {
-            (Some(name), ..) => first(&sent, name),
+            (Some(name), ..) => first(&went, name),
             (_, Some(name), _) => first(headers, name),
             (.., "RESPONSE_CODE") => reply.status.to_string(),
             _ => panic!("operator {operator}"),

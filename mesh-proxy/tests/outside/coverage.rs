@@ -11,26 +11,9 @@ const PAGE: &str = include_str!("../../../docs/fields.md");
 /// Fields in force that the configurations don't set, with the reason.
 const NOT_SET: [(&str, &str); 0] = [];
 
-/// Fields in force that the configurations are still to set; they are printed.
-const OPEN: [&str; 52] = [
-    "VirtualService http[].corsPolicy.allowOrigin[]",
-    "VirtualService http[].fault.delay.percent",
-    "VirtualService http[].mirrorPercent",
-    "Gateway servers[].tls.caCertCredentialName",
-    "Gateway servers[].tls.caCertificates",
-    "Gateway servers[].tls.caCrl",
-    "Gateway servers[].tls.cipherSuites[]",
-    "Gateway servers[].tls.credentialNames[]",
-    "Gateway servers[].tls.ecdhCurves[]",
-    "Gateway servers[].tls.privateKey",
-    "Gateway servers[].tls.serverCertificate",
-    "Gateway servers[].tls.subjectAltNames[]",
-    "Gateway servers[].tls.tlsCertificates[].caCertificates",
-    "Gateway servers[].tls.tlsCertificates[].privateKey",
-    "Gateway servers[].tls.tlsCertificates[].serverCertificate",
-    "Gateway servers[].tls.verifyCertificateHash[]",
-    "Gateway servers[].tls.verifyCertificateSpki[]",
-    "ServiceEntry subjectAltNames[]",
+/// Fields in force that the configurations are still to set; they are printed. They are about
+/// the mesh's own TLS, or need a PeerAuthentication.
+const OPEN: [&str; 17] = [
     "Sidecar ingress[].tls.caCertCredentialName",
     "Sidecar ingress[].tls.caCertificates",
     "Sidecar ingress[].tls.caCrl",
@@ -48,23 +31,6 @@ const OPEN: [&str; 52] = [
     "MeshConfig caCertificates[].trustDomains[]",
     "MeshConfig defaultConfig.caCertificatesPem[]",
     "ProxyConfig caCertificatesPem[]",
-    "MeshConfig defaultConfig.proxyMetadata.*",
-    "MeshConfig meshMTLS.cipherSuites[]",
-    "MeshConfig zoneAwareLbSetting.enabled",
-    "MeshConfig zoneAwareLbSetting.failoverPriority[]",
-    "MeshConfig zoneAwareLbSetting.failover[].from",
-    "MeshConfig zoneAwareLbSetting.failover[].to",
-    "MeshConfig zoneAwareLbSetting.minClusterSize",
-    "ProxyConfig proxyMetadata.*",
-    "MeshConfig outboundTrafficPolicy.tls.caCertificates",
-    "MeshConfig outboundTrafficPolicy.tls.caCrl",
-    "MeshConfig outboundTrafficPolicy.tls.clientCertificate",
-    "MeshConfig outboundTrafficPolicy.tls.credentialName",
-    "MeshConfig outboundTrafficPolicy.tls.insecureSkipVerify",
-    "MeshConfig outboundTrafficPolicy.tls.mode",
-    "MeshConfig outboundTrafficPolicy.tls.privateKey",
-    "MeshConfig outboundTrafficPolicy.tls.sni",
-    "MeshConfig outboundTrafficPolicy.tls.subjectAltNames[]",
 ];
 
 /// Kinds that the configurations have no objects of yet: clients with tokens and identities are missing.

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+use super::secrets::Certificates;
+
 /// A request as an upstream got it.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -35,6 +37,8 @@ pub(crate) struct Before {
     pub(crate) tunnel: Option<String>,
     /// TLS, with the server's name if the client asked for one.
     pub(crate) tls: Option<Option<String>>,
+    /// The certificate that the client showed.
+    pub(crate) shown: Option<&'static str>,
 }
 
 impl Seen {
@@ -53,7 +57,7 @@ pub(crate) const ANSWER: [(&str, &str); 4] = [("x-u1", "one"), ("x-u2", "two"), 
 
 /// Running upstreams. Requests are kept by their `user-agent`.
 #[derive(Clone)]
-pub(crate) struct Echo(Arc<(Kept, Notify)>, Held, Arc<Acceptor>);
+pub(crate) struct Echo(Arc<(Kept, Notify)>, Held, Arc<(Acceptor, Arc<Certificates>)>);
 
 type Kept = Mutex<HashMap<String, Vec<Seen>>>;
 
@@ -68,9 +72,9 @@ impl Default for Held {
 }
 
 impl Echo {
-    /// Nothing came yet. TLS ends with `acceptor`.
-    pub(crate) fn new(acceptor: Acceptor) -> Self {
-        Self(Arc::default(), Held::default(), Arc::new(acceptor))
+    /// Nothing came yet.
+    pub(crate) fn new(certificates: &Arc<Certificates>) -> Self {
+        Self(Arc::default(), Held::default(), Arc::new((certificates.acceptor(), certificates.clone())))
     }
 
     /// Listens at an address.
@@ -156,7 +160,9 @@ impl Echo {
                 }
                 [0x16, ..] => {
                     before.tls = Some(server_name(&stream).await?);
-                    let stream = self.2.accept(stream).await.map_err(std::io::Error::other)?;
+                    let (acceptor, certificates) = &*self.2;
+                    let stream = acceptor.accept(stream).await.map_err(std::io::Error::other)?;
+                    before.shown = certificates.called(stream.info());
                     let http2 = &*stream.info().alpn == "h2";
                     return self.speak(stream, http2, &(at, before)).await;
                 }

@@ -107,7 +107,7 @@ async fn the_proxies_and_envoy_answer_alike() {
                 pairs += 1;
                 // What is not answered and has no time limit would wait for ever, at both.
                 let explanation = explainer.explain(&ask.question()).unwrap();
-                possible(&mut ask, &explanation, true);
+                possible(&mut ask, &explanation, true, &lab.certificates);
                 let ours = ours(&lab, &echo, &ask).await;
                 let theirs = theirs(&envoy, &echo, door, &ask).await;
                 let (different, purpose) = differences(&ask, door.side, &ours, &theirs);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mesh_core::explain::{Explanation, Hop, Target};
 
+use super::handshake::Server;
 use super::requests::Ask;
+use super::secrets::Certificates;
 
 /// What the chosen upstream does with a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,15 +90,23 @@ pub(crate) struct Expected<'e> {
     pub(crate) retries: Retries,
     /// Of the proxy before the application.
     pub(crate) inbound_retries: Retries,
+    pub(crate) certificates: &'e Certificates,
 }
 
 impl<'e> Expected<'e> {
-    pub(crate) fn of(explanation: &'e Explanation) -> Self {
+    pub(crate) fn of(explanation: &'e Explanation, certificates: &'e Certificates) -> Self {
         let hop = &explanation.hops[0];
         let timeout = hop.timeout.as_ref().filter(|t| t.value != "none").map(|t| duration(&t.value));
         let of = |hop: &Hop| hop.retries.as_ref().map(|r| Retries::read(&r.value)).unwrap_or_default();
         let inbound = explanation.hops.get(1);
-        Self { hop, inbound, timeout, retries: of(hop), inbound_retries: inbound.map(of).unwrap_or_default() }
+        let inbound_retries = inbound.map(of).unwrap_or_default();
+        Self { hop, inbound, timeout, retries: of(hop), inbound_retries, certificates }
+    }
+
+    /// The client's handshake succeeds, if there is one.
+    pub(crate) fn welcomes(&self, ask: &Ask) -> bool {
+        let server = Server::of(self.hop);
+        server.zip(ask.to.tls.as_ref()).is_none_or(|(s, hello)| s.welcomes(hello, self.certificates.pins()))
     }
 
     /// The connection ends without an answer.
@@ -157,6 +167,19 @@ impl<'e> Expected<'e> {
         said(&format!("{cluster} Host becomes ")).or_else(|| said("Host becomes "))
     }
 
+    /// The request's headers as an upstream gets them.
+    pub(crate) fn headers_for(&self, ask: &Ask, cluster: &str) -> Lines {
+        let sent: Lines = ask.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+        apply(self.operations("request", cluster), sent, of_request)
+    }
+
+    /// The host that an upstream is asked for.
+    pub(crate) fn host_for(&self, ask: &Ask, cluster: &str) -> String {
+        let headers = self.headers_for(ask, cluster);
+        let new = self.host(cluster).and_then(|template| render(template, |operator| of_request(operator, &headers)));
+        new.unwrap_or_else(|| ask.host.as_ref().unwrap_or(&ask.place).clone())
+    }
+
     /// The rule has a new host. Of one that a destination among several has, upstreams are not told what it was before.
     pub(crate) fn rewrites_host(&self, cluster: &str) -> bool {
         let said = |what: &str| self.hop.changes.iter().any(|c| c.starts_with(what));
@@ -177,6 +200,12 @@ impl<'e> Expected<'e> {
         };
         [read(format!("{cluster} {side} header ")), read(format!("{side} header "))]
     }
+}
+
+/// What `REQ(name)` stands for.
+fn of_request(operator: &str, headers: &Lines) -> String {
+    let name = operator.strip_prefix("REQ(").and_then(|n| n.strip_suffix(')'));
+    first(headers, name.unwrap_or_else(|| panic!("operator {operator}")))
 }
 
 /// A header operation in `explain`'s words.

@@ -4,11 +4,13 @@
 //! 2,000 pairs of configuration and request by default; `MESH_PAIRS=10000` makes as many as that, `MESH_SEED=N` others.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use mesh_core::explain::{Decided, Explainer, Explanation};
+use mesh_core::explain::{Decided, Explainer, Explanation, effective};
+use mesh_core::world::World;
 use serde_json::Value;
 
+use super::about::Asker;
 use super::client::{CLIENT, Client};
 use super::compare::{Depth, Observed, differences};
 use super::coverage::Coverage;
@@ -17,8 +19,9 @@ use super::expect::Expected;
 use super::generate::{self, Config};
 use super::lab::{Lab, Who, build};
 use super::mutants;
-use super::requests::{Ask, Manners, ask};
+use super::requests::{Ask, Manners};
 use super::rng::Rng;
+use super::secrets::Certificates;
 use super::topology;
 
 const CONFIGS: usize = 200;
@@ -70,7 +73,7 @@ async fn explain_says_what_the_proxies_do() {
     let echo = topology::listen(&lab).await;
     let mut runs = Bench { clients: BTreeMap::new(), echo };
     let (mut recorded, mut weights, mut pairs) = (Vec::new(), Weights::default(), 0);
-    let (mut objects, mut quarantined) = (0, 0);
+    let (mut objects, mut quarantined, mut asker) = (0, 0, Asker::default());
     for index in 0..CONFIGS {
         let config = generate::config(&mut rng, &lab.block);
         let (world, refused) = build(&config.documents(), &lab.pods);
@@ -86,9 +89,12 @@ async fn explain_says_what_the_proxies_do() {
         let mut asks: Vec<Ask> = Vec::new();
         let mut explanations = Vec::new();
         while asks.len() < each {
-            let mut ask = ask(&mut rng, &lab, manners, pairs + asks.len());
+            let mut ask = asker.next(&mut rng, &lab, &config, manners, pairs + asks.len());
+            if ask.old.is_some() {
+                ask.old = Some(serves_http10(&world, &ask));
+            }
             let explanation = explainer.explain(&ask.question()).unwrap();
-            if !possible(&mut ask, &explanation, manners.listener_log) {
+            if !possible(&mut ask, &explanation, manners.listener_log, &lab.certificates) {
                 continue;
             }
             let hash = &explanation.hops[0].explain_config_hash;
@@ -101,8 +107,8 @@ async fn explain_says_what_the_proxies_do() {
         }
         let observed = runs.run(&lab, &asks).await;
         for ((ask, explanation), observed) in asks.iter().zip(&explanations).zip(&observed) {
-            weights.note(&Expected::of(explanation), observed);
-            let differences = differences(ask, explanation, observed, Depth::Provenance);
+            weights.note(&Expected::of(explanation, &lab.certificates), observed);
+            let differences = differences(ask, explanation, observed, Depth::Provenance, &lab.certificates);
             if !differences.is_empty() {
                 let smallest = shrink(&mut lab, &mut runs, &config, ask).await;
                 panic!(
@@ -123,20 +129,50 @@ async fn explain_says_what_the_proxies_do() {
     println!("seed {seed}: {pairs} pairs, {CONFIGS} configurations; {refused}; {}", coverage.words());
     assert!(coverage.missing.is_empty(), "in force, but never set:\n{}", coverage.missing.join("\n"));
     assert!(coverage.set_after_all.is_empty(), "they need no reason: {:?}", coverage.set_after_all);
-    let missed = mutants::missed(&recorded, &lab.pods);
+    let missed = mutants::missed(&recorded, &lab.pods, &lab.certificates);
     assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
+}
+
+/// Whether the proxy speaks HTTP/1.0, as `explain config` says it.
+fn serves_http10(world: &World, ask: &Ask) -> bool {
+    let config = effective(world, &ask.question().from).unwrap();
+    let mut values = config.items.iter().flat_map(|i| &i.values);
+    values.any(|v| v.what == "http10" && v.decided.value == "true")
 }
 
 /// Makes sense of a request; false: there is nothing to compare. `listener_log`: connections that no listener takes are
 /// logged.
-pub(crate) fn possible(ask: &mut Ask, explanation: &Explanation, listener_log: bool) -> bool {
-    let expected = Expected::of(explanation);
+pub(crate) fn possible(
+    ask: &mut Ask,
+    explanation: &Explanation,
+    listener_log: bool,
+    certificates: &Certificates,
+) -> bool {
+    let expected = Expected::of(explanation, certificates);
     if ask.value("x-do") == Some("hang") && (expected.is_tcp() || !expected.ends_soon()) {
         ask.headers.retain(|(n, _)| *n != "x-do");
     }
     ask.bytes = expected.is_tcp();
     ask.copied = expected.is_copied() && expected.hop.reply.is_none();
     ask.closed = expected.is_closed().then_some(listener_log && expected.is_refused());
+    if !expected.welcomes(ask) {
+        ask.closed = Some(false);
+    }
+    // Bytes have no version, and in sidecars what is no version that they speak is bytes. The log's line of one that a
+    // gateway doesn't speak does not say whose request it was.
+    ask.old = ask.old.filter(|served| !ask.bytes && ask.closed.is_none() && (*served || ask.who == Who::Gateway));
+    if ask.old == Some(false) {
+        ask.closed = Some(false);
+    }
+    // Other hosts would be asked of a resolver, and addresses that the mesh makes up are nowhere.
+    let is_address = match &ask.host {
+        Some(_) if ask.bytes => ask.to.tls.is_none(),
+        host => host.as_ref().is_some_and(|h| h.parse::<IpAddr>().is_ok()),
+    };
+    let leads = |to: &str| expected.hop.clusters.iter().flat_map(|c| &c.endpoints).any(|e| e.starts_with(to));
+    if (leads("the host that") && !is_address) || (leads("the address that") && ask.is_by_name()) {
+        return false;
+    }
     // What listens at an address of its own is asked there, or not at all.
     let bound = |l: &Decided| ask.to.door.port() != 10_080 || l.value.contains(&ask.to.door.ip().to_string());
     if ask.who == Who::Gateway
@@ -209,7 +245,7 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
     let reply = sent.map_err(|e| e.kind());
     let mut log = None;
     if ask.closed != Some(false) && !matches!(reply, Err(std::io::ErrorKind::ConnectionRefused)) {
-        let own = client.last.filter(|_| ask.bytes || ask.closed.is_some()).map(|own| said_address(ask, own));
+        let own = client.last.own.filter(|_| ask.bytes || ask.closed.is_some()).map(|own| said_address(ask, own));
 
         log = lab.log(ask.who, own.as_deref().unwrap_or(ask.agent())).await;
     }
@@ -222,12 +258,12 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
         seen.extend(more);
     }
     let (copies, seen): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_copy);
-    let behind = [lab.block.ip(topology::SIDE_APP), Ipv4Addr::LOCALHOST.into()];
+    let behind = lab.block.ip(topology::SIDE_APP);
     let mut inbound = None;
-    if seen.last().is_some_and(|s| behind.contains(&s.at.ip())) {
+    if seen.last().is_some_and(|s| s.at.ip() == behind) {
         inbound = lab.log(Who::Side, ask.agent()).await;
     }
-    Observed { reply, seen, copies, log, inbound }
+    Observed { reply, certificate: client.last.certificate, seen, copies, log, inbound }
 }
 
 /// The smallest configuration that still differs, found by leaving out one thing after another.
@@ -271,11 +307,11 @@ async fn differs(lab: &mut Lab, bench: &mut Bench, docs: &[Value], ask: &Ask, nu
     let listener_log = ask.closed.unwrap_or(true);
     ask.headers[0].1 = format!("smaller/{number}");
     let explanation = Explainer::new(&world).explain(&ask.question()).ok()?;
-    if !possible(&mut ask, &explanation, listener_log) {
+    if !possible(&mut ask, &explanation, listener_log, &lab.certificates) {
         return None;
     }
     let observed = bench.run(lab, std::slice::from_ref(&ask)).await.remove(0);
-    let found = differences(&ask, &explanation, &observed, Depth::Provenance);
+    let found = differences(&ask, &explanation, &observed, Depth::Provenance, &lab.certificates);
     (!found.is_empty()).then(|| format!("{}\n{explanation}\n{observed:#?}", found.join("\n")))
 }
 

@@ -1,5 +1,7 @@
 //! Configurations, over every field in force.
 
+#[path = "generate/cards.rs"]
+mod cards;
 #[path = "generate/gateways.rs"]
 mod gateways;
 #[path = "generate/hosts.rs"]
@@ -15,6 +17,7 @@ mod streams;
 #[path = "generate/traffic_policy.rs"]
 mod traffic_policy;
 
+pub(crate) use cards::Card;
 use serde_json::{Value, json};
 
 use super::lab::Block;
@@ -54,11 +57,17 @@ const TIMES: [&str; 3] = ["2024-01-01T00:00:00Z", "2024-06-01T00:00:00Z", "2025-
 pub(crate) struct Config {
     pub(crate) fixed: Vec<Value>,
     pub(crate) made: Vec<Value>,
+    pub(crate) card: Option<&'static Card>,
 }
 
 impl Config {
     pub(crate) fn documents(&self) -> Vec<Value> {
         self.fixed.iter().chain(&self.made).cloned().collect()
+    }
+
+    /// All that was made up, and what was varied, as text.
+    pub(crate) fn text(&self) -> String {
+        self.made.iter().chain(self.fixed.iter().filter(|d| d["kind"] == "Pod")).map(Value::to_string).collect()
     }
 
     /// The mesh's settings.
@@ -70,7 +79,7 @@ impl Config {
 
 /// One configuration.
 pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
-    let mut made = vec![settings::settings(rng)];
+    let mut made = vec![settings::settings(rng, block)];
     made.extend(gateways::gateways(rng, block));
     for i in 0..1 + rng.below(5) {
         made.push(virtual_service(rng, i));
@@ -86,7 +95,9 @@ pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
     if rng.percent(40) {
         made.extend(hosts::service_entry(rng, block));
     }
-    if rng.percent(30) {
+    let card = cards::deal(rng, block, &mut made);
+    // A Sidecar may take away what a card is about.
+    if card.is_none() && rng.percent(60) {
         made.push(sidecars::egress(rng, block));
     }
     if rng.percent(25) {
@@ -94,7 +105,7 @@ pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
     }
     let mut fixed = topology::documents(block);
     hosts::vary(rng, &mut fixed);
-    Config { fixed, made }
+    Config { fixed, made, card }
 }
 
 pub(crate) fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
@@ -114,9 +125,10 @@ fn aged(rng: &mut Rng, mut object: Value) -> Value {
 }
 
 /// Sets a field in some of a hundred cases.
+#[track_caller]
 pub(crate) fn maybe(rng: &mut Rng, percent: usize, of: &mut Value, field: &str, make: impl FnOnce(&mut Rng) -> Value) {
     if rng.percent(percent) {
-        of[field] = make(rng);
+        of[field] = rng.within(make);
     }
 }
 

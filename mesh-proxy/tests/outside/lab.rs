@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::secrets::Certificates;
+use super::topology::OUTSIDE;
 
 /// Longest wait for anything; only a failure takes that long.
 const LONG: Duration = Duration::from_secs(60);
@@ -60,6 +61,8 @@ pub(crate) struct Block {
     app: std::net::TcpListener,
     /// Certificates and keys for those who read files.
     pub(crate) files: PathBuf,
+    /// Hash and key of the clients' certificate.
+    pub(crate) pins: [String; 2],
 }
 
 impl Block {
@@ -72,7 +75,14 @@ impl Block {
             if let Ok(guard) = std::net::TcpListener::bind((Ipv4Addr::new(a, b, c, 254), 15999)) {
                 let app = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 let files = std::env::temp_dir().join(format!("mesh-outside-{start}-{a}.{b}.{c}"));
-                return Self { prefix, _guard: guard, local: app.local_addr().unwrap().port(), app, files };
+                return Self {
+                    prefix,
+                    _guard: guard,
+                    local: app.local_addr().unwrap().port(),
+                    app,
+                    files,
+                    pins: Default::default(),
+                };
             }
         }
         panic!("no free block of loopback addresses");
@@ -174,10 +184,11 @@ pub(crate) struct Lab {
 impl Lab {
     /// Claims addresses and says where pods are; then [`Lab::start`].
     pub(crate) fn new() -> Self {
-        let block = Block::claim();
+        let mut block = Block::claim();
         let pods = super::topology::pods(&block);
-        let certificates = Arc::new(Certificates::new());
+        let certificates = Arc::new(Certificates::new(&OUTSIDE.map(|last| block.ip(last))));
         certificates.write(&block.files);
+        block.pins = certificates.pins().clone();
         Self { block, pods, certificates, proxies: Vec::new(), logs: Logs::default(), nonce: 0, guard: Guard::new() }
     }
 

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::explain::{ExplainRequest, From};
+use mesh_core::snapshot::TlsVersion;
 
 use super::client::To;
 use super::generate::Config;
 use super::lab::{BOUND, GATEWAY_PORTS, Lab, PORT_TCP, PORTS_TLS, Who};
 use super::rng::Rng;
+use super::secrets::{CLIENT, Hello, REVOKED, STRANGER};
 use super::topology::{NAMES, vip};
 
 /// A request, with who sends it and where the connection leads.
@@ -30,13 +32,15 @@ pub(crate) struct Ask {
     pub(crate) copied: bool,
     /// The connection is closed without an answer: whether the log has a line for it.
     pub(crate) closed: Option<bool>,
+    /// It is HTTP/1.0: whether that is served.
+    pub(crate) old: Option<bool>,
 }
 
 /// What a client has to know of the mesh's settings.
 #[derive(Clone, Copy)]
 pub(crate) struct Manners {
     /// The gateway expects a PROXY header.
-    proxy_header: bool,
+    pub(crate) proxy_header: bool,
     /// Connections that no listener takes are logged.
     pub(crate) listener_log: bool,
 }
@@ -74,6 +78,11 @@ pub(crate) const PATHS: [&str; 20] = [
     "/%61",
 ];
 
+/// Cipher suites of TLS 1.2 and curves that clients may have alone, and gateways.
+pub(crate) const SUITES: [&str; 3] =
+    ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"];
+pub(crate) const CURVES: [&str; 3] = ["X25519", "P-256", "P-384"];
+
 /// Services that a sidecar's client dials: host, port, service.
 const SERVICES: [(&str, u16, &str); 12] = [
     ("srv.shop.svc.cluster.local", 80, "srv"),
@@ -102,20 +111,19 @@ const FOREIGN: [&str; 8] = [
 ];
 
 /// One request; `number` names it.
-pub(crate) fn ask(rng: &mut Rng, lab: &Lab, manners: Manners, number: usize) -> Ask {
+pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     let who = rng.pick(&[Who::Front, Who::Front, Who::Cron, Who::Gateway, Who::Gateway]);
     let mut target = rng.pick(&PATHS).to_owned();
     if rng.percent(35) {
         target += rng.pick(&["?k=a", "?k=ab&k=b", "?kk=b", "?k", "?K=a&k=", "?", "?k=%61", "?x=1&kk=ab"]);
     }
     let mut method = rng.pick(&["GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]);
-    let (mut to, place, host) = match (who, rng.percent(12)) {
+    let (to, place, host) = match (who, rng.percent(12)) {
         (Who::Gateway, true) => gateway_tls(rng, lab),
         (Who::Gateway, false) => gateway(rng, lab),
         (_, true) => outbound_tls(rng, lab, who),
         (_, false) => outbound(rng, lab, who),
     };
-    to.proxy_header = who == Who::Gateway && manners.proxy_header;
     let mut headers = vec![("user-agent", format!("pair/{number}"))];
     for name in ["x-a", "x-b", "x-c"] {
         if rng.percent(45) {
@@ -163,7 +171,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, manners: Manners, number: usize) -> 
     if method == "POST" || method == "PUT" {
         headers.push(("content-length", "4".to_owned()));
     }
-    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false, closed: None }
+    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false, closed: None, old: None }
 }
 
 /// The host, in one of its spellings, or a foreign one.
@@ -178,7 +186,7 @@ fn host_of(rng: &mut Rng, host: &str) -> String {
 }
 
 /// Where a client connects to, as addresses and as a URL, and the host that it asks for.
-type Way = (To, String, Option<String>);
+pub(crate) type Way = (To, String, Option<String>);
 
 fn gateway(rng: &mut Rng, lab: &Lab) -> Way {
     let host = Some(host_of(rng, "srv.shop.svc.cluster.local"));
@@ -195,20 +203,36 @@ fn gateway(rng: &mut Rng, lab: &Lab) -> Way {
     }
 }
 
-fn gateway_tls(rng: &mut Rng, lab: &Lab) -> Way {
+pub(crate) fn gateway_tls(rng: &mut Rng, lab: &Lab) -> Way {
     let names = ["a.example.com", "a.example.com", "b.example.com", "srv.shop.svc.cluster.local", "nobody.example.org"];
     let name = rng.pick(&names);
     let port = if rng.percent(93) { rng.pick(&PORTS_TLS) } else { 80 };
     let host = if rng.percent(85) { name } else { rng.pick(&FOREIGN) };
-    let to = To { tls: Some(name.to_owned()), ..To::door(lab.gateway(port)) };
+    let to = To { tls: Some(hello(rng, name)), ..To::door(lab.gateway(port)) };
     (to, format!("{name}:{port}"), Some(host.to_owned()))
 }
 
-fn door(lab: &Lab, who: Who) -> SocketAddr {
+/// What a client can, and has.
+fn hello(rng: &mut Rng, name: &str) -> Hello {
+    let mut hello = Hello::to(name);
+    hello.shows = rng.pick(&[Some(CLIENT), Some(CLIENT), Some(CLIENT), Some(STRANGER), Some(REVOKED), None]);
+    match rng.below(6) {
+        0 => hello.speaks.min = TlsVersion::V1_3,
+        1 | 2 => {
+            hello.speaks.max = TlsVersion::V1_2;
+            hello.speaks.cipher_suites = vec![rng.pick(&SUITES).into()];
+        }
+        3 => hello.speaks.curves = vec![rng.pick(&CURVES).into()],
+        _ => {}
+    }
+    hello
+}
+
+pub(crate) fn door(lab: &Lab, who: Who) -> SocketAddr {
     SocketAddr::new(lab.block.ip(if who == Who::Front { 1 } else { 2 }), 15001)
 }
 
-fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
+pub(crate) fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
     let (name, port, service) = rng.pick(&[
         ("secure.back.svc.cluster.local", 443, "secure"),
         ("secure.back.svc.cluster.local", 443, "secure"),
@@ -217,7 +241,7 @@ fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
         ("srv.shop.svc.cluster.local", 80, "srv"),
     ]);
     let tunnel = SocketAddr::new(lab.block.ip(vip(service)), port);
-    let to = To { tunnel: Some(tunnel), tls: Some(name.to_owned()), ..To::door(door(lab, who)) };
+    let to = To { tunnel: Some(tunnel), tls: Some(Hello::to(name)), ..To::door(door(lab, who)) };
     (to, format!("{name}:{port}"), Some(name.to_owned()))
 }
 
@@ -235,6 +259,27 @@ fn outbound(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
 }
 
 impl Ask {
+    /// It is the proxy that looks up where it goes.
+    pub(crate) fn is_by_name(&self) -> bool {
+        self.host.is_none() && self.place.parse::<SocketAddr>().is_err()
+    }
+
+    /// Takes another way.
+    pub(crate) fn go(&mut self, (to, place, host): Way) {
+        (self.to, self.place, self.host) = (to, place, host);
+    }
+
+    /// The header has this one value.
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
+        self.remove(name);
+        self.headers.push((name, value.to_owned()));
+    }
+
+    /// The header is not there.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.headers.retain(|(n, _)| *n != name);
+    }
+
     pub(crate) fn agent(&self) -> &str {
         &self.headers[0].1
     }
@@ -249,7 +294,8 @@ impl Ask {
             Some(host) => (self.target.clone(), host),
             None => (format!("http://{}{}", self.place, self.target), &self.place),
         };
-        let mut text = format!("{} {target} HTTP/1.1\r\nhost: {host}\r\n", self.method);
+        let version = if self.old.is_some() { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut text = format!("{} {target} {version}\r\nhost: {host}\r\n", self.method);
         for (name, value) in &self.headers {
             text += &format!("{name}: {value}\r\n");
         }

@@ -16,6 +16,9 @@ pub(crate) const SIDE_APP: u8 = 32;
 /// Last byte of the address where mirrors lead.
 pub(crate) const COPIES: u8 = 53;
 
+/// Last bytes of the addresses of hosts outside.
+pub(crate) const OUTSIDE: [u8; 2] = [51, 52];
+
 /// Names of a host outside that speaks TLS.
 pub(crate) const NAMES: [&str; 2] = ["one.tls.example", "two.tls.example"];
 
@@ -69,7 +72,7 @@ pub(crate) fn pods(block: &Block) -> BTreeMap<Key, Placement> {
 /// Opens the ports of the pods without sidecar, of the application behind the one that has one, and of the external
 /// hosts.
 pub(crate) async fn listen(lab: &Lab) -> Echo {
-    let echo = Echo::new(lab.certificates.acceptor());
+    let echo = Echo::new(&lab.certificates);
     let (block, app) = (&lab.block, lab.block.local);
     let pods = PODS.iter().flat_map(|(.., last, ports)| ports.iter().map(|p| (*last, *p)));
     // A virtual address that a client was let through to, the endpoints of hosts outside, and the application.
@@ -77,6 +80,7 @@ pub(crate) async fn listen(lab: &Lab) -> Echo {
     for (last, port) in pods.chain(outside).chain([(SIDE_APP, app), (101, 8081)]) {
         echo.listen(SocketAddr::new(block.ip(last), port)).await;
     }
+    // Nobody's requests belong here: no pod of the laboratory has the host's loopback for itself.
     echo.serve_on(block.local_listener());
     echo
 }

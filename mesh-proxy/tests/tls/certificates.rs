@@ -79,11 +79,12 @@ pub(crate) struct TlsClient<'a> {
     pub(crate) shows: Option<&'a Leaf>,
     pub(crate) sni: &'a str,
     pub(crate) carries: Carries,
+    pub(crate) speaks: TlsParameters,
 }
 
 impl<'a> TlsClient<'a> {
     pub(crate) fn new(ca: &'a Ca, sni: &'a str) -> Self {
-        Self { ca, shows: None, sni, carries: Carries::Http1 }
+        Self { ca, shows: None, sni, carries: Carries::Http1, speaks: TlsParameters::default() }
     }
 
     pub(crate) async fn connect<IO>(&self, io: IO) -> Result<TlsStream<IO>, String>
@@ -98,7 +99,7 @@ impl<'a> TlsClient<'a> {
             names: PeerNames::Host(self.sni.into()),
             verify: true,
             alpn: vec![],
-            parameters: TlsParameters::default(),
+            parameters: self.speaks.clone(),
             origin: Provenance::default("test"),
             hash: Default::default(),
         };
@@ -112,17 +113,21 @@ impl<'a> TlsClient<'a> {
     }
 }
 
-/// A TLS server of our own. With `clients` it requires certificates of that authority.
-pub(crate) fn acceptor(leaf: &Leaf, clients: Option<&Ca>, max: mesh_core::snapshot::TlsVersion) -> Acceptor {
+/// A TLS server of our own: whether it asks for clients' certificates, and the authority that has to have signed them.
+pub(crate) fn acceptor(
+    leaf: &Leaf,
+    (client, clients): (ClientCertificate, Option<&Ca>),
+    max: mesh_core::snapshot::TlsVersion,
+) -> Acceptor {
     let plan = DownstreamTls {
         certificates: vec![secret("server")],
-        client: if clients.is_some() { ClientCertificate::Required } else { ClientCertificate::None },
+        client,
         roots: clients.map(|_| secret("roots")),
         workloads: None,
         names: vec![],
         spki: vec![],
         hashes: vec![],
-        verify: true,
+        verify: clients.is_some(),
         alpn: vec!["h2".into(), "http/1.1".into()],
         parameters: TlsParameters { max, ..TlsParameters::default() },
         forwards: XfccDetails::GATEWAY,

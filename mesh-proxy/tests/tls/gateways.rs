@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_core::snapshot::TlsVersion;
+use mesh_core::snapshot::{ClientCertificate, TlsVersion};
 use mesh_tls::{SecretError, SecretState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -199,7 +199,7 @@ async fn a_request_for_another_servers_host_is_misdirected() {
 #[tokio::test]
 async fn tls_that_is_passed_on_is_the_upstreams() {
     let ca = Ca::new("ca");
-    let far = Arc::new(acceptor(&ca.leaf(&["a.example.com"]), None, TlsVersion::V1_3));
+    let far = Arc::new(acceptor(&ca.leaf(&["a.example.com"]), (ClientCertificate::None, None), TlsVersion::V1_3));
     let up = upstream(move |stream| {
         let far = far.clone();
         async move { far.accept(stream).await.ok() }

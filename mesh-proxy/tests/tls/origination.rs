@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_core::snapshot::{SecretRef, TlsVersion};
+use mesh_core::snapshot::{ClientCertificate, SecretRef, TlsVersion};
 use mesh_proxy::listener::Door;
 use mesh_tls::SecretState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,8 @@ spec: {{host: up.example, trafficPolicy: {{{policy}}}}}
 }
 
 async fn tls_upstream(leaf: &Leaf, clients: Option<&Ca>, max: TlsVersion) -> SocketAddr {
-    let far = Arc::new(acceptor(leaf, clients, max));
+    let asks = if clients.is_some() { ClientCertificate::Required } else { ClientCertificate::None };
+    let far = Arc::new(acceptor(leaf, (asks, clients), max));
     upstream(move |stream| {
         let far = far.clone();
         async move { far.accept(stream).await.ok() }
@@ -98,7 +99,7 @@ async fn unknown_hosts_by_name_with_tls_around() {
 #[tokio::test]
 async fn http2_over_tls_is_https() {
     let ca = Ca::new("ca");
-    let far = acceptor(&ca.leaf(&["up.example"]), None, TlsVersion::V1_3);
+    let far = acceptor(&ca.leaf(&["up.example"]), (ClientCertificate::None, None), TlsVersion::V1_3);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let up = listener.local_addr().unwrap();
     let asked = tokio::spawn(async move {

@@ -247,3 +247,37 @@ fn settings_of_a_server_are_references_and_limits() {
     assert_eq!(plan.parameters.cipher_suites, ["ECDHE-RSA-AES128-GCM-SHA256".into()]);
     assert_eq!((&*plan.alpn, &*plan.names), (&["h2".into(), "http/1.1".into()][..], &["x".into()][..]));
 }
+
+#[test]
+fn every_setting_of_a_tls_server_is_said() {
+    let said = |tls: &str| {
+        let compiled = crate::compile::sim::Sim::of(&https(&[("a.example.com", tls)])).compile("gw-1");
+        compiled.snapshot.gateway(443).unwrap().tls[0].tls.to_string()
+    };
+    let table = [
+        (
+            "mode: SIMPLE, credentialNames: [c, d], maxProtocolVersion: TLSV1_2, ecdhCurves: [P-256], cipherSuites: \
+             [ECDHE-RSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES128-GCM-SHA256]",
+            "TLS ends with Secret istio-system/c or Secret istio-system/d, TLS 1.2 only, cipher suites \
+             ECDHE-RSA-AES128-GCM-SHA256 ECDHE-ECDSA-AES128-GCM-SHA256, key exchange by P-256",
+        ),
+        (
+            "mode: MUTUAL, credentialName: c, caCertCredentialName: r, subjectAltNames: [x, z], verifyCertificateSpki: \
+             [p], verifyCertificateHash: [q], minProtocolVersion: TLSV1_3",
+            "TLS ends with Secret istio-system/c, TLS 1.3 only; clients must show a certificate, verified by \
+             authorities of Secret istio-system/r, for x or z, pinned to p or q",
+        ),
+        (
+            "mode: OPTIONAL_MUTUAL, credentialName: c, subjectAltNames: [x], insecureSkipVerify: true",
+            "TLS ends with Secret istio-system/c; clients may show a certificate, which is not verified",
+        ),
+        (
+            "mode: OPTIONAL_MUTUAL, serverCertificate: c, privateKey: k, caCertificates: r, caCrl: l, \
+             maxProtocolVersion: TLSV1_1",
+            "TLS ends with files c and k, no version is left; clients may show a certificate, verified by r with l",
+        ),
+    ];
+    for (tls, text) in table {
+        assert_eq!(said(tls), text, "{tls}");
+    }
+}

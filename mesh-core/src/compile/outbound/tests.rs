@@ -175,6 +175,9 @@ fn tls_around_what_goes_to_unknown_hosts() {
     assert_eq!(of(files).unwrap(), shown);
     let skips = "SIMPLE, sni: the authority, the server is not verified";
     assert_eq!(of("mode: SIMPLE, insecureSkipVerify: true").unwrap(), skips);
+    let shows = "MUTUAL, sni: the authority, the server is not verified, showing files c.pem and k.pem";
+    let files = "mode: MUTUAL, insecureSkipVerify: true, clientCertificate: c.pem, privateKey: k.pem";
+    assert_eq!(of(files).unwrap(), shows);
 }
 
 #[test]

@@ -219,5 +219,6 @@ pub(super) fn ask(rng: &mut Rng, lab: &Lab, side: Side, number: usize) -> Ask {
         bytes: false,
         copied: false,
         closed: None,
+        old: None,
     }
 }

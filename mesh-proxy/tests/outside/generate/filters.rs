@@ -61,3 +61,28 @@ pub(crate) fn mirror(rng: &mut Rng, rule: &mut Value) {
         _ => rule["mirrors"] = json!([{"destination": to, "percentage": {"value": rng.pick(&[100, 0])}}]),
     }
 }
+
+/// Says the same with fields that newer ones stand for.
+pub(crate) fn older(rule: &mut Value) {
+    let whole = |share: &Value| share["value"].as_u64().map(Value::from);
+    if let Some(cors) = rule.get_mut("corsPolicy").and_then(Value::as_object_mut) {
+        let origins = cors.get("allowOrigins").and_then(Value::as_array);
+        let exact: Option<Vec<Value>> = origins.and_then(|all| all.iter().map(|o| o.get("exact").cloned()).collect());
+        if let Some(exact) = exact {
+            cors.remove("allowOrigins");
+            cors.insert("allowOrigin".to_owned(), Value::Array(exact));
+        }
+    }
+    if let Some(delay) = rule.pointer_mut("/fault/delay").and_then(Value::as_object_mut)
+        && let Some(share) = delay.get("percentage").and_then(whole)
+    {
+        delay.remove("percentage");
+        delay.insert("percent".to_owned(), share);
+    }
+    if let Some(rule) = rule.as_object_mut()
+        && let Some(share) = rule.get("mirrorPercentage").and_then(whole)
+    {
+        rule.remove("mirrorPercentage");
+        rule.insert("mirrorPercent".to_owned(), share);
+    }
+}

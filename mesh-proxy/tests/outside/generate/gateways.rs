@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{aged, maybe, object};
 use crate::lab::{BOUND, Block, GATEWAY_PORTS, PORT_TCP, PORTS_TLS};
+use crate::requests::{CURVES, SUITES};
 use crate::rng::Rng;
 
 const HOSTS: [&[&str]; 8] = [
@@ -40,7 +41,7 @@ pub(super) fn gateways(rng: &mut Rng, block: &Block) -> Vec<Value> {
             }));
         }
         for i in 0..rng.below(3) {
-            servers.push(tls_server(rng, i));
+            servers.push(tls_server(rng, block, i));
         }
         if rng.percent(25) {
             servers.push(json!({"port": {"number": PORT_TCP, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]}));
@@ -53,7 +54,7 @@ pub(super) fn gateways(rng: &mut Rng, block: &Block) -> Vec<Value> {
     out
 }
 
-fn tls_server(rng: &mut Rng, i: usize) -> Value {
+fn tls_server(rng: &mut Rng, block: &Block, i: usize) -> Value {
     let hosts: [&[&str]; 6] = [
         &["*"],
         &["a.example.com"],
@@ -62,23 +63,70 @@ fn tls_server(rng: &mut Rng, i: usize) -> Value {
         &["*.com", "nobody.example.org"],
         &["shop/a.example.com", "back/*.svc.cluster.local"],
     ];
-    let mode = rng.pick(&["SIMPLE", "SIMPLE", "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "PASSTHROUGH"]);
+    let mode = rng.pick(&["SIMPLE", "SIMPLE", "SIMPLE", "MUTUAL", "MUTUAL", "OPTIONAL_MUTUAL", "PASSTHROUGH"]);
     let protocol = match mode {
         "PASSTHROUGH" => rng.pick(&["TLS", "HTTPS"]),
         _ => rng.pick(&["HTTPS", "HTTPS", "HTTPS", "TLS"]),
     };
     let mut tls = json!({"mode": mode});
     if mode != "PASSTHROUGH" {
-        tls["credentialName"] = json!(rng.pick(&["gateway", "other"]));
-        maybe(rng, 20, &mut tls, "minProtocolVersion", |r| json!(r.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])));
-        maybe(rng, 20, &mut tls, "maxProtocolVersion", |r| json!(r.pick(&["TLSV1_3", "TLS_AUTO"])));
+        let in_files = certificates(rng, block, &mut tls);
         if mode != "SIMPLE" {
-            maybe(rng, 30, &mut tls, "insecureSkipVerify", |r| json!(r.percent(70)));
+            clients(rng, block, &mut tls, in_files);
         }
+        match rng.below(5) {
+            0 => tls["minProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
+            1 => tls["maxProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
+            _ => {}
+        }
+        maybe(rng, 25, &mut tls, "cipherSuites", |r| json!(r.some(&SUITES, 2)));
+        maybe(rng, 25, &mut tls, "ecdhCurves", |r| json!(r.some(&CURVES, 2)));
     }
     json!({
         "port": {"number": rng.pick(&PORTS_TLS), "name": format!("tls-{i}"), "protocol": protocol},
         "hosts": rng.pick(&hosts),
         "tls": tls,
     })
+}
+
+/// What a server shows; true: out of files.
+fn certificates(rng: &mut Rng, block: &Block, tls: &mut Value) -> bool {
+    let file = |name: &str| json!(block.files.join(name));
+    let pair = |name: &str| [file(&format!("{name}.pem")), file(&format!("{name}-key.pem"))];
+    match rng.below(6) {
+        0 | 1 => tls["credentialName"] = json!(rng.pick(&["gateway", "other"])),
+        2 => tls["credentialNames"] = json!(rng.some(&["gateway", "other"], 2)),
+        3 | 4 => [tls["serverCertificate"], tls["privateKey"]] = pair(rng.pick(&["first", "second"])),
+        _ => {
+            let all = rng.some(&["first", "second"], 2).into_iter().map(|name| {
+                let [certificate, key] = pair(name);
+                json!({"serverCertificate": certificate, "privateKey": key})
+            });
+            tls["tlsCertificates"] = all.collect();
+        }
+    }
+    tls.get("credentialName").is_none() && tls.get("credentialNames").is_none()
+}
+
+/// Who may be a client.
+fn clients(rng: &mut Rng, block: &Block, tls: &mut Value, in_files: bool) {
+    let file = |name: &str| json!(block.files.join(name));
+    let authorities = |r: &mut Rng| file(r.pick(&["ca.pem", "ca.pem", "elsewhere.pem"]));
+    if rng.percent(if in_files { 25 } else { 50 }) {
+        tls["caCertCredentialName"] = json!(rng.pick(&["gateway", "checked", "elsewhere"]));
+    } else if in_files {
+        match tls.pointer_mut("/tlsCertificates/0") {
+            Some(first) if rng.percent(60) => first["caCertificates"] = authorities(rng),
+            _ => tls["caCertificates"] = authorities(rng),
+        }
+        maybe(rng, 50, tls, "caCrl", |_| file("crl.pem"));
+    }
+    maybe(rng, 30, tls, "subjectAltNames", |r| {
+        json!(r.pick(&[["client.example", "x.example"], ["y.example", "x.example"]]))
+    });
+    let [hash, key] = &block.pins;
+    let others = "ab".repeat(32);
+    maybe(rng, 20, tls, "verifyCertificateHash", |r| json!([if r.percent(60) { hash } else { &others }]));
+    maybe(rng, 20, tls, "verifyCertificateSpki", |_| json!([key]));
+    maybe(rng, 20, tls, "insecureSkipVerify", |r| json!(r.percent(50)));
 }

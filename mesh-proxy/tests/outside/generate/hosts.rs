@@ -18,6 +18,7 @@ pub(super) fn service_entry(rng: &mut Rng, block: &Block) -> Vec<Value> {
         "location": rng.pick(&["MESH_EXTERNAL", "MESH_INTERNAL"]),
     });
     maybe(rng, 25, &mut spec, "exportTo", export_to);
+    maybe(rng, 60, &mut spec, "subjectAltNames", |r| json!([r.pick(&["up.example", "up.example", "nobody.example"])]));
     let mut out = Vec::new();
     match rng.below(5) {
         0 => spec["resolution"] = json!("NONE"),

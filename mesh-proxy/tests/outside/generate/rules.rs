@@ -8,6 +8,7 @@ use crate::rng::Rng;
 #[path = "filters.rs"]
 mod filters;
 
+use filters::older;
 pub(crate) use filters::{cors, fault, mirror};
 
 const PATHS: [&str; 10] = ["/", "/a", "/a/", "/a/b", "/api", "/api/v1", "/A", "/x.y", "/item/42", "/a/b/c"];
@@ -110,6 +111,10 @@ fn rule(rng: &mut Rng, root: bool, index: usize) -> Value {
         }
     }
     maybe(rng, 8, &mut rule, "corsPolicy", cors);
+    // Of those that have any, so many.
+    if ["corsPolicy", "fault", "mirrorPercentage"].iter().any(|f| rule.get(*f).is_some()) && rng.percent(40) {
+        older(&mut rule);
+    }
     if rng.percent(35) && rule.get("delegate").is_none() {
         let authority = rule["rewrite"].get("authority").is_some();
         rule["headers"] = headers(rng, !authority);

@@ -2,14 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::traffic_policy::{keepalive, locality, outlier, pool};
+use super::traffic_policy::{keepalive, locality, outlier, pool, tls, zones};
 use super::{LOG, maybe};
+use crate::lab::Block;
+use crate::requests::SUITES;
 use crate::rng::Rng;
 
 /// The mesh's settings. The access log is always there: it is observed.
-pub(super) fn settings(rng: &mut Rng) -> Value {
+pub(super) fn settings(rng: &mut Rng, block: &Block) -> Value {
     let mut mesh = json!({"accessLogFile": "/dev/stdout", "accessLogEncoding": "JSON", "accessLogFormat": LOG});
-    maybe(rng, 30, &mut mesh, "outboundTrafficPolicy", unknown);
+    maybe(rng, 40, &mut mesh, "outboundTrafficPolicy", |r| if r.percent(30) { by_name(r, block) } else { unknown(r) });
     maybe(
         rng,
         40,
@@ -44,6 +46,9 @@ pub(super) fn settings(rng: &mut Rng) -> Value {
         policy
     });
     maybe(rng, 25, &mut mesh, "localityLbSetting", locality);
+    if mesh.get("localityLbSetting").is_none() {
+        maybe(rng, 30, &mut mesh, "zoneAwareLbSetting", zones);
+    }
     maybe(rng, 15, &mut mesh, "discoverySelectors", |r| match r.below(3) {
         0 => json!([{"matchLabels": {"mesh": "in"}}]),
         1 => json!([{"matchExpressions": [{"key": "mesh", "operator": "NotIn", "values": ["out"]}]}]),
@@ -59,7 +64,11 @@ pub(super) fn settings(rng: &mut Rng) -> Value {
     maybe(rng, 10, &mut mesh, "trustDomainAliases", |_| json!(["old.example"]));
     // The lab's instances do not take the mesh's own TLS, so nobody speaks it to them, whatever this says.
     maybe(rng, 10, &mut mesh, "enableAutoMtls", |r| json!(r.percent(50)));
-    maybe(rng, 10, &mut mesh, "meshMTLS", |r| json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3"])}));
+    maybe(rng, 10, &mut mesh, "meshMTLS", |r| {
+        let mut tls = json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3"])});
+        maybe(r, 50, &mut tls, "cipherSuites", |r| json!([r.pick(&SUITES)]));
+        tls
+    });
     maybe(rng, 10, &mut mesh, "tlsDefaults", |r| {
         let suites = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256", "unknown"];
         json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"]), "cipherSuites": suites,
@@ -88,6 +97,13 @@ pub(super) fn unknown(rng: &mut Rng) -> Value {
             json!({"mode": "ALLOW_ANY", "egressProxy": to})
         }
     }
+}
+
+/// HTTP to unknown hosts goes to where the request says, with TLS around it.
+fn by_name(rng: &mut Rng, block: &Block) -> Value {
+    let mut out = json!({"mode": "ALLOW_ANY_DYNAMIC_DNS"});
+    maybe(rng, 80, &mut out, "tls", |r| tls(r, block, true));
+    out
 }
 
 /// Settings of a proxy; limits of time are never reached.
@@ -130,6 +146,11 @@ pub(super) fn proxy_config(rng: &mut Rng) -> Value {
     maybe(rng, 15, &mut out, "terminationDrainDuration", |_| json!("6s"));
     maybe(rng, 15, &mut out, "interceptionMode", |r| json!(r.pick(&["REDIRECT", "TPROXY", "NONE"])));
     maybe(rng, 15, &mut out, "proxyAdminPort", |_| json!(15002));
+    maybe(rng, 30, &mut out, "proxyMetadata", |r| {
+        let mut metadata = json!({"ISTIO_META_HTTP10": r.pick(&["1", "1", "0"])});
+        maybe(r, 30, &mut metadata, "ISTIO_META_IDLE_TIMEOUT", |_| json!("700s"));
+        metadata
+    });
     if out == json!({}) {
         out["concurrency"] = json!(1);
     }

@@ -91,14 +91,18 @@ fn load_balancer(rng: &mut Rng) -> Value {
         _ => json!({"simple": rng.pick(&["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "UNSPECIFIED"])}),
     };
     maybe(rng, 35, &mut out, "localityLbSetting", locality);
-    if rng.percent(20) && out.get("localityLbSetting").is_none() {
-        let failover = rng.percent(50);
-        out["zoneAwareLbSetting"] = match failover {
-            true => json!({"enabled": true, "minClusterSize": 2, "failover": [{"from": "r1", "to": "r2"}]}),
-            false => json!({"enabled": true, "failoverPriority": ["topology.kubernetes.io/region"]}),
-        };
+    if out.get("localityLbSetting").is_none() {
+        maybe(rng, 20, &mut out, "zoneAwareLbSetting", zones);
     }
     out
+}
+
+/// The near ones first.
+pub(super) fn zones(rng: &mut Rng) -> Value {
+    match rng.percent(50) {
+        true => json!({"enabled": true, "minClusterSize": 2, "failover": [{"from": "r1", "to": "r2"}]}),
+        false => json!({"enabled": true, "failoverPriority": ["topology.kubernetes.io/region"]}),
+    }
 }
 
 /// Who gets how much by where it is. The pods are in r1/z1, r1/z2 and r2/z1.
@@ -116,33 +120,33 @@ pub(super) fn locality(rng: &mut Rng) -> Value {
     }
 }
 
-/// TLS towards upstreams that know one name: `up.example`.
-fn tls(rng: &mut Rng, block: &Block, selected: bool) -> Value {
-    let mut out = json!({"mode": rng.pick(&["SIMPLE", "SIMPLE", "MUTUAL"])});
+/// TLS towards upstreams; most often with a name that they have. `selected`: Secrets can be used.
+pub(super) fn tls(rng: &mut Rng, block: &Block, selected: bool) -> Value {
     if rng.percent(12) {
         return json!({"mode": "DISABLE"});
     }
+    let mut out = json!({"mode": rng.pick(&["SIMPLE", "SIMPLE", "MUTUAL"])});
     let file = |name: &str| json!(block.files.join(name));
     let mutual = out["mode"] == "MUTUAL";
     if rng.percent(if selected { 60 } else { 40 }) {
         out["credentialName"] = json!("upstream");
-        out["subjectAltNames"] = json!(["up.example"]);
     } else {
         if mutual {
-            (out["clientCertificate"], out["privateKey"]) = (file("leaf.pem"), file("key.pem"));
+            (out["clientCertificate"], out["privateKey"]) = (file("client.pem"), file("client-key.pem"));
         }
-        if rng.percent(60) {
-            out["caCertificates"] = file("ca.pem");
-            out["subjectAltNames"] = json!(["up.example", "nobody.example"]);
-            maybe(rng, 30, &mut out, "caCrl", |_| file("crl.pem"));
+        if rng.percent(75) {
+            out["caCertificates"] = file(rng.pick(&["ca.pem", "ca.pem", "ca.pem", "ca.pem", "elsewhere.pem"]));
+            maybe(rng, 40, &mut out, "caCrl", |r| file(r.pick(&["crl.pem", "crl.pem", "revoking.pem"])));
         } else {
             out["insecureSkipVerify"] = json!(true);
         }
     }
-    maybe(rng, 60, &mut out, "sni", |r| json!(r.pick(&["up.example", "sni.example"])));
+    let names = [&["up.example"][..], &["nobody.example", "up.example"], &["up.example"], &["nobody.example"]];
     if out.get("insecureSkipVerify").is_none() {
+        maybe(rng, 85, &mut out, "subjectAltNames", |r| json!(r.pick(&names)));
         maybe(rng, 20, &mut out, "insecureSkipVerify", |_| json!(false));
     }
+    maybe(rng, 60, &mut out, "sni", |r| json!(r.pick(&["up.example", "sni.example"])));
     out
 }
 
@@ -159,11 +163,11 @@ fn port_policy(rng: &mut Rng, reach: Reach<'_>, selected: bool) -> Value {
 
 fn policy(rng: &mut Rng, reach: Reach<'_>, selected: bool) -> Value {
     let mut out = port_policy(rng, reach, selected);
-    if rng.percent(55) {
-        let mut port = port_policy(rng, reach, selected);
-        port["port"] = json!({"number": rng.pick(&[80, 80, 8081])});
-        out["portLevelSettings"] = json!([port]);
-    }
+    maybe(rng, 55, &mut out, "portLevelSettings", |r| {
+        let mut port = port_policy(r, reach, selected);
+        port["port"] = json!({"number": r.pick(&[80, 80, 8081])});
+        json!([port])
+    });
     maybe(
         rng,
         20,
@@ -222,6 +226,15 @@ pub(super) fn destination_rules(rng: &mut Rng, block: &Block) -> Vec<Value> {
         maybe(rng, 25, &mut spec, "exportTo", |r| if selected { json!(["."]) } else { export_to(r) });
         let rule = object("DestinationRule", namespace, &format!("dr-{i}"), spec);
         out.push(aged(rng, rule));
+    }
+    // Without names of its own: those of the ServiceEntry count, or the host.
+    for host in ["a.example.com", "b.example.com", "ext.example.com"] {
+        if rng.percent(40) {
+            let mut tls = json!({"mode": "SIMPLE", "caCertificates": block.files.join("ca.pem")});
+            maybe(rng, 20, &mut tls, "subjectAltNames", |_| json!(["up.example"]));
+            let spec = json!({"host": host, "trafficPolicy": {"tls": tls}});
+            out.push(object("DestinationRule", "shop", &format!("tls-{}", &host[..1]), spec));
+        }
     }
     for (namespace, host) in [("shop", "srv"), ("back", "back")] {
         if rng.percent(80) {
