@@ -73,6 +73,21 @@ async fn g4_tried_policies_refuse_nothing() {
     assert!(mesh.denials().counters().contains(&("rbac.shadow_denied", 1)));
 }
 
+/// What AUDIT policies mark passes, is counted, and can be logged.
+#[tokio::test]
+async fn audited_requests_pass() {
+    let extra = policy(Door::Inbound, "x", "{action: AUDIT, rules: [{to: [{operation: {paths: [/x]}}]}]}");
+    let up = Upstream::start(OK).await;
+    let mut mesh = Mesh::start(&Config { door: Door::Inbound, extra, ..DEFAULT }, up.at).await;
+    let mut client = mesh.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut client, false).await.status, "200 OK");
+    let record = mesh.record().await;
+    assert_eq!(details(&record), "via_upstream");
+    assert!(record.cx.verdict.get().unwrap().contains("ns[default]-policy[x]-rule[0]"), "{:?}", record.cx.verdict);
+    assert!(mesh.denials().counters().contains(&("rbac.audited", 1)));
+}
+
 #[tokio::test]
 async fn g6_paths_without_query_normalized() {
     let allow = |paths: &str| format!("{{rules: [{{to: [{{operation: {{paths: [{paths}]}}}}]}}]}}");
