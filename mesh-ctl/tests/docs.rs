@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +27,7 @@ fn in_folder(folder: &str, ending: &str) -> Vec<String> {
 /// Every page: those at the top, those in docs, and those of the examples.
 fn pages() -> Vec<String> {
     let mut pages = vec!["README.md".into(), "CONTRIBUTING.md".into(), "examples/bookinfo/README.md".into()];
-    pages.extend(["fuzz/README.md", "examples/guarded/README.md"].map(String::from));
+    pages.extend(["fuzz/README.md", "examples/embedded/README.md", "examples/guarded/README.md"].map(String::from));
     pages.extend(in_folder("docs", ".md"));
     pages
 }
@@ -151,4 +152,43 @@ fn attacks_have_tests() {
         }
     }
     assert!(count > 30, "only {count} tests are named");
+}
+
+/// Names and versions of what a crate brings along, itself included.
+fn tree(package: &str) -> BTreeSet<String> {
+    let tree = "tree --offline --locked --target x86_64-unknown-linux-gnu -e normal --prefix none -p";
+    let output = Command::new(std::env::var("CARGO").unwrap())
+        .args(tree.split(' ').chain(package.split(' ')))
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{package}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|l| l.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Crates of ours bring along as many others as docs/embedding.md says, and none that belongs to another part.
+#[test]
+fn dependencies_are_few() {
+    let page = read("docs/embedding.md");
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| `mesh-")?.split_once("` | "));
+    let rows: Vec<_> = rows.filter_map(|(name, n)| Some((name, n.trim_end_matches(" |").parse().ok()?))).collect();
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    for (name, said) in rows {
+        let crates = tree(&format!("mesh-{name}"));
+        assert_eq!(crates.len(), said, "docs/embedding.md on mesh-{name}; it has {crates:#?}");
+        let programs = ["clap", "mimalloc", "tracing-subscriber"];
+        let network = ["hyper", "hyper-util", "h2", "tonic", "prost", "axum", "reqwest"];
+        let never = ["kube", "kube-core", "k8s-openapi", "anyhow", "openssl", "ring"];
+        let mut without = never.to_vec();
+        if name != "proxy" {
+            without.extend(programs);
+        }
+        if !name.starts_with("proxy") {
+            without.extend(network);
+        }
+        let there = |n: &&str| crates.iter().any(|c| c.split(' ').next() == Some(*n));
+        let wrong: Vec<_> = without.iter().filter(|n| there(n)).collect();
+        assert!(wrong.is_empty(), "mesh-{name} brings along {wrong:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The DNS server of a sidecar: names of the mesh are answered from the plan, others by the network's resolver.
 
+#[cfg(feature = "bin")]
 mod server;
 
 use std::net::IpAddr;
@@ -9,6 +10,7 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 use mesh_core::snapshot::Snapshot;
 
+#[cfg(feature = "bin")]
 pub(crate) use server::serve;
 
 /// TTL of the mesh's own names in seconds, as Istio's agent gives it.

@@ -33,6 +33,8 @@ mod builder;
 mod client;
 mod connect;
 mod server;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod watch;
 
@@ -44,6 +46,7 @@ use mesh_core::snapshot::{Direction, ProxyId};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
+pub use self::application::Application;
 use self::application::Applications;
 pub use self::builder::Builder;
 pub use self::client::{Client, ResponseBody};

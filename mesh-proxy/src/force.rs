@@ -46,6 +46,7 @@ impl<N: Net> InForce<N> {
     }
 
     /// The plan, once there is one.
+    #[cfg(feature = "bin")]
     pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.compiled.as_ref().map(|c| &c.snapshot)
     }

@@ -28,6 +28,7 @@ pub mod listener;
 pub mod net;
 mod pool;
 mod proxy_protocol;
+#[cfg(feature = "bin")]
 pub mod run;
 pub mod secrets;
 pub mod source;
@@ -35,7 +36,12 @@ pub mod stack;
 pub mod tcp;
 pub mod telemetry;
 pub mod tls;
+#[cfg(feature = "bin")]
 mod worker;
 
-pub use embed::{Builder, Client, ConfigWatch, Connect, Mesh, MeshLayer, MeshService, MeshStream, ResponseBody};
+pub use embed::{
+    Application, Builder, Client, ConfigWatch, Connect, Mesh, MeshLayer, MeshService, MeshStream, ResponseBody,
+};
+pub use mesh_core::error::Error;
 pub use mesh_core::layers::Body;
+pub use mesh_core::record::{RequestRecord, Sink};

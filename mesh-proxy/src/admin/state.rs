@@ -51,6 +51,7 @@ impl<N: Net> State<N> {
     }
 
     /// Resolves when an operator asked for the end.
+    #[cfg(feature = "bin")]
     pub(crate) async fn quit(&self) {
         self.quit.notified().await;
     }
