@@ -179,7 +179,7 @@ fn dependencies_are_few() {
         assert_eq!(crates.len(), said, "docs/embedding.md on mesh-{name}; it has {crates:#?}");
         let programs = ["clap", "mimalloc", "tracing-subscriber"];
         let network = ["hyper", "hyper-util", "h2", "tonic", "prost", "axum", "reqwest"];
-        let never = ["kube", "kube-core", "k8s-openapi", "anyhow", "openssl", "ring"];
+        let never = ["kube", "kube-core", "k8s-openapi", "openssl", "ring"];
         let mut without = never.to_vec();
         if name != "proxy" {
             without.extend(programs);

@@ -6,12 +6,8 @@ use std::path::Path;
 /// Whose types may be in public signatures.
 const ROOTS: [&str; 9] = ["bytes", "core", "http", "http_body", "hyper", "rustls_pki_types", "serde", "std", "tower"];
 /// Single items of others: tokio's streams, and what lets hyper-util's client keep our connections.
-const ITEMS: [&str; 4] = [
-    "tokio::io::AsyncRead",
-    "tokio::io::AsyncWrite",
-    "hyper_util::client::legacy::connect::Connected",
-    "hyper_util::client::legacy::connect::Connection",
-];
+const ITEMS: [&str; 3] =
+    ["tokio::io::AsyncRead", "tokio::io::AsyncWrite", "hyper_util::client::legacy::connect::Connection"];
 
 /// Names that `use` lines bring in, each with its path.
 fn imports(text: &str) -> BTreeMap<String, String> {
@@ -79,7 +75,13 @@ fn signatures(text: &str, public: &BTreeSet<String>) -> Vec<String> {
 
 /// Paths of what a signature names.
 fn named(signature: &str, imports: &BTreeMap<String, String>) -> BTreeSet<String> {
-    let words = signature.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+    // The names of associated types are said by traits: `Response = …`.
+    let bound = signature.split(" = ").collect::<Vec<_>>();
+    let (last, before) = bound.split_last().expect("a part");
+    let ident = |c: char| c.is_alphanumeric() || c == '_';
+    let kept: Vec<_> = before.iter().map(|part| part.trim_end_matches(ident)).chain([*last]).collect();
+    let kept = kept.join(" ");
+    let words = kept.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
     let paths = words.map(|w| w.trim_matches(':')).filter(|w| !w.is_empty());
     let full = paths.filter_map(|path| {
         let (first, rest) = path.split_once("::").map_or((path, None), |(f, r)| (f, Some(r)));
