@@ -15,7 +15,7 @@ mod seen;
 mod settings;
 mod text;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Method, Uri};
@@ -39,6 +39,20 @@ pub enum From {
     Workload(String),
     /// A client outside, at a gateway: name of its workload, or of a Gateway object; `NAME[.NAMESPACE]`.
     Gateway(String),
+    /// A client without a proxy, which dials this workload itself, at the port of the URL.
+    Direct(String),
+}
+
+/// What is known of the client of a gateway, or of a workload that it dials itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Caller {
+    /// Its address; `None`: not known, so that no network has it.
+    pub address: Option<IpAddr>,
+    /// Who passes it on with a PROXY header, which says the address; `None`: nobody.
+    pub through: Option<IpAddr>,
+    /// Name in its certificate: a SPIFFE id, or a host. `None`: it shows none. Whoever shows a SPIFFE id to a workload speaks the
+    /// mesh's own TLS.
+    pub name: Option<Arc<str>>,
 }
 
 /// A request to explain.
@@ -54,6 +68,8 @@ pub struct ExplainRequest {
     pub headers: HeaderMap,
     /// Claims of the user's token, for rules of gateways that ask for them.
     pub claims: Option<Claims>,
+    /// The client, where it is none of the mesh's workloads.
+    pub caller: Caller,
 }
 
 /// The way of a request.
@@ -242,6 +258,9 @@ impl<'w> Explainer<'w> {
     pub fn explain(&self, request: &ExplainRequest) -> Result<Explanation, String> {
         let url = Url::parse(&request.url)?;
         let (id, place) = start(self.world, &request.from)?;
+        if matches!(request.from, From::Direct(_)) {
+            return self.direct(request, &url, id);
+        }
         let compiled = self.compiled(&id);
         let mut explanation = Explanation {
             request: format!("{} {}", request.method, request.url),
@@ -281,13 +300,29 @@ impl<'w> Explainer<'w> {
         entry.or_insert_with(|| Arc::new(compile(self.world, id, None))).clone()
     }
 
+    /// A client that dials a workload itself.
+    fn direct(&self, request: &ExplainRequest, url: &Url, id: ProxyId) -> Result<Explanation, String> {
+        let workload = self.world.workload(&id.workload).expect("invariant: it was just found");
+        if !has_proxy(workload) {
+            return Err(format!("{}.{} has no proxy: nothing is decided there", id.name, id.namespace));
+        }
+        let caller = &request.caller;
+        let mutual = caller.name.as_ref().is_some_and(|n| n.starts_with("spiffe://"));
+        let sni = url.server_name().filter(|_| mutual || url.https);
+        let at =
+            std::net::SocketAddr::new(id.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), url.port);
+        let compiled = self.compiled(&id);
+        let arrives = hop::Arrives { at, request, url, mutual, sni };
+        let peer = security::Peer::outside(caller);
+        let (hop, _) = self.proxy(&compiled.snapshot, &id, "sidecar inbound").inbound(&arrives, &peer);
+        let outcome = hop.reply.clone().unwrap_or_else(to_the_application);
+        Ok(Explanation { request: format!("{} {}", request.method, request.url), hops: vec![hop], outcome })
+    }
+
     /// The inbound side of an endpoint; none for one without a proxy.
     fn server(&self, client: &ProxyId, next: &hop::Next) -> Option<(Hop, Outcome)> {
         let workload = &next.endpoint.workload;
-        let inject = "sidecar.istio.io/inject";
-        let out =
-            workload.labels.get(inject).or_else(|| workload.annotations.get(inject)).is_some_and(|v| v == "false");
-        if out || &*workload.workload_kind == "workloadentry" {
+        if !has_proxy(workload) {
             return None;
         }
         let id = proxy_id(ProxyKind::Sidecar, workload);
@@ -295,15 +330,21 @@ impl<'w> Explainer<'w> {
         let trust_domain = compiled.snapshot.security.trust_domains.own();
         let client = self.world.workload(&client.workload);
         let peer = security::Peer::proxy(client.map(|w| &**w), trust_domain, next.mutual);
-        let (hop, _) = self.proxy(&compiled.snapshot, &id, "sidecar inbound").inbound(next, &peer);
-        let outcome = hop.reply.clone().unwrap_or_else(|| Outcome {
-            status: None,
-            flag: String::new(),
-            body: String::new(),
-            text: "forwarded to the application, which answers".into(),
-        });
+        let (hop, _) = self.proxy(&compiled.snapshot, &id, "sidecar inbound").inbound(&next.arrives(), &peer);
+        let outcome = hop.reply.clone().unwrap_or_else(to_the_application);
         Some((hop, outcome))
     }
+}
+
+fn has_proxy(workload: &Workload) -> bool {
+    let inject = "sidecar.istio.io/inject";
+    let out = workload.labels.get(inject).or_else(|| workload.annotations.get(inject)).is_some_and(|v| v == "false");
+    !out && &*workload.workload_kind != "workloadentry"
+}
+
+fn to_the_application() -> Outcome {
+    let text = "forwarded to the application, which answers".into();
+    Outcome { status: None, flag: String::new(), body: String::new(), text }
 }
 
 fn outcome(hop: &Hop) -> Outcome {
@@ -348,7 +389,7 @@ fn start(world: &World, from: &From) -> Result<(ProxyId, &'static str), String> 
         world.workloads().iter().filter(here).find(named).cloned()
     };
     match from {
-        From::Workload(text) => match find(text) {
+        From::Workload(text) | From::Direct(text) => match find(text) {
             Some(w) => Ok((proxy_id(ProxyKind::Sidecar, &w), "sidecar outbound")),
             None => Err(format!("there is no workload {text}; there are {}", names(world))),
         },

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use mesh_core::convert::{Addresses, Options, inputs};
-use mesh_core::explain::{ExplainRequest, Explanation, From, explain};
+use mesh_core::explain::{Caller, ExplainRequest, Explanation, From, explain};
 
 fn read(relative: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(relative)).unwrap()
@@ -28,6 +28,7 @@ fn with(example: &str, url: &str) -> Explanation {
         url: url.into(),
         headers: Default::default(),
         claims: None,
+        caller: Caller::default(),
     };
     explain(&world, &request).unwrap()
 }

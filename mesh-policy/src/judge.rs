@@ -1,25 +1,26 @@
 //! Policies asked about a request that nobody sent: for `explain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use http::HeaderValue;
 use http::header::HOST;
 use mesh_core::api::ContentHash;
 use mesh_core::explain::{Case, Judgement, Refused, Said};
-use mesh_core::matching::RequestFacts;
+use mesh_core::matching::{Claims, RequestFacts};
 use mesh_core::snapshot::{AuthorizerPlan, ProviderPlan, SecurityPlan};
 
-use crate::authz::{AuthzInput, Explanation, NearestRule, Protocol, Provider, Tried};
-use crate::jwt::{Authenticator, JwtError, KeyStore, Outcome};
+use crate::authz::{AuthzInput, Custom, Explanation, NearestRule, Protocol, Provider, Tried};
+use crate::jwt::{Authenticator, JwtError, KeySet, KeyStore, Outcome};
 use crate::refusal::Attempt;
-use crate::{Decision, Peer, Policies, PolicyInput, egress};
+use crate::{Decision, Denial, Peer, Policies, PolicyInput, egress};
 
 /// Asks policies, as the proxies' Layers do. Keys that would have to be fetched are not there: tokens of such issuers are
 /// not known to be good.
 pub struct Judge {
     now: SystemTime,
+    /// Key sets by their address.
+    documents: BTreeMap<String, Vec<u8>>,
     known: Mutex<HashMap<ContentHash, Arc<Compiled>>>,
 }
 
@@ -32,7 +33,7 @@ struct Compiled {
 }
 
 impl Compiled {
-    fn of(plan: &SecurityPlan) -> Self {
+    fn of(plan: &SecurityPlan, documents: &BTreeMap<String, Vec<u8>>) -> Self {
         let compile = |policies: &[_], protocol| {
             let trust_domains = &plan.trust_domains;
             let kind = |p: &Arc<ProviderPlan>| match p.speaks {
@@ -42,7 +43,13 @@ impl Compiled {
             let providers = plan.providers.iter().map(|p| (p.name.to_string(), kind(p))).collect();
             Policies::compile(&AuthzInput { policies, protocol, trust_domains, providers: &providers })
         };
-        let (authenticator, _) = Authenticator::compile(&plan.authentication, &KeyStore::default());
+        let (authenticator, fetched) = Authenticator::compile(&plan.authentication, &KeyStore::default());
+        for keys in fetched {
+            let found = documents.get(keys.place().1).and_then(|d| KeySet::parse(d).ok());
+            if let Some(found) = found {
+                keys.hold(found);
+            }
+        }
         Self {
             http: compile(&plan.authorization, Protocol::Http),
             bytes: compile(&plan.authorization, Protocol::Tcp),
@@ -56,13 +63,20 @@ impl Compiled {
 impl Judge {
     /// At a time, by which tokens expire.
     pub fn at(now: SystemTime) -> Self {
-        Self { now, known: Mutex::default() }
+        Self { now, documents: BTreeMap::new(), known: Mutex::default() }
+    }
+
+    /// With what is at a `jwksUri`: a JSON Web Key Set.
+    #[must_use]
+    pub fn knowing(mut self, uri: &str, document: &[u8]) -> Self {
+        self.documents.insert(uri.to_owned(), document.to_vec());
+        self
     }
 
     fn compiled(&self, plan: &SecurityPlan) -> Arc<Compiled> {
         // What is in the map is whole, whoever panicked meanwhile.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(plan.hash).or_insert_with(|| Arc::new(Compiled::of(plan))))
+        Arc::clone(known.entry(plan.hash).or_insert_with(|| Arc::new(Compiled::of(plan, &self.documents))))
     }
 
     /// The rules about tokens: the request as it goes on, or the refusal.
@@ -92,6 +106,15 @@ impl mesh_core::explain::Judge for Judge {
     fn judge(&self, case: &Case<'_>) -> Judgement {
         let compiled = self.compiled(case.plan);
         let mut judgement = Judgement::default();
+        // External authorizers are asked before tokens are looked at, about the request as it came.
+        if !case.egress
+            && let Some(request) = case.request
+            && let Some(rule) =
+                external(&compiled.http, &input(case, Some(request), &authority(request), case.claims), &mut judgement)
+        {
+            judgement.refused = Some(refused_by(&Denial { rule }));
+            return judgement;
+        }
         let refused = if case.egress { None } else { self.tokens(&compiled, case, &mut judgement) };
         if let Some(error) = refused {
             judgement.refused = Some(Refused {
@@ -110,31 +133,66 @@ impl mesh_core::explain::Judge for Judge {
             (true, true) => &compiled.egress,
             (true, false) => &compiled.egress_bytes,
         };
-        let host = |r: &http::Request<()>| {
-            r.headers().get(HOST).and_then(|h: &HeaderValue| h.to_str().ok().map(str::to_owned))
-        };
-        let authority = request.and_then(host).unwrap_or_default();
-        let facts = request.map(|request| RequestFacts {
-            method: request.method(),
-            scheme: case.scheme,
-            authority: &authority,
-            path: request.uri().path(),
-            query: request.uri().query(),
-            headers: request.headers(),
-            claims: judgement.claims.as_ref().or(case.claims),
-        });
-        let input = PolicyInput::connection(case.conn, case.conn.peer.ip());
-        let own = case.plan.identity.as_deref().filter(|_| case.egress).map(Peer::Spiffe);
-        let peer = own.unwrap_or(input.peer);
-        let input = PolicyInput { request: facts, destination_port: case.port, peer, ..input };
+        let authority = request.map(authority).unwrap_or_default();
+        let claims = judgement.claims.clone();
+        let input = input(case, request, &authority, claims.as_ref().or(case.claims));
         let explanation = policies.explain(&input);
         let what = if case.egress { "egress" } else { "authz" };
-        let mut tried: Vec<Said> = explanation.tried.iter().map(|t| Said { what, ..said(t) }).collect();
-        let refused = refusal(&explanation);
-        judgement.tried.append(&mut tried);
-        judgement.refused = refused;
+        judgement.tried.extend(explanation.tried.iter().map(|t| Said { what, ..said(t) }));
+        judgement.refused = refusal(&explanation);
+        // Nobody is asked about bytes that are refused anyway.
+        if judgement.refused.is_none() && !case.egress && request.is_none() {
+            let rule = external(policies, &input, &mut judgement);
+            judgement.refused = rule.map(|rule| refused_by(&Denial { rule }));
+        }
         judgement
     }
+}
+
+fn authority(request: &http::Request<()>) -> String {
+    request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn input<'a>(
+    case: &Case<'a>,
+    request: Option<&'a http::Request<()>>,
+    authority: &'a str,
+    claims: Option<&'a Claims>,
+) -> PolicyInput<'a> {
+    let facts = request.map(|request| RequestFacts {
+        method: request.method(),
+        scheme: case.scheme,
+        authority,
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        claims,
+    });
+    let input = PolicyInput::connection(case.conn, case.remote);
+    let peer = match case.egress {
+        // Whoever has no name is nobody.
+        true => case.plan.identity.as_deref().map_or(Peer::Anonymous, Peer::Spiffe),
+        false => input.peer,
+    };
+    PolicyInput { request: facts, destination_port: case.port, peer, ..input }
+}
+
+/// The external authorizer that is asked; what it would say is not known. `Some`: there is none, and this rule wants one.
+fn external(policies: &Policies, input: &PolicyInput<'_>, judgement: &mut Judgement) -> Option<Arc<str>> {
+    match policies.custom(input)? {
+        Custom::Refuse { rule } => Some(Arc::clone(rule)),
+        Custom::Ask { provider, rule } => {
+            let (what, field) = ("extAuthz", "spec.provider.name".to_owned());
+            let value = format!("{provider} is asked for {rule}; what it says is not known here");
+            let (object, location) = (rule.to_string(), None);
+            judgement.tried.push(Said { what, value, object, field, location });
+            None
+        }
+    }
+}
+
+fn refused_by(denial: &Denial) -> Refused {
+    Refused { status: 403, body: denial.to_string(), details: denial.details(), nearest: None }
 }
 
 fn said(tried: &Tried) -> Said {
@@ -152,20 +210,9 @@ fn said(tried: &Tried) -> Said {
 }
 
 fn refusal(explanation: &Explanation) -> Option<Refused> {
-    // What an external authorizer would say is not known; that there is none is.
-    let unasked = explanation.asks.as_ref().filter(|a| a.provider.is_none());
-    let denial = match (&explanation.decision, unasked) {
-        (_, Some(asked)) => crate::Denial { rule: Arc::clone(&asked.rule) },
-        (Decision::Deny(denial), None) => denial.clone(),
-        (Decision::Allow, None) => return None,
-    };
+    let Decision::Deny(denial) = &explanation.decision else { return None };
     let nearest = explanation.nearest().map(|(tried, rule)| (said(tried), misses(rule)));
-    Some(Refused {
-        status: 403,
-        body: denial.to_string(),
-        details: denial.details(),
-        nearest: nearest.filter(|_| *denial.rule == *"none"),
-    })
+    Some(Refused { nearest: nearest.filter(|_| *denial.rule == *"none"), ..refused_by(denial) })
 }
 
 /// What a rule missed, one line for each.

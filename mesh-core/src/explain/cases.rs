@@ -8,7 +8,7 @@ use std::str::FromStr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 
-use super::{Decided, ExplainRequest, Explainer, Explanation, From, Hop, Policy};
+use super::{Caller, Decided, ExplainRequest, Explainer, Explanation, From, Hop, Policy};
 use crate::api::{Key, Origin, Source};
 use crate::snapshot::Provenance;
 use crate::world::World;
@@ -150,7 +150,7 @@ impl Case {
         if self.expect == Expect::default() {
             return Err("expect is empty: write what must become of the request".into());
         }
-        Ok(ExplainRequest { from, method, url, headers, claims: None })
+        Ok(ExplainRequest { from, method, url, headers, claims: None, caller: Caller::default() })
     }
 }
 

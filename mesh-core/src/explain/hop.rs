@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::security::{self, Peer};
+use super::security::{self, Asked, Peer};
 use super::{
-    Decided, ExplainRequest, Hop, Judge, Judgement, Outcome, Target, Url, balancing, filters, miss, policies, seen,
+    Caller, Decided, ExplainRequest, Hop, Judge, Judgement, Outcome, Target, Url, balancing, filters, miss, policies,
+    seen,
 };
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
@@ -16,9 +17,9 @@ use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
 use crate::matching::{Claims, RequestFacts};
 use crate::snapshot::{
-    Action, ClusterPlan, DirectResponse, Endpoint, EndpointSource, HeaderOps, HttpPlan, ListenerPlan, MtlsMode,
-    PeerNames, Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, TcpPlan, TlsThen, UpstreamTls,
-    WeightedCluster,
+    Action, ClusterPlan, DirectResponse, DownstreamTls, Endpoint, EndpointSource, HeaderOps, HttpPlan, ListenerPlan,
+    MtlsMode, PeerNames, Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, Sni, TcpPlan, TlsThen,
+    UpstreamTls, WeightedCluster,
 };
 use crate::world::World;
 
@@ -29,12 +30,43 @@ pub(super) struct Next {
     pub(super) url: Url,
     /// It goes inside the mesh's own TLS: the client shows there who it is.
     pub(super) mutual: bool,
+    /// Server name that it asks for by TLS.
+    sni: Option<Arc<str>>,
 }
 
 impl Next {
     /// Bytes go on as they came.
-    fn unchanged(endpoint: Endpoint, request: &ExplainRequest, url: &Url, mutual: bool) -> Self {
-        Self { endpoint, request: request.clone(), url: url.clone(), mutual }
+    fn unchanged(endpoint: Endpoint, request: &ExplainRequest, url: &Url, tls: Option<&UpstreamTls>) -> Self {
+        let sni = tls.map_or_else(|| url.server_name().filter(|_| url.https), |tls| Some(server_name(tls, url)));
+        Self { endpoint, request: request.clone(), url: url.clone(), mutual: is_mesh(tls), sni }
+    }
+
+    pub(super) fn arrives(&self) -> Arrives<'_> {
+        let Self { endpoint, request, url, mutual, sni } = self;
+        // Behind a unix socket there is no proxy that could be asked.
+        let at = endpoint.address.ip().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        Arrives { at, request, url, mutual: *mutual, sni: sni.clone() }
+    }
+}
+
+/// What comes to a workload, and where.
+pub(super) struct Arrives<'a> {
+    pub(super) at: SocketAddr,
+    pub(super) request: &'a ExplainRequest,
+    pub(super) url: &'a Url,
+    /// Inside the mesh's own TLS.
+    pub(super) mutual: bool,
+    pub(super) sni: Option<Arc<str>>,
+}
+
+fn is_mesh(tls: Option<&UpstreamTls>) -> bool {
+    tls.is_some_and(UpstreamTls::is_mesh)
+}
+
+fn server_name(tls: &UpstreamTls, url: &Url) -> Arc<str> {
+    match &tls.sni {
+        Sni::Name(name) => name.clone(),
+        Sni::Host(_) => url.host.as_str().into(),
     }
 }
 
@@ -53,10 +85,12 @@ pub(super) struct Proxy<'a> {
 #[derive(Clone, Copy)]
 struct Arrival<'a> {
     listener: &'a ListenerPlan,
-    /// Who sends it.
+    /// Who sends it, as far as it is believed.
     peer: &'a Peer,
     /// What it dials.
     local: SocketAddr,
+    /// TLS that ends here.
+    tls: Option<&'a DownstreamTls>,
 }
 
 impl Proxy<'_> {
@@ -93,7 +127,8 @@ impl Proxy<'_> {
             // The address in the URL is the one that is dialled; a name leads to the gateway's own.
             let original_dst = Some(SocketAddr::new(url.host.parse().unwrap_or(local.ip()), url.port));
             let facts = ConnFacts { original_dst, detected: Some(url.detected()), ..ConnFacts::default() };
-            return self.through(hop, Arrival { listener, peer: &Peer::outside(), local }, &facts, request, url);
+            let peer = &Peer::outside(&request.caller);
+            return self.through(hop, Arrival { listener, peer, local, tls: None }, &facts, request, url);
         }
         let (ip, name) = url.resolve(self.snapshot);
         hop.name = Some(name);
@@ -104,7 +139,9 @@ impl Proxy<'_> {
             ..ConnFacts::default()
         };
         let local = SocketAddr::new(ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), url.port);
-        self.through(hop, Arrival { listener, peer: &Peer::outside(), local }, &facts, request, url)
+        // The own application.
+        let peer = &Peer::outside(&Caller::default());
+        self.through(hop, Arrival { listener, peer, local, tls: None }, &facts, request, url)
     }
 
     fn own_address(&self, port: u16) -> SocketAddr {
@@ -112,20 +149,20 @@ impl Proxy<'_> {
         SocketAddr::new(ip, port)
     }
 
-    /// The last hop: into the workload at `address`.
-    pub(super) fn inbound(&self, Next { endpoint, request, url, mutual }: &Next, peer: &Peer) -> (Hop, Vec<Next>) {
-        // Behind a unix socket there is no proxy that could be asked.
-        let local = endpoint.address.ip().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    /// The last hop: into a workload.
+    pub(super) fn inbound(&self, arrives: &Arrives<'_>, peer: &Peer) -> (Hop, Vec<Next>) {
+        let Arrives { at: local, request, url, mutual, sni } = arrives;
         let listener = self.snapshot.inbound(local.port());
         let first = match (mutual, url.https) {
-            (false, _) => url.detected(),
+            (false, false) => url.detected(),
+            (false, true) => Detected::Tls { sni: sni.clone(), alpn: vec!["http/1.1".into()] },
             (true, https) => {
                 let protocol = if https { "istio" } else { "istio-http/1.1" };
-                Detected::Tls { sni: None, alpn: vec![protocol.into(), "istio".into()] }
+                Detected::Tls { sni: sni.clone(), alpn: vec![protocol.into(), "istio".into()] }
             }
         };
-        let facts = ConnFacts { original_dst: Some(local), detected: Some(first), ..ConnFacts::default() };
-        self.through(self.hop(), Arrival { listener, peer, local }, &facts, request, url)
+        let facts = ConnFacts { original_dst: Some(*local), detected: Some(first), ..ConnFacts::default() };
+        self.through(self.hop(), Arrival { listener, peer, local: *local, tls: None }, &facts, request, url)
     }
 
     fn through(
@@ -137,6 +174,10 @@ impl Proxy<'_> {
         url: &Url,
     ) -> (Hop, Vec<Next>) {
         let listener = arrival.listener;
+        let asked = match &facts.detected {
+            Some(Detected::Tls { sni: Some(sni), .. }) => &**sni,
+            _ => "",
+        };
         hop.listener = Some(Decided::new(&*listener.name, &listener.origin));
         match decide_connection(listener, facts) {
             ConnDecision::NeedBytes => unreachable!("invariant: the first bytes are given"),
@@ -146,24 +187,36 @@ impl Proxy<'_> {
                 let _ = http;
                 (hop, Vec::new())
             }
-            ConnDecision::Http(http) => self.http(hop, arrival, http, request, url),
+            ConnDecision::Http(http) => self.http(hop, arrival, (http, asked), request, url),
             ConnDecision::Terminate(server) => {
                 hop.tls = Some(Decided::new(format!("{}: {}", server.name, server.tls), &server.tls.origin));
+                let peer = &arrival.peer.shown_to(&server.tls);
+                let arrival = Arrival { peer, tls: Some(&server.tls), ..arrival };
                 match &server.then {
-                    TlsThen::Http(http) => self.http(hop, arrival, http, request, url),
-                    TlsThen::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
+                    TlsThen::Http(http) => self.http(hop, arrival, (http, asked), request, url),
+                    TlsThen::Tcp(plan) => self.bytes(hop, arrival, (plan, asked), request, url),
                 }
             }
-            ConnDecision::Mutual(_, inside) => {
+            ConnDecision::Mutual(tls, inside) => {
                 let mode = listener.mesh.as_ref().map(|m| (m.mode.to_string(), &m.origin));
                 let (mode, origin) = mode.expect("invariant: only the mesh's own TLS is mutual");
                 hop.tls = Some(Decided::new(format!("mutual TLS of the mesh, {mode}"), origin));
+                if let Some(why) = arrival.peer.unwelcome(tls) {
+                    let text = format!("the connection is closed: the TLS handshake fails, for {why}");
+                    hop.reply = Some(Outcome { status: None, flag: String::new(), body: String::new(), text });
+                    return (hop, Vec::new());
+                }
+                let arrival = Arrival { tls: Some(tls), ..arrival };
                 match inside {
-                    Inside::Http(http) => self.http(hop, arrival, http, request, url),
-                    Inside::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
+                    Inside::Http(http) => self.http(hop, arrival, (http, asked), request, url),
+                    Inside::Tcp(plan) => self.bytes(hop, arrival, (plan, asked), request, url),
                 }
             }
-            ConnDecision::Tcp(plan) => self.bytes(hop, arrival, plan, request, url),
+            ConnDecision::Tcp(plan) => {
+                // Whatever TLS there is goes through: nobody is known by it.
+                let peer = &arrival.peer.anonymous();
+                self.bytes(hop, Arrival { peer, ..arrival }, (plan, asked), request, url)
+            }
             ConnDecision::Close(why) => {
                 let refused = listener.mesh.as_ref().filter(|m| m.mode != MtlsMode::Disable);
                 hop.tls = refused.map(|m| Decided::new(format!("mutual TLS of the mesh, {}", m.mode), &m.origin));
@@ -183,19 +236,19 @@ impl Proxy<'_> {
         &self,
         mut hop: Hop,
         arrival: Arrival<'_>,
-        plan: &TcpPlan,
+        (plan, sni): (&TcpPlan, &str),
         request: &ExplainRequest,
         url: &Url,
     ) -> (Hop, Vec<Next>) {
-        if self.judged(arrival, (None, if url.https { &url.host } else { "" }), None, &mut hop).is_none() {
+        let asked = Asked { request: None, scheme: "", sni, remote: arrival.peer.address() };
+        if self.judged(arrival, &asked, None, &mut hop).is_none() {
             return (hop, Vec::new());
         }
         hop.route = Some(Decided::new("bytes", &plan.origin));
         let next = self.targets(&mut hop, &plan.clusters).into_iter();
-        let mutual = |i: usize, e: &Endpoint| self.tls_with(&plan.clusters[i], e).is_some_and(|t| t.is_mesh());
         let going_on = |(i, e): (usize, Endpoint)| {
-            let mutual = mutual(i, &e);
-            Next::unchanged(e, request, url, mutual)
+            let tls = self.tls_with(&plan.clusters[i], &e).map(|t| &**t);
+            Next::unchanged(e, request, url, tls)
         };
         let next = next.map(going_on).collect();
         (hop, next)
@@ -205,11 +258,11 @@ impl Proxy<'_> {
     fn judged(
         &self,
         arrival: Arrival<'_>,
-        asked: (Option<&http::Request<()>>, &str),
+        asked: &Asked<'_>,
         claims: Option<&Claims>,
         hop: &mut Hop,
     ) -> Option<Judgement> {
-        let Arrival { listener, peer, local } = arrival;
+        let Arrival { listener, peer, local, tls: _ } = arrival;
         security::ask(self.judge, (self.snapshot, listener), (peer, local), asked, claims, hop)
     }
 
@@ -222,7 +275,7 @@ impl Proxy<'_> {
         &self,
         mut hop: Hop,
         arrival: Arrival<'_>,
-        http: &HttpPlan,
+        (http, sni): (&HttpPlan, &str),
         request: &ExplainRequest,
         url: &Url,
     ) -> (Hop, Vec<Next>) {
@@ -236,15 +289,25 @@ impl Proxy<'_> {
         if target != url.target {
             hop.changes.push(format!("path is normalized to {target}"));
         }
-        let mut headers = seen::headers(http, &request.headers, url);
+        let own = self.snapshot.security.identity.as_deref();
+        let tls = arrival.tls.map(|tls| arrival.peer.tls(Some((tls, own))));
+        let from = seen::Origin { tls: tls.as_ref(), peer: arrival.peer.address(), own: self.own_address(0).ip() };
+        let remote = seen::remote(http, &request.headers).unwrap_or(from.peer);
+        let mut headers = seen::headers(http, &request.headers, url, &from);
+        hop.changes.extend(seen::client_cert(&request.headers, &headers));
         let asked = security::request(&request.method, &target, &headers, &url.authority);
-        let asked = (asked.as_ref(), seen::scheme(&headers));
-        let Some(judgement) = self.judged(arrival, asked, request.claims.as_ref(), &mut hop) else {
+        let asked = Asked { request: asked.as_ref(), scheme: seen::scheme(&headers), sni, remote };
+        let Some(judgement) = self.judged(arrival, &asked, request.claims.as_ref(), &mut hop) else {
             return (hop, Vec::new());
         };
         // Tokens that are taken out, and headers that get their claims.
         if let Some(request) = judgement.request {
-            target = request.uri().to_string().into();
+            let without = request.uri().to_string();
+            if without != target {
+                hop.changes.push(format!("path without its token is {without}"));
+            }
+            hop.changes.extend(seen::differences(&headers, request.headers()));
+            target = without.into();
             headers = Cow::Owned(request.into_parts().0.headers);
         }
         let (path, query) = target.split_once('?').map_or((&*target, None), |(p, q)| (p, Some(q)));
@@ -277,12 +340,13 @@ impl Proxy<'_> {
                     return (hop, Vec::new());
                 }
                 let going_on = |(destination, endpoint): (usize, Endpoint)| {
-                    let tls = self.tls_with(&clusters[destination], &endpoint);
+                    let tls = self.tls_with(&clusters[destination], &endpoint).map(|t| &**t);
                     // The mesh's own TLS ends at the server's sidecar.
-                    let mutual = tls.is_some_and(|t| t.is_mesh());
+                    let mutual = is_mesh(tls);
                     let url = Url { https: tls.is_some() && !mutual, target: target.to_string(), ..url.clone() };
                     let (request, url) = seen::passed_on(route, destination, request, &headers, &url);
-                    Next { endpoint, request, url, mutual }
+                    let sni = tls.map(|tls| server_name(tls, &url));
+                    Next { endpoint, request, url, mutual, sni }
                 };
                 (hop, next.into_iter().map(going_on).collect())
             }

@@ -1,17 +1,17 @@
 //! What security policies say of a request. They are compiled elsewhere (mesh-policy); whoever explains with policies
 //! brings along somebody who can ask them: a [`Judge`].
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::header::HOST;
 
-use super::{Decided, Hop, NearMiss, Outcome, Policy};
+use super::{Caller, Decided, Hop, NearMiss, Outcome, Policy};
 use crate::identity::SpiffeId;
 use crate::matching::Claims;
 use crate::model::Workload;
-use crate::record::{ConnInfo, PeerCertificate, TlsInfo};
-use crate::snapshot::{Direction, ListenerPlan, SecurityPlan, Snapshot};
+use crate::record::{ConnInfo, PeerCertificate, PeerIdentity, TlsInfo};
+use crate::snapshot::{ClientCertificate, Direction, DownstreamTls, ListenerPlan, SecurityPlan, Snapshot};
 
 /// Asks the policies of a plan.
 pub trait Judge: Send + Sync {
@@ -28,6 +28,8 @@ pub struct Case<'a> {
     pub egress: bool,
     /// The connection, with who the peer is.
     pub conn: &'a ConnInfo,
+    /// The client's address as headers and trusted proxies give it, or else the connection's peer.
+    pub remote: IpAddr,
     /// Port as policies see it.
     pub port: u16,
     /// The scheme as the client used it.
@@ -83,43 +85,106 @@ pub struct Refused {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     address: SocketAddr,
-    /// SPIFFE id that it shows.
-    identity: Option<Arc<str>>,
+    /// Who passed it on with a PROXY header.
+    direct: Option<SocketAddr>,
+    /// Name in the certificate that it shows.
+    name: Option<Arc<str>>,
 }
 
 impl Peer {
-    /// Somebody outside.
-    pub(super) fn outside() -> Self {
-        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), identity: None }
+    /// Somebody who is no workload of the mesh's.
+    pub(super) fn outside(caller: &Caller) -> Self {
+        let Caller { address, through, name } = caller;
+        let address = (address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0).into();
+        Self { address, direct: through.map(|ip| (ip, 0).into()), name: name.clone() }
     }
 
     /// The proxy of a workload; it shows who it is if the hop is of the mesh's TLS.
     pub(super) fn proxy(workload: Option<&Workload>, trust_domain: &str, shows: bool) -> Self {
         let address = workload.and_then(|w| w.addresses.first().copied()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
         let id = |w: &Workload| SpiffeId::new(trust_domain, &w.namespace, account(w)).to_string().into();
-        Self { address: (address, 0).into(), identity: workload.filter(|_| shows).map(id) }
+        Self { address: (address, 0).into(), direct: None, name: workload.filter(|_| shows).map(id) }
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// Without its certificate.
+    pub(super) fn anonymous(&self) -> Self {
+        Self { name: None, ..self.clone() }
+    }
+
+    /// What a server of a gateway learns of it: a certificate that is not asked for, or not verified, names nobody.
+    pub(super) fn shown_to(&self, tls: &DownstreamTls) -> Self {
+        let asked = tls.client != ClientCertificate::None && tls.verify;
+        if asked { self.clone() } else { self.anonymous() }
+    }
+
+    /// Why the mesh's own TLS does not come about.
+    pub(super) fn unwelcome(&self, tls: &DownstreamTls) -> Option<String> {
+        let Some(name) = &self.name else { return Some("the client shows no certificate of the mesh".into()) };
+        match PeerIdentity::of(&Arc::new(certificate(name))) {
+            Some(identity) if tls.welcomes(&identity) => None,
+            Some(_) => Some(format!("{name} is of another trust domain")),
+            None => Some(format!("{name} is no identity of the mesh")),
+        }
+    }
+
+    /// The TLS that it speaks; `ends`: what ends it, and who that is, without `spiffe://`.
+    pub(super) fn tls(&self, ends: Option<(&DownstreamTls, Option<&str>)>) -> TlsInfo {
+        let peer = self.name.as_ref().map(certificate);
+        let element = ends.zip(self.name.as_ref()).map(|((tls, own), name)| client_cert(tls, own, name));
+        let (version, cipher, alpn) = ("TLSv1.3", "".into(), "".into());
+        let (is_verified, identity, own, client_cert) = (false, None, None, None);
+        let peer = peer.map(Arc::new);
+        let tls = TlsInfo { version, cipher, alpn, peer, is_verified, identity, own, client_cert }.into_verified();
+        element.map_or(tls.clone(), |element| tls.with_client_cert(&element))
     }
 
     fn conn(&self, direction: Direction, local: SocketAddr, sni: &str) -> ConnInfo {
-        let peer = self.identity.clone().map(|uri| Arc::new(certificate(uri)));
-        let tls = peer.map(|peer| {
-            let (version, cipher, alpn) = ("TLSv1.3", "".into(), "".into());
-            let (is_verified, identity, own, client_cert) = (false, None, None, None);
-            let tls = TlsInfo { version, cipher, alpn, peer: Some(peer), is_verified, identity, own, client_cert };
-            Arc::new(tls.into_verified())
-        });
-        ConnInfo { direction, peer: self.address, local, direct: None, sni: sni.into(), tls }
+        let tls = self.name.as_ref().map(|_| Arc::new(self.tls(None)));
+        ConnInfo { direction, peer: self.address, local, direct: self.direct, sni: sni.into(), tls }
     }
+}
+
+/// What `x-forwarded-client-cert` says of a client; `?` is what is not known of its certificate. Workloads' have no subject.
+fn client_cert(tls: &DownstreamTls, own: Option<&str>, name: &str) -> String {
+    let is_uri = name.contains("://");
+    // A gateway's certificate may be for anybody.
+    let by = own.filter(|_| tls.workloads.is_some()).map(|own| format!("By=spiffe://{own};"));
+    let details = tls.forwards;
+    let parts = [
+        Some("Hash=?".to_owned()),
+        details.cert.then(|| "Cert=\"?\"".to_owned()),
+        details.chain.then(|| "Chain=\"?\"".to_owned()),
+        details.subject.then(|| format!("Subject=\"{}\"", if is_uri { "" } else { "?" })),
+        details.uri.then(|| format!("URI={}", if is_uri { name } else { "" })),
+        (details.dns && !is_uri).then(|| format!("DNS={name}")),
+    ];
+    by.unwrap_or_default() + &parts.into_iter().flatten().collect::<Vec<_>>().join(";")
+}
+
+/// What is asked of policies.
+pub(super) struct Asked<'a> {
+    /// `None`: bytes.
+    pub(super) request: Option<&'a http::Request<()>>,
+    pub(super) scheme: &'a str,
+    /// Server name of the client's TLS; empty: none.
+    pub(super) sni: &'a str,
+    /// The client's address as headers give it.
+    pub(super) remote: IpAddr,
 }
 
 fn account(w: &Workload) -> &str {
     if w.service_account.is_empty() { "default" } else { &w.service_account }
 }
 
-fn certificate(uri: Arc<str>) -> PeerCertificate {
+fn certificate(name: &Arc<str>) -> PeerCertificate {
+    let (uris, dns) = if name.contains("://") { (vec![name.clone()], vec![]) } else { (vec![], vec![name.clone()]) };
     PeerCertificate {
-        uris: vec![uri],
-        dns: Vec::new(),
+        uris,
+        dns,
         ips: Vec::new(),
         emails: Vec::new(),
         subject: "".into(),
@@ -131,13 +196,12 @@ fn certificate(uri: Arc<str>) -> PeerCertificate {
     }
 }
 
-/// Asks the policies of a listener and writes down what they said; `None`: it goes no further. `said` is the scheme of a
-/// request, or the server name of bytes.
+/// Asks the policies of a listener and writes down what they said; `None`: it goes no further.
 pub(super) fn ask(
     judge: Option<&dyn Judge>,
     (snapshot, listener): (&Snapshot, &ListenerPlan),
     (peer, local): (&Peer, SocketAddr),
-    (request, said): (Option<&http::Request<()>>, &str),
+    asked: &Asked<'_>,
     claims: Option<&Claims>,
     hop: &mut Hop,
 ) -> Option<Judgement> {
@@ -153,12 +217,12 @@ pub(super) fn ask(
         hop.policies.push(line("authz", value, None, "spec", None));
         return Some(Judgement::default());
     };
-    let (scheme, sni) = if request.is_some() { (said, "") } else { ("", said) };
+    let Asked { request, scheme, sni, remote } = *asked;
     let conn = peer.conn(listener.key.direction, local, sni);
     let port = if listener.key.direction == Direction::Gateway { listener.key.port } else { local.port() };
-    let judgement = judge.judge(&Case { plan, egress, conn: &conn, port, scheme, request, claims });
+    let judgement = judge.judge(&Case { plan, egress, conn: &conn, remote, port, scheme, request, claims });
     let own = plan.identity.as_ref().filter(|_| egress).map(|id| format!("spiffe://{id}"));
-    let who = own.as_deref().or(peer.identity.as_deref()).unwrap_or("nobody: it shows no certificate of the mesh");
+    let who = own.as_deref().or(peer.name.as_deref()).unwrap_or("nobody: it shows no certificate of the mesh");
     hop.policies.push(line("peer", who, None, "what the client shows", None));
     for Said { what, value, object, field, location } in &judgement.tried {
         hop.policies.push(line(what, value, Some(object.clone()), field, location.clone()));

@@ -1,6 +1,7 @@
 //! A request as rules see it: after the proxy has put its own word into the headers that say where it comes from.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderName};
@@ -9,10 +10,14 @@ use http::{HeaderMap, HeaderValue};
 use super::{ExplainRequest, Outcome, Url};
 use crate::decide::{BadPath, SlashDecision, decide_slashes, normalize_target};
 use crate::layers::modify::NodeFacts;
+use crate::layers::sanitize::{forward, forwarded_client};
 use crate::layers::{Body, ModifyConfig};
+use crate::record::TlsInfo;
 use crate::snapshot::{HttpPlan, RoutePlan, Underscores};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names with an underscore.
@@ -54,9 +59,27 @@ pub(super) fn dropped(plan: &HttpPlan, headers: &HeaderMap) -> Vec<String> {
     }
 }
 
+/// Where a request comes from.
+pub(super) struct Origin<'a> {
+    /// TLS that ends at this proxy.
+    pub(super) tls: Option<&'a TlsInfo>,
+    pub(super) peer: IpAddr,
+    /// What a client on this machine is called.
+    pub(super) own: IpAddr,
+}
+
+/// The client's address as headers give it; `None`: they don't.
+pub(super) fn remote(plan: &HttpPlan, headers: &HeaderMap) -> Option<IpAddr> {
+    forwarded_client(headers, plan.use_remote_address, plan.trusted_hops)
+}
+
 /// Headers for matching. A gateway believes no scheme and no request id of a client; a sidecar believes its application.
-pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) -> Cow<'a, HeaderMap> {
+pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url, from: &Origin<'_>) -> Cow<'a, HeaderMap> {
     let mut out = Cow::Borrowed(headers);
+    let made = from.tls.is_some_and(|tls| tls.client_cert.is_some());
+    if made || headers.contains_key(CLIENT_CERT) {
+        forward(plan.settings.client_cert, from.tls, out.to_mut(), true);
+    }
     if plan.settings.underscores == Underscores::Drop {
         let named: Vec<HeaderName> = underscored(headers).cloned().collect();
         named.iter().for_each(|name| _ = out.to_mut().remove(name));
@@ -68,8 +91,16 @@ pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) ->
     }
     let edge = plan.use_remote_address;
     if (edge && plan.trusted_hops == 0) || !headers.contains_key(FORWARDED_PROTO) {
-        let scheme = if url.https { "https" } else { "http" };
+        let scheme = if url.https || from.tls.is_some() { "https" } else { "http" };
         out.to_mut().insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if edge {
+        let peer = if from.peer.is_loopback() { from.own } else { from.peer };
+        let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok());
+        let all: Vec<String> = before.map(str::to_owned).chain([peer.to_string()]).collect();
+        if let Ok(all) = HeaderValue::try_from(all.join(",")) {
+            out.to_mut().insert(FORWARDED_FOR, all);
+        }
     }
     // Where none is made, the client's stays as it is, whoever it is.
     if plan.settings.request_id && (edge || !headers.contains_key(REQUEST_ID)) {
@@ -77,6 +108,25 @@ pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url) ->
         out.to_mut().insert(REQUEST_ID, HeaderValue::from_static("00000000-0000-4000-8000-000000000000"));
     }
     out
+}
+
+/// What becomes of `x-forwarded-client-cert`, as changes.
+pub(super) fn client_cert(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
+    let only = |headers: &HeaderMap| -> HeaderMap {
+        headers.get_all(CLIENT_CERT).iter().map(|v| (CLIENT_CERT, v.clone())).collect()
+    };
+    differences(&only(before), &only(after))
+}
+
+/// What makes one set of headers the other, as changes.
+pub(super) fn differences(before: &HeaderMap, after: &HeaderMap) -> Vec<String> {
+    let gone = before.keys().filter(|n| !after.contains_key(*n)).map(|n| format!("request header {n} is removed"));
+    let set = after.keys().filter(|n| !after.get_all(*n).iter().eq(before.get_all(*n)));
+    let set = set.map(|n| {
+        let value = after.get(n).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        format!("request header {n} is set to {value}")
+    });
+    gone.chain(set).collect()
 }
 
 /// The scheme that rules see.

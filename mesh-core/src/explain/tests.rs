@@ -45,7 +45,18 @@ fn world(policy: &str) -> World {
 fn of(world: &World, url: &str, headers: &[(&'static str, &str)]) -> Explanation {
     let headers = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
     let from = From::Workload("one-1.a".into());
-    explain(world, &ExplainRequest { from, method: Method::GET, url: url.into(), headers, claims: None }).unwrap()
+    explain(
+        world,
+        &ExplainRequest {
+            from,
+            method: Method::GET,
+            url: url.into(),
+            headers,
+            claims: None,
+            caller: Caller::default(),
+        },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -102,8 +113,14 @@ fn no_endpoints_and_unknown_hosts() {
 fn wrong_questions_say_what_to_write() {
     let ask = |url: &str| {
         let from = From::Workload("one-1".into());
-        let request =
-            ExplainRequest { from, method: Method::GET, url: url.into(), headers: HeaderMap::new(), claims: None };
+        let request = ExplainRequest {
+            from,
+            method: Method::GET,
+            url: url.into(),
+            headers: HeaderMap::new(),
+            claims: None,
+            caller: Caller::default(),
+        };
         explain(&world("ALLOW_ANY"), &request).unwrap_err()
     };
     assert!(ask("/x").contains("write for example http://"));
@@ -152,7 +169,14 @@ fn a_preflight_is_answered_by_the_policy() {
             headers.insert("access-control-request-method", http::HeaderValue::from_static("GET"));
         }
         let from = From::Workload("one-1.a".into());
-        let request = ExplainRequest { from, method, url: "http://one/".into(), headers, claims: None };
+        let request = ExplainRequest {
+            from,
+            method,
+            url: "http://one/".into(),
+            headers,
+            claims: None,
+            caller: Caller::default(),
+        };
         explain(&world, &request).unwrap().hops.remove(0)
     };
     let preflight = ask(http::Method::OPTIONS, "http://here", true);

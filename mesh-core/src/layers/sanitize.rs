@@ -28,7 +28,8 @@ use crate::snapshot::{
     Direction, EscapedSlashes, HttpPlan, HttpSettings, PathNormalization, ServerHeader, Underscores,
 };
 
-pub use forward::{last_forwarded, trusted_address};
+pub(crate) use client_cert::forward;
+pub use forward::{forwarded_client, last_forwarded, trusted_address};
 
 /// Config of [`SanitizeLayer`].
 #[derive(Clone)]

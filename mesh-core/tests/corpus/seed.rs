@@ -8,7 +8,7 @@ use mesh_core::analyze::{AnalyzeInput, NOT_IN_FORCE, analyze};
 use mesh_core::api::Resource;
 use mesh_core::compile::compile;
 use mesh_core::convert::{Addresses, Options, builtin_gateway, inputs};
-use mesh_core::explain::{ExplainRequest, Explanation, From, explain};
+use mesh_core::explain::{Caller, ExplainRequest, Explanation, From, explain};
 use mesh_core::scope::scope;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::world::World;
@@ -136,7 +136,14 @@ fn a_proxys_scope_compiles_to_the_same_as_the_whole() {
 
 fn why(world: &World, from: From, url: &str, headers: &[(&'static str, &str)]) -> Explanation {
     let headers = headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect();
-    let request = ExplainRequest { from, method: http::Method::GET, url: url.into(), headers, claims: None };
+    let request = ExplainRequest {
+        from,
+        method: http::Method::GET,
+        url: url.into(),
+        headers,
+        claims: None,
+        caller: Caller::default(),
+    };
     explain(world, &request).unwrap()
 }
 
@@ -226,6 +233,7 @@ fn explain_says_what_the_tour_sees_between_services() {
         url: "http://x/".into(),
         headers: http::HeaderMap::new(),
         claims: None,
+        caller: Caller::default(),
     };
     assert!(explain(&world, &bad).unwrap_err().contains("there is no workload nobody; there are "));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use mesh_core::env::Env;
-use mesh_core::explain::{ExplainRequest, Explainer, Explanation, From};
+use mesh_core::explain::{Caller, ExplainRequest, Explainer, Explanation, From};
 use mesh_core::model::Workload;
 use mesh_core::world::World;
 use mesh_policy::judge::Judge;
@@ -109,6 +109,7 @@ fn asked(
                     url: format!("{at}{path}"),
                     headers: HeaderMap::new(),
                     claims: None,
+                    caller: Caller::default(),
                 };
                 answers.push(answer(from.clone(), method, path, &explainer.explain(&request)?));
             }

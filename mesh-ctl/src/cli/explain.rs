@@ -1,10 +1,11 @@
 //! `meshctl explain request`: what decides a request, hop by hop. `meshctl explain config`: what is in force at a proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::env::Env;
-use mesh_core::explain::{ExplainRequest, Explainer, From, effective};
+use mesh_core::explain::{Caller, ExplainRequest, Explainer, From, effective};
 use mesh_core::matching::Claims;
 use mesh_policy::judge::Judge;
 use mesh_proxy::net::HostEnv;
@@ -52,11 +53,23 @@ struct RequestArgs {
     /// Manifests; without any, the running mesh is asked.
     paths: Vec<String>,
     /// Workload that sends it: `NAME[.NAMESPACE]` of a Deployment or Pod.
-    #[arg(long, required_unless_present = "gateway", conflicts_with = "gateway")]
+    #[arg(long, required_unless_present_any = ["gateway", "to"], conflicts_with_all = ["gateway", "to"])]
     from: Option<String>,
     /// Gateway that a client outside sends it to: `NAME[.NAMESPACE]` of its workload, or of a Gateway object.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "to")]
     gateway: Option<String>,
+    /// Workload that a client without a proxy dials itself, at the port of the URL.
+    #[arg(long)]
+    to: Option<String>,
+    /// Name in the certificate of such a client: `spiffe://cluster.local/ns/default/sa/sleep`. Without, it shows none.
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    identity: Option<Arc<str>>,
+    /// Address of such a client.
+    #[arg(long, value_name = "IP", conflicts_with = "from")]
+    address: Option<IpAddr>,
+    /// Address of the load balancer that says so with a PROXY header.
+    #[arg(long, value_name = "IP", requires = "address")]
+    through: Option<IpAddr>,
     /// Method.
     #[arg(long, default_value = "GET")]
     method: String,
@@ -121,16 +134,18 @@ fn config(mesh: &str, args: &ConfigArgs) -> Outcome {
 fn request(mesh: &str, args: &RequestArgs) -> Outcome {
     let offline = world(mesh, &args.paths)?;
     let method = Method::try_from(args.method.as_str()).map_err(|_| format!("{:?} is no HTTP method", args.method))?;
-    let from = match (&args.from, &args.gateway) {
-        (Some(workload), _) => From::Workload(workload.clone()),
-        (None, Some(gateway)) => From::Gateway(gateway.clone()),
-        (None, None) => return Err("give --from WORKLOAD or --gateway NAME".into()),
+    let from = match (&args.from, &args.gateway, &args.to) {
+        (Some(workload), ..) => From::Workload(workload.clone()),
+        (None, Some(gateway), _) => From::Gateway(gateway.clone()),
+        (None, None, Some(workload)) => From::Direct(workload.clone()),
+        (None, None, None) => return Err("give --from WORKLOAD, --gateway NAME or --to WORKLOAD".into()),
     };
+    let caller = Caller { address: args.address, through: args.through, name: args.identity.clone() };
     let mut headers = HeaderMap::new();
     for (name, value) in &args.headers {
         headers.append(name, value.clone());
     }
-    let request = ExplainRequest { from, method, url: args.url.clone(), headers, claims: args.claims.clone() };
+    let request = ExplainRequest { from, method, url: args.url.clone(), headers, claims: args.claims.clone(), caller };
     let judge = Arc::new(Judge::at(HostEnv.now()));
     let explanation = Explainer::new(&offline.inputs.world).judged_by(judge).explain(&request)?;
     match args.output {

@@ -69,6 +69,12 @@ impl RemoteKeys {
         self.state.borrow().failure.clone()
     }
 
+    /// Takes these keys for the ones that would be fetched.
+    pub(crate) fn hold(&self, keys: KeySet) {
+        self.keys.store(Some(Arc::new(keys)));
+        self.state.send_replace(State { tried: true, success: Some(Instant::now()), failure: None });
+    }
+
     /// Nothing is known yet, not even a failure.
     pub(super) fn is_pending(&self) -> bool {
         !self.state.borrow().tried

@@ -10,7 +10,7 @@ const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert
 
 /// Observed: N1, N4, N5, N6. Only what the client proved is believed: where it showed no certificate, every mode but one
 /// removes what it sent. `present`: the request may have the header.
-pub(super) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
+pub(crate) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
     let shown = tls.filter(|tls| tls.peer.is_some());
     let element = shown.and_then(|tls| tls.client_cert.as_ref());
     if !present && element.is_none() {

@@ -61,6 +61,13 @@ pub fn trusted_address(headers: &HeaderMap, n: usize) -> Option<IpAddr> {
     std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok()
 }
 
+/// The client's address as headers give it, before a proxy adds its own word; `None`: it is the peer. At the edge
+/// (`use_remote_address`) only trusted proxies are believed, elsewhere the one before, too.
+pub fn forwarded_client(headers: &HeaderMap, use_remote_address: bool, trusted_hops: u32) -> Option<IpAddr> {
+    let hops = trusted_hops as usize;
+    trusted_address(headers, if use_remote_address { hops } else { hops + 1 })
+}
+
 /// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
 pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
     client_cert::forward(config.settings.client_cert, cx.and_then(|cx| cx.conn.tls.as_deref()), headers, present);
@@ -69,7 +76,7 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
     let mut remote = None;
     let mut forwarded_for = None;
     if config.use_remote_address {
-        let trusted = trusted_address(headers, config.trusted_hops as usize);
+        let trusted = forwarded_client(headers, true, config.trusted_hops);
         remote = trusted;
         if let Some(peer) = peer {
             let address = value::address(peer);
@@ -85,7 +92,7 @@ pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&
             headers.insert(FORWARDED_PORT, HeaderValue::from(cx.conn.local.port()));
         }
     } else if present {
-        remote = trusted_address(headers, config.trusted_hops as usize + 1);
+        remote = forwarded_client(headers, false, config.trusted_hops);
         forwarded_for = headers.get(FORWARDED_FOR).cloned();
         if !headers.contains_key(FORWARDED_PROTO) {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
