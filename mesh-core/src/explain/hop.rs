@@ -139,8 +139,9 @@ impl Proxy<'_> {
             ..ConnFacts::default()
         };
         let local = SocketAddr::new(ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), url.port);
-        // The own application.
-        let peer = &Peer::outside(&Caller::default());
+        // The own application, which shows no certificate.
+        let own = Caller { address: self.id.addresses.first().copied(), ..Caller::default() };
+        let peer = &Peer::outside(&own);
         self.through(hop, Arrival { listener, peer, local, tls: None }, &facts, request, url)
     }
 

@@ -34,7 +34,7 @@ const OPEN: [&str; 17] = [
 ];
 
 /// Kinds that the configurations have no objects of yet: clients with tokens and identities are missing.
-const OPEN_KINDS: [&str; 3] = ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"];
+const OPEN_KINDS: [&str; 4] = ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy", "EgressPolicy"];
 
 /// Fields in force, and what is wrong with the configurations.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mesh_core::explain::{ExplainRequest, From};
+use mesh_core::explain::{Caller, ExplainRequest, From};
 use mesh_core::snapshot::TlsVersion;
 
 use super::client::To;
@@ -323,6 +323,13 @@ impl Ask {
         };
         let scheme = if self.to.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}{}", self.place, self.target);
-        ExplainRequest { from, method: Method::try_from(self.method).unwrap(), url, headers, claims: None }
+        ExplainRequest {
+            from,
+            method: Method::try_from(self.method).unwrap(),
+            url,
+            headers,
+            claims: None,
+            caller: Caller::default(),
+        }
     }
 }

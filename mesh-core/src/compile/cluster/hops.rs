@@ -82,7 +82,9 @@ fn automatic(input: &ClusterInput<'_>, subset: &str, blocks: &Blocks<'_>) -> Opt
 /// without ending TLS.
 fn mesh_tls(input: &ClusterInput<'_>, subset: &str, origin: Provenance) -> UpstreamTls {
     let MeshClient { trust, parameters, .. } = &input.defaults.mesh;
-    let sni = format!("outbound_.{}_.{subset}_.{}", input.port.number, input.service.hostname);
+    // No TLS library sends a star; which of its names is meant, nobody asks here.
+    let host = input.service.hostname.trim_start_matches("*.");
+    let sni = format!("outbound_.{}_.{subset}_.{host}", input.port.number);
     let others = trust.expand(input.service.subject_alt_names.iter().map(|n| &**n));
     UpstreamTls {
         mode: "ISTIO_MUTUAL",

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::accounted::{Sample, flip, populate, samples};
 use super::shown;
 use crate::api::{
-    AuthorizationPolicy, Object, ProxyConfig, RequestAuthentication, Resource, ServiceEntry, WorkloadEntry,
-    WorkloadGroup,
+    AuthorizationPolicy, Object, PeerAuthentication, ProxyConfig, RequestAuthentication, Resource, ServiceEntry,
+    WorkloadEntry, WorkloadGroup,
 };
 use crate::compile::compile;
 use crate::compile::sim::Sim;
@@ -125,7 +125,10 @@ fn general(field: &str) -> String {
             _ => {}
         }
     }
+    // A port as the key of a map.
     out.replace(".x-key", ".*")
+        .replace("portLevelMtls[]", "portLevelMtls.*")
+        .replace("portLevelMtls.8080", "portLevelMtls.*")
 }
 
 /// The field of the table that a field of an object is: itself, an entry of a map, or inside of something opaque.
@@ -447,6 +450,29 @@ fn request_authentication() -> Fields {
     })
 }
 
+fn peer_authentication() -> Fields {
+    let make = |o: Arc<Object<PeerAuthentication>>| vec![Change::PeerAuthentication(o)];
+    let subject = Subject { kind: "PeerAuthentication", namespace: "ns", beside: "", make };
+    kind(&subject, |full| {
+        let own = with(full, "/selector/matchLabels", json!({"app": "a"}));
+        let mut ports = own.clone();
+        ports["portLevelMtls"] = json!({"8080": own["portLevelMtls"]["x-key"]});
+        let all = without(&own, &["selector", "portLevelMtls"]);
+        vec![ports, own, all]
+    })
+}
+
+/// An AuthorizationPolicy about the other direction; external authorizers and targets are refused.
+fn egress_policy() -> Fields {
+    let make = |o: Arc<Object<AuthorizationPolicy>>| vec![Change::EgressPolicy(o)];
+    let subject = Subject { kind: "EgressPolicy", namespace: "ns", beside: "", make };
+    kind(&subject, |full| {
+        let own = with(full, "/selector/matchLabels", json!({"app": "a"}));
+        let own = without(&own, &["targetRef", "targetRefs", "provider"]);
+        ["DENY", "ALLOW"].map(|action| with(&own, "/action", json!(action))).to_vec()
+    })
+}
+
 /// Groups are for machines that register themselves: what becomes of each field does not depend on anything else.
 fn workload_group() -> Fields {
     let schema = schemars::schema_for!(WorkloadGroup).to_value();
@@ -470,6 +496,7 @@ fn remark(kind: &str, field: &str) -> Option<&'static str> {
     let starts = |prefix: &str| field.starts_with(prefix);
     Some(match kind {
         "WorkloadEntry" if starts("spec.serviceAccount") => "read and kept; names the instance's identity",
+        "EgressPolicy" if starts("spec.provider") || starts("spec.targetRef") => "refused: it is for workloads alone",
         "MeshConfig" if starts("spec.defaultConfig") => "setting of the proxy's process",
         _ => "read and kept; no decision of the data plane depends on it",
     })
@@ -508,8 +535,10 @@ fn page() -> String {
         ("WorkloadEntry", workload_entry()),
         ("WorkloadGroup", workload_group()),
         ("Sidecar", sidecar()),
+        ("PeerAuthentication", peer_authentication()),
         ("RequestAuthentication", request_authentication()),
         ("AuthorizationPolicy", authorization_policy()),
+        ("EgressPolicy", egress_policy()),
         ("MeshConfig", mesh_config()),
         ("ProxyConfig", proxy_config()),
     ];

@@ -22,6 +22,7 @@ const LISTED: &str = "mesh-core/src/proxy_config/tests.rs";
 const AUTHZ: &str = "mesh-policy/src/authz/tests/examples.rs";
 const JWT: &str = "mesh-policy/src/jwt/tests/rows.rs";
 const KEYS: &str = "mesh-policy/src/jwt/tests/remote.rs";
+const EGRESS: &str = "mesh-proxy/tests/http/policies.rs";
 const PATHS: &str = "mesh-proxy/tests/http/paths.rs";
 const FILTERS: &str = "mesh-proxy/tests/http/filters.rs";
 const HEADERS: &str = "mesh-proxy/tests/http/headers.rs";
@@ -179,6 +180,12 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("AuthorizationPolicy.rules[].to[].operation.paths", AUTHZ, "names_and_details_g1_g2"),
     ("AuthorizationPolicy.rules[].to[].operation.notPaths", AUTHZ, "operations_19_to_31_62"),
     ("AuthorizationPolicy.rules[].when[].notValues", AUTHZ, "headers_49_g7_g8"),
+    ("EgressPolicy", ACCOUNTED, "every_field_of_a_security_policy_has_a_fate_and_makes_a_difference"),
+    ("EgressPolicy.rules[].from[].source.serviceAccounts", EGRESS, "egress_policies"),
+    ("EgressPolicy.rules[].to[].operation.hosts", EGRESS, "egress_policies"),
+    ("PeerAuthentication.mtls", MTLS, "strict_refuses_what_is_not_mutual"),
+    ("PeerAuthentication.portLevelMtls", MTLS, "ports_have_modes_of_their_own"),
+    ("PeerAuthentication.selector", MTLS, "ports_have_modes_of_their_own"),
     ("RequestAuthentication", ACCOUNTED, "every_field_of_a_security_policy_has_a_fate_and_makes_a_difference"),
     ("RequestAuthentication.jwtRules[].issuer", JWT, "h21_any_issuer"),
     ("RequestAuthentication.jwtRules[].audiences", JWT, "h16_h17_audiences"),

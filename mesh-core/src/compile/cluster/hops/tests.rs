@@ -146,6 +146,16 @@ fn services_of_the_mesh_have_mutual_tls_without_asking() {
     assert_eq!(subset.sni, Sni::Name("outbound_.8080_.v1_.b.ns.svc.cluster.local".into()));
 }
 
+/// A star is no part of a server name, so that nothing could be sent.
+#[test]
+fn the_name_for_a_wildcard_host_has_no_star() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: ns}\nspec: {hosts: \
+                 ['*.x.example'], location: MESH_INTERNAL, resolution: STATIC, endpoints: [{address: 10.8.8.8, \
+                 serviceAccount: s}], ports: [{number: 80, name: http, protocol: HTTP}]}\n";
+    let tls = auto(entry, "80||*.x.example").unwrap();
+    assert_eq!(tls.sni, Sni::Name("outbound_.80_._.x.example".into()));
+}
+
 #[test]
 fn whoever_is_outside_is_not_spoken_to_with_it() {
     let entry = |location: &str| {
