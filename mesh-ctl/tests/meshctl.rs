@@ -299,6 +299,12 @@ fn whole_mesh(mode: &str) {
     mesh.run(&["restart", "details-v1"]);
     assert_eq!(get(at, "/productpage").0, 200);
 
+    // Each proxy answers for itself, wherever its admin port is.
+    for workload in ["istio-ingressgateway.istio-system", "reviews-v1"] {
+        let certificates = mesh.run(&["certs", workload]);
+        assert!(certificates.contains("spiffe://cluster.local/ns/"), "{certificates}");
+    }
+
     mesh.run(&["down"]);
     assert!(TcpStream::connect(at).is_err(), "the gateway's port is still open");
     let limit = Instant::now() + Duration::from_secs(10);

@@ -83,8 +83,7 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     stack.variables = std::env::vars_os().filter_map(text).collect();
     let shared: Process = Arc::new(Shared::new(net, Proxy::new(Arc::new(stack)), env, Arc::new(Sinks::new(sinks))));
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), Some(log.clone())));
-    let loopback = place.explicit.filter(|_| place.app_ip.is_some()).unwrap_or(Ipv4Addr::LOCALHOST.into());
-    open_admin(&shared, &state, &args, (loopback, place.any)).await?;
+    open_admin(&shared, &state, &args, &place).await?;
     let keys = shared.http.runtime().tls.secrets().clone();
     let source = Source::open(kind, &args, config, keys.clone())?;
     let identity = match &source {
@@ -138,6 +137,8 @@ pub(crate) struct Place {
     pub(crate) own_network: bool,
     /// Address of the admin endpoints' ports that others may reach.
     pub(crate) any: IpAddr,
+    /// Address of those that only this pod may reach: its own of the loopback network where pods share that.
+    pub(crate) loopback: IpAddr,
 }
 
 impl Place {
@@ -157,6 +158,7 @@ impl Place {
             dialer,
             own_network: mode == "namespaces",
             any,
+            loopback: pod_ip.filter(|_| explicit_mode).unwrap_or(Ipv4Addr::LOCALHOST.into()),
         }
     }
 
@@ -207,16 +209,11 @@ impl Source {
 }
 
 /// Opens the proxy's own HTTP ports on the main thread.
-async fn open_admin(
-    shared: &Process,
-    state: &Arc<State<HostNet>>,
-    args: &Args,
-    (loopback, any): (IpAddr, IpAddr),
-) -> io::Result<()> {
+async fn open_admin(shared: &Process, state: &Arc<State<HostNet>>, args: &Args, place: &Place) -> io::Result<()> {
     let all = [
-        (Port::Admin, loopback, args.admin_port),
-        (Port::Health, any, args.health_port),
-        (Port::Prometheus, any, args.metrics_port),
+        (Port::Admin, place.loopback, args.admin_port),
+        (Port::Health, place.any, args.health_port),
+        (Port::Prometheus, place.any, args.metrics_port),
     ];
     for (port, ip, number) in all {
         let Some(number) = number.number() else { continue };
