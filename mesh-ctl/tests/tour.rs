@@ -27,6 +27,7 @@ mod security;
 mod seed;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mesh::Mesh;
 
@@ -47,8 +48,15 @@ fn namespaces(paths: &[&str]) -> Option<Mesh> {
     Mesh::up("namespaces", paths).map_err(|reason| println!("skipped in namespaces: {reason}")).ok()
 }
 
+/// One tour at a time: an application that waits three seconds for another must not wait for a processor.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn bookinfo() {
+    let _alone = alone();
     let Some(corpus) = shared("corpus") else { return };
     let manifest = corpus.join("samples/bookinfo/platform/kube/bookinfo.yaml");
     let Some(mesh) = namespaces(&[manifest.to_str().unwrap(), "--images", IMAGES]) else { return };
@@ -65,6 +73,7 @@ fn bookinfo() {
 /// The same tour with reviews a member of the mesh itself, beside workloads that have sidecars.
 #[test]
 fn bookinfo_with_embedded_reviews() {
+    let _alone = alone();
     let Some(corpus) = shared("corpus") else { return };
     let manifest = corpus.join("samples/bookinfo/platform/kube/bookinfo.yaml");
     let Some(mesh) = namespaces(&[manifest.to_str().unwrap(), "--images", IMAGES]) else { return };
