@@ -33,6 +33,7 @@ use std::sync::Arc;
 pub use account::{Account, Leaf, Merged};
 pub use memo::Notes;
 pub(crate) use mesh::outbound_policy;
+#[cfg(feature = "layers")]
 pub(crate) use mtls::defaults as tls_defaults;
 pub(crate) use security::{asked, authorizers, key_host, service};
 pub(crate) use visible::exported_to;

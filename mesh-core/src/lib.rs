@@ -20,6 +20,8 @@ pub mod decide;
 pub mod endpoints;
 pub mod env;
 pub mod error;
+// It says what the Layers do by asking them.
+#[cfg(feature = "layers")]
 pub mod explain;
 #[cfg(test)]
 mod fixtures;
