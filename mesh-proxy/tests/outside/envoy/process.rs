@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -18,7 +19,9 @@ pub(super) struct Envoy {
 impl Envoy {
     /// Starts it with a configuration, and waits until it serves.
     pub(super) fn start(binary: &str, bootstrap: &Value) -> Self {
-        let path = std::env::temp_dir().join(format!("mesh-envoy-{}.json", std::process::id()));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("mesh-envoy-{}-{number}.json", std::process::id()));
         std::fs::write(&path, bootstrap.to_string()).unwrap();
         let mut command = Command::new(binary);
         command.arg("-c").arg(&path).args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "info"]);
