@@ -387,8 +387,11 @@ impl std::fmt::Display for DownstreamTls {
         }
         match self.client {
             ClientCertificate::None => return Ok(()),
-            ClientCertificate::Optional => f.write_str("; clients may show a certificate")?,
-            ClientCertificate::Required => f.write_str("; clients must show a certificate")?,
+            ClientCertificate::Required if self.verify => f.write_str("; clients must show a certificate")?,
+            // Who takes any certificate takes none as well.
+            ClientCertificate::Optional | ClientCertificate::Required => {
+                f.write_str("; clients may show a certificate")?;
+            }
         }
         match (&self.roots, self.verify) {
             (_, false) => f.write_str(", which is not verified")?,

@@ -272,6 +272,10 @@ fn every_setting_of_a_tls_server_is_said() {
             "TLS ends with Secret istio-system/c; clients may show a certificate, which is not verified",
         ),
         (
+            "mode: MUTUAL, credentialName: c, insecureSkipVerify: true",
+            "TLS ends with Secret istio-system/c; clients may show a certificate, which is not verified",
+        ),
+        (
             "mode: OPTIONAL_MUTUAL, serverCertificate: c, privateKey: k, caCertificates: r, caCrl: l, \
              maxProtocolVersion: TLSV1_1",
             "TLS ends with files c and k, no version is left; clients may show a certificate, verified by r with l",
