@@ -70,6 +70,8 @@ struct Inner {
     state: Arc<State<HostNet>>,
     facts: channel::Receiver<Facts>,
     config: channel::Receiver<String>,
+    /// Whether the end has come.
+    over: channel::Sender<bool>,
     /// What follows the configuration, ended with this.
     _tasks: JoinSet<()>,
 }
@@ -125,25 +127,16 @@ impl Mesh {
         self.0.state.metrics().encode()
     }
 
-    /// Ends without losing a request: responses say that connections end, and this resolves when nothing is in flight, at
-    /// the latest after `drainDuration` (Istio's default: 45 s). Ports accept until then, or until the other proxies send
-    /// nothing here any more; [`Mesh::serve`] then returns.
+    /// Ends without losing a request: responses say that connections end, and this resolves when nothing is in flight and
+    /// the other proxies send nothing here any more, or would have heard of the end by now (`terminationDrainDuration`,
+    /// Istio's default: 5 s; nobody is waited for where nothing is served); at the latest after `drainDuration` (45 s).
+    /// Ports accept until then; [`Mesh::serve`] then returns.
     pub async fn shutdown(&self) {
-        let Inner { shared, state, .. } = &*self.0;
+        let Inner { shared, state, applications, facts, over, .. } = &*self.0;
         state.set_draining();
         shared.inbound.start();
-        let snapshot = shared.snapshot.load_full();
-        let longest = snapshot.map_or(Duration::ZERO, |s| s.proxy.drain_duration);
-        let empty = async {
-            while shared.inbound.in_flight() + shared.outbound.in_flight() > 0 {
-                shared.inbound.idle().await;
-                shared.outbound.idle().await;
-            }
-        };
-        if tokio::time::timeout(longest, empty).await.is_err() {
-            let left = shared.inbound.in_flight() + shared.outbound.in_flight();
-            tracing::warn!(left, "drainDuration is over; ending what is in flight");
-        }
+        shared.drained(facts.clone(), applications.is_empty().then_some(Duration::ZERO)).await;
+        over.send_replace(true);
     }
 
     /// A connection of the application itself, for requests that come from inside.

@@ -2,6 +2,7 @@
 //! needs the first bytes.
 
 pub(crate) mod accept;
+mod drained;
 mod live;
 mod peers;
 mod sniffing;

@@ -56,6 +56,11 @@ impl Applications {
         });
     }
 
+    /// Nothing is served.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load().is_empty()
+    }
+
     /// A port is not served any more. A service may hold the mesh, which holds this: so it must not stay here.
     pub(super) fn remove(&self, port: u16) {
         self.0.rcu(|all| {
@@ -93,8 +98,7 @@ where
 {
     BoxService::new(tower::service_fn(move |request: Request| {
         let service = service.clone();
-        let headers = request.headers().clone();
-        trace::serving(&headers, async move {
+        trace::serving(trace::of(request.headers()), async move {
             match service.oneshot(request).await {
                 Ok(response) => Ok(response.map(body)),
                 Err(error) => Err(failed(&*error.into())),

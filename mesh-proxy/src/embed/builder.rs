@@ -192,7 +192,8 @@ impl Builder {
             return Err(io::Error::other("the configuration server is gone before it said anything"));
         }
         state.set_configured();
-        let inner = Inner { id, shared, applications, state, facts: configured, config, _tasks: tasks };
+        let over = watch::Sender::new(false);
+        let inner = Inner { id, shared, applications, state, facts: configured, config, over, _tasks: tasks };
         Ok(Mesh(Arc::new(inner)))
     }
 }

@@ -29,7 +29,7 @@ impl Mesh {
     /// PeerAuthentication says, HTTP/1.1 and HTTP/2, authorization, tokens, metrics, logs; requests that are let in are
     /// answered by `app`. The port that counts in policies and Services is the listener's.
     ///
-    /// Resolves after [`Mesh::shutdown`] was called and nothing is in flight. WebSocket upgrades are not handed to `app`.
+    /// Resolves when [`Mesh::shutdown`] does. WebSocket upgrades are not handed to `app`.
     ///
     /// # Errors
     /// The listener can't be used.
@@ -44,29 +44,15 @@ impl Mesh {
         let shared = &self.0.shared;
         let (stop, stopped) = oneshot::channel();
         let accepting = accept(shared.clone(), listener, Door::InboundDirect, stopped);
-        let drained = async move {
-            shared.inbound.started().await;
-            self.forgotten().await;
-            shared.inbound.idle().await;
+        let mut over = self.0.over.subscribe();
+        let ended = async move {
+            // The sender lives in `self`, so it can't be gone.
+            let _ = over.wait_for(|over| *over).await;
             drop(stop);
         };
-        tokio::join!(accepting, drained);
+        tokio::join!(accepting, ended);
         self.0.applications.remove(port);
         Ok(())
-    }
-
-    /// Resolves when the mesh no longer sends traffic here, or would have heard of the end by now.
-    async fn forgotten(&self) {
-        let snapshot = self.0.shared.snapshot.load_full();
-        let minimum = snapshot.map_or_else(Default::default, |s| s.proxy.termination_drain_duration);
-        let mut facts = self.0.facts.clone();
-        let gone = async {
-            if facts.wait_for(|f| f.configured && !f.receives_traffic).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        // Whichever comes first; the limit is no error.
-        let _ = tokio::time::timeout(minimum, gone).await;
     }
 }
 

@@ -28,14 +28,14 @@ tokio::task_local! {
 }
 
 /// The trace headers among these.
-fn of(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn of(headers: &HeaderMap) -> HeaderMap {
     let found = NAMES.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
     found.collect()
 }
 
-/// Serves a request with these headers: calls inside carry its trace on.
-pub(super) fn serving<F: Future>(headers: &HeaderMap, serve: F) -> impl Future<Output = F::Output> + use<F> {
-    SERVED.scope(of(headers), serve)
+/// Serves a request with these trace headers: calls inside carry them on.
+pub(super) fn serving<F: Future>(trace: HeaderMap, serve: F) -> impl Future<Output = F::Output> {
+    SERVED.scope(trace, serve)
 }
 
 /// Adds the trace of the request that is being served, where a call does not say its own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::Process;
 use crate::admin::State;
@@ -36,34 +36,7 @@ pub(super) async fn finished(
     tokio::select! {
         () = asked(&mut signals) => tracing::info!("second signal: ending at once"),
         () = state.quit() => {}
-        () = drained(shared, facts, minimum) => tracing::info!("drained"),
-    }
-}
-
-async fn drained(shared: &Process, facts: watch::Receiver<Facts>, minimum: Option<Duration>) {
-    let snapshot = shared.snapshot.load_full();
-    let plan = snapshot.as_ref().map(|s| &s.proxy);
-    let minimum = minimum.or(plan.map(|p| p.termination_drain_duration)).unwrap_or_default();
-    let longest = plan.map_or(minimum, |p| p.drain_duration.max(minimum));
-    let empty = async {
-        // Whichever comes first; the limit is no error.
-        let _ = timeout(minimum, forgotten(facts)).await;
-        while shared.inbound.in_flight() + shared.outbound.in_flight() > 0 {
-            shared.inbound.idle().await;
-            shared.outbound.idle().await;
-        }
-    };
-    if timeout(longest, empty).await.is_err() {
-        let left = shared.inbound.in_flight() + shared.outbound.in_flight();
-        tracing::warn!(left, "drainDuration is over; ending what is in flight");
-    }
-}
-
-/// Resolves when the mesh no longer sends traffic here.
-async fn forgotten(mut facts: watch::Receiver<Facts>) {
-    let gone = facts.wait_for(|f| f.configured && !f.receives_traffic).await.is_ok();
-    if !gone {
-        std::future::pending::<()>().await;
+        () = shared.drained(facts, minimum) => tracing::info!("drained"),
     }
 }
 

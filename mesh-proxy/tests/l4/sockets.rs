@@ -87,16 +87,7 @@ async fn applications_dial_unix_sockets() {
     let net = HostNet::new();
     let sink: Arc<dyn mesh_core::record::Sink> = Arc::new(Nobody);
     let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![sink.clone()], 1);
-    let shared = Arc::new(Shared {
-        net: net.clone(),
-        http: Proxy::new(Arc::new(runtime)),
-        env: Arc::new(HostEnv),
-        sink,
-        snapshot: Default::default(),
-        inbound: Default::default(),
-        outbound: Default::default(),
-        live: Default::default(),
-    });
+    let shared = Arc::new(Shared::new(net.clone(), Proxy::new(Arc::new(runtime)), Arc::new(HostEnv), sink));
     let name = format!("mesh-l4-{}", std::process::id());
     let web = greets("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nweb got ");
     let db = greets("db got ");

@@ -126,16 +126,7 @@ impl Running {
         let (tell, records) = mpsc::channel();
         let sink: Arc<dyn Sink> = Arc::new(Records(tell));
         let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![sink.clone()], 1);
-        let shared = Arc::new(Shared {
-            net: net.clone(),
-            http: Proxy::new(Arc::new(runtime)),
-            env: Arc::new(HostEnv),
-            sink,
-            snapshot: Default::default(),
-            inbound: Default::default(),
-            outbound: Default::default(),
-            live: Default::default(),
-        });
+        let shared = Arc::new(Shared::new(net.clone(), Proxy::new(Arc::new(runtime)), Arc::new(HostEnv), sink));
         let endpoint = |address: SocketAddr| {
             let (weight, health, workload) = (1, Default::default(), Default::default());
             Arc::new(Endpoint { address: address.into(), weight, health, workload, mesh: Default::default() })

@@ -49,16 +49,7 @@ impl Sidecar {
         let net = HostNet::new();
         let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![sink.clone()], 1);
         let secrets = runtime.tls.secrets().clone();
-        let shared = Arc::new(Shared {
-            net: net.clone(),
-            http: Proxy::new(Arc::new(runtime)),
-            env: Arc::new(HostEnv),
-            sink,
-            snapshot: Default::default(),
-            inbound: Default::default(),
-            outbound: Default::default(),
-            live: Default::default(),
-        });
+        let shared = Arc::new(Shared::new(net.clone(), Proxy::new(Arc::new(runtime)), Arc::new(HostEnv), sink));
         let mut listener = net.listen("test", "127.0.0.1:0".parse().unwrap(), Share::WHOLE).await.unwrap();
         let at = listener.local_addr().unwrap();
         let serving = shared.clone();

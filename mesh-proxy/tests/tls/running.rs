@@ -113,16 +113,7 @@ impl Running {
         let net = HostNet::new();
         let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![sink.clone()], 1);
         let secrets = runtime.tls.secrets().clone();
-        let shared = Arc::new(Shared {
-            net: net.clone(),
-            http: Proxy::new(Arc::new(runtime)),
-            env: Arc::new(HostEnv),
-            sink,
-            snapshot: Default::default(),
-            inbound: Default::default(),
-            outbound: Default::default(),
-            live: Default::default(),
-        });
+        let shared = Arc::new(Shared::new(net.clone(), Proxy::new(Arc::new(runtime)), Arc::new(HostEnv), sink));
         configure(&shared, yaml, door);
         let any = "127.0.0.1:0".parse().unwrap();
         let mut listener = net.listen("test", any, Share::WHOLE).await.unwrap();
