@@ -14,6 +14,7 @@ mod security;
 mod seen;
 mod settings;
 mod text;
+mod words;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::settings::{self, Sources};
-use super::{Decided, From, Policy, hop, policies, start};
+use super::{Decided, From, Policy, policies, start, words};
 use crate::api::Key;
 use crate::compile::compile;
 use crate::snapshot::{
@@ -63,7 +63,7 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
     clusters.sort_by(|a, b| a.name.cmp(&b.name));
     for c in clusters {
         let mut values = vec![
-            policies::line("origin", hop::source(&c.source), &c.origin),
+            policies::line("origin", words::source(&c.source), &c.origin),
             policies::line("balancer", format!("{:?}", c.balancer), &c.policy_origin),
         ];
         values.extend(policies::of_cluster(c).into_iter().filter(|p| p.what != "limits"));
@@ -178,8 +178,8 @@ fn route(sources: &Sources<'_>, r: &RoutePlan) -> Vec<Policy> {
     match &r.action {
         Action::Forward(clusters) => {
             values.extend(shares(clusters).map(|(text, c)| policies::line("to", text, &c.origin)));
-            values.push(Policy { what: "timeout", decided: hop::timeout(r) });
-            values.push(Policy { what: "retries", decided: hop::retries(r) });
+            values.push(Policy { what: "timeout", decided: words::timeout(r) });
+            values.push(Policy { what: "retries", decided: words::retries(r) });
         }
         Action::Redirect(plan) => {
             values.push(policies::line("redirect", format!("{} {}", plan.code.as_u16(), redirect(plan)), &r.origin));
@@ -189,7 +189,7 @@ fn route(sources: &Sources<'_>, r: &RoutePlan) -> Vec<Policy> {
             values.push(policies::line("answer", format!("{} {body:?}", plan.status.as_u16()), &r.origin));
         }
     }
-    values.extend(hop::static_changes(r).into_iter().map(|c| policies::line("change", c, &r.origin)));
+    values.extend(words::static_changes(r).into_iter().map(|c| policies::line("change", c, &r.origin)));
     values.extend(policies::of_route(r));
     values.extend(sources.route(r.headers));
     values

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use super::security::{self, Asked, Peer};
 use super::{
     Caller, Decided, ExplainRequest, Hop, Judge, Judgement, Outcome, Target, Url, balancing, filters, miss, policies,
-    seen,
+    seen, words,
 };
 use crate::decide::{
     ConnDecision, ConnFacts, Detected, Inside, apply_redirect, decide_connection, decide_route, is_misdirected,
-    nearest_miss, rewrite_path,
+    nearest_miss,
 };
 use crate::endpoints::endpoints;
 use crate::error::ErrorKind;
 use crate::matching::{Claims, RequestFacts};
 use crate::snapshot::{
-    Action, ClusterPlan, DirectResponse, DownstreamTls, Endpoint, EndpointSource, HeaderOps, HttpPlan, ListenerPlan,
-    MtlsMode, PeerNames, Provenance, ProxyId, ProxyKind, RewritePath, RoutePlan, Snapshot, Sni, TcpPlan, TlsThen,
-    UpstreamTls, WeightedCluster,
+    Action, ClusterPlan, DirectResponse, DownstreamTls, Endpoint, EndpointSource, HttpPlan, ListenerPlan, MtlsMode,
+    PeerNames, Provenance, ProxyId, ProxyKind, RoutePlan, Snapshot, Sni, TcpPlan, TlsThen, UpstreamTls,
+    WeightedCluster,
 };
 use crate::world::World;
 
@@ -333,8 +333,8 @@ impl Proxy<'_> {
         decided(&mut hop, route, &facts);
         match &route.action {
             Action::Forward(clusters) => {
-                hop.timeout = Some(timeout(route));
-                hop.retries = Some(retries(route));
+                hop.timeout = Some(words::timeout(route));
+                hop.retries = Some(words::retries(route));
                 let next = self.targets(&mut hop, clusters);
                 // What is always aborted reaches nobody.
                 if hop.reply.is_some() {
@@ -478,7 +478,7 @@ fn decided(hop: &mut Hop, route: &Arc<RoutePlan>, facts: &RequestFacts<'_>) {
     hop.policies.extend(policies::of_route(route));
     hop.reply = filters::reply(route, cors.as_ref());
     // A preflight is answered before the rule changes anything; an injected abort has the rule's response headers.
-    let changes = changes(route, facts.path, facts.query).into_iter();
+    let changes = words::changes(route, facts.path, facts.query).into_iter();
     match &hop.reply {
         None => hop.changes.extend(changes),
         Some(reply) if reply.flag.is_empty() => {}
@@ -526,95 +526,4 @@ fn direct(plan: &DirectResponse, virtual_host: Option<&str>) -> Outcome {
         _ => "the proxy answers itself",
     };
     Outcome { status: Some(plan.status.as_u16()), flag: String::new(), body, text: text.to_owned() }
-}
-
-/// Timeout of a route that forwards.
-pub(super) fn timeout(route: &RoutePlan) -> Decided {
-    let timeout = route.timeout.map_or("none".to_owned(), |t| format!("{t:?}"));
-    Decided::new(timeout, &route.timeout_origin)
-}
-
-/// Retries of a route that forwards.
-pub(super) fn retries(route: &RoutePlan) -> Decided {
-    let retries = route.retry.as_ref().map_or("none".to_owned(), ToString::to_string);
-    Decided::new(retries, &route.retry_origin)
-}
-
-/// Where a cluster's endpoints come from, in words.
-pub(super) fn source(source: &EndpointSource) -> String {
-    match source {
-        EndpointSource::Service { namespace: _, hostname, port, labels } if labels.is_empty() => {
-            format!("instances of {hostname}, port {port}")
-        }
-        EndpointSource::Service { namespace: _, hostname, port, labels } => {
-            let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            format!("instances of {hostname} with {}, port {port}", labels.join(","))
-        }
-        EndpointSource::Dns { names, first_only, retry } => {
-            let names: Vec<String> = names.iter().map(|n| format!("{}:{}", n.host, n.port)).collect();
-            let first = if *first_only { ", first address" } else { "" };
-            format!("DNS {}{first}, again after {retry:?} where it fails", names.join(", "))
-        }
-        EndpointSource::DynamicDns { port } => {
-            let port = port.map_or(String::new(), |p| format!(", port {p}"));
-            format!("the host that the request names, by DNS{port}")
-        }
-        EndpointSource::OriginalDst { port: Some(port) } => {
-            format!("the address that the client dialled, with port {port}")
-        }
-        EndpointSource::OriginalDst { port: None } | EndpointSource::LocalOriginalDst => {
-            "the address that the client dialled".into()
-        }
-        EndpointSource::LocalApp { port, ip } => {
-            format!("the application{}, port {port}", ip.map_or(String::new(), |ip| format!(" at {ip}")))
-        }
-        EndpointSource::LocalSocket(path) => format!("the application at the unix socket {path}"),
-        EndpointSource::BlackHole => "nothing".into(),
-    }
-}
-
-/// Header operations and rewrites that do not depend on a request.
-pub(super) fn static_changes(route: &RoutePlan) -> Vec<String> {
-    let mut out = operations(route);
-    if let Some(rewrite) = &route.rewrite {
-        out.extend(rewrite.path.as_ref().map(|p| match p {
-            RewritePath::Prefix(_, to) => format!("the matched prefix of the path becomes {to}"),
-            RewritePath::Full(to) => format!("path becomes {to}"),
-            RewritePath::Regex(from, to) => format!("in the path, {} becomes {to}", from.as_str()),
-        }));
-        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {a}")));
-    }
-    out
-}
-
-fn operations(route: &RoutePlan) -> Vec<String> {
-    let mut out = Vec::new();
-    ops("request", &route.request_headers, &mut out);
-    ops("response", &route.response_headers, &mut out);
-    if let Action::Forward(clusters) = &route.action {
-        for c in clusters {
-            ops(&format!("{} request", c.cluster), &c.request_headers, &mut out);
-            ops(&format!("{} response", c.cluster), &c.response_headers, &mut out);
-            out.extend(c.authority.as_ref().map(|a| format!("{} Host becomes {a}", c.cluster)));
-        }
-    }
-    out
-}
-
-fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -> Vec<String> {
-    let mut out = operations(route);
-    if let Some(rewrite) = &route.rewrite {
-        if let Some(p) = &rewrite.path {
-            out.push(format!("path becomes {}", rewrite_path(p, path, query)));
-        }
-        out.extend(rewrite.authority.as_ref().map(|a| format!("Host becomes {a}")));
-    }
-    out
-}
-
-fn ops(of: &str, ops: &HeaderOps, out: &mut Vec<String>) {
-    let HeaderOps { remove, set, add } = ops;
-    out.extend(remove.iter().map(|n| format!("{of} header {n} is removed")));
-    out.extend(set.iter().map(|(n, v)| format!("{of} header {n} is set to {v}")));
-    out.extend(add.iter().map(|(n, v)| format!("{of} header {n} gets {v} added")));
 }

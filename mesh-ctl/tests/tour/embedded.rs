@@ -1,6 +1,7 @@
 //! reviews as a member of the mesh: what a sidecar would do for it, the library does.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,18 +12,25 @@ use crate::seed::Seed;
 
 const VERSIONS: [&str; 3] = ["reviews-v1", "reviews-v2", "reviews-v3"];
 
-fn workload(mesh: &Mesh, name: &str) -> Value {
+/// The pods of a workload; one that is being replaced is among them until it has gone.
+fn pods(mesh: &Mesh, name: &str) -> Vec<Value> {
     let status = mesh.json(&["status", "-o", "json"]);
-    status["workloads"].as_array().unwrap().iter().find(|w| w["workload"] == name).unwrap().clone()
+    status["workloads"].as_array().unwrap().iter().filter(|w| w["workload"] == name).cloned().collect()
 }
 
 /// Pods with sidecars are replaced by pods without.
 pub(crate) fn instead_of_sidecars(mesh: &Mesh) {
     mesh.run(&["apply", "-f", "examples/bookinfo/embedded"]);
-    mesh.run(&["status", "--wait", "60"]);
+    let limit = Instant::now() + Duration::from_secs(60);
     for name in VERSIONS {
-        let shown = workload(mesh, name);
-        assert_eq!((&shown["proxy"], &shown["ready"]), (&Value::from("embedded"), &Value::from(true)), "{shown:#}");
+        let embedded = |pod: &Value| pod["proxy"] == "embedded" && pod["ready"] == true;
+        loop {
+            let now = pods(mesh, name);
+            if matches!(&now[..], [pod] if embedded(pod)) {
+                break;
+            }
+            assert!(Instant::now() < limit, "{name} is not one embedded pod: {now:#?}");
+        }
     }
 }
 
@@ -70,7 +78,7 @@ pub(crate) fn service_accounts(seed: &Seed<'_>) {
 
 /// Under STRICT (file 17) nobody gets in who shows no certificate, as a program beside reviews, which nothing captures.
 pub(crate) fn strict(seed: &Seed<'_>) {
-    let ip = workload(seed.mesh, "reviews-v2")["ip"].as_str().unwrap().to_owned();
+    let ip = pods(seed.mesh, "reviews-v2")[0]["ip"].as_str().unwrap().to_owned();
     let url = format!("http://{ip}:9080/reviews/0");
     let curl = ["exec", "reviews-v1", "--", "curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", &url];
     assert_eq!(seed.mesh.run(&curl), "200", "PERMISSIVE takes plaintext");

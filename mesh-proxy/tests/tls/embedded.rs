@@ -155,6 +155,26 @@ async fn what_is_wrong_with_a_call_is_answered_as_a_sidecar_would() {
 }
 
 #[tokio::test]
+async fn what_never_ends_does_not_hold_up_the_end() {
+    let (listener, port) = listener();
+    let yaml = world(port, "") + &AT_ONCE.replace("0.001s}", "0.001s, drainDuration: 0.001s}");
+    let server = member(&yaml, "default/reviews-v1").await;
+    let (asked, mut came) = tokio::sync::mpsc::unbounded_channel();
+    let app = tower::service_fn(move |_: Request<Body>| {
+        asked.send(()).unwrap();
+        std::future::pending::<Result<Response<Body>, Infallible>>()
+    });
+    let serving = server.clone();
+    let serving = tokio::spawn(async move { serving.serve(listener, app).await });
+    let mut client = member(&yaml, "default/productpage-v1").await.client();
+    let waiting = tokio::spawn(async move { get(&mut client, "http://reviews:9080/").await });
+    came.recv().await.unwrap();
+    server.shutdown().await;
+    serving.await.unwrap().unwrap();
+    waiting.abort();
+}
+
+#[tokio::test]
 async fn policies_and_tokens_stand_before_the_application() {
     let deny = "apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
