@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::api::ContentHash;
 use mesh_core::decide::{apply_redirect, decide_route, nearest_miss, normalize_target, rewrite_path};
 use mesh_core::matching::{
-    HeaderMatch, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, host_without_port,
+    HeaderMatch, QueryMatch, Regex, RequestFacts, RequestMatch, StringMatcher, host_without_port,
 };
 use mesh_core::snapshot::{
     Action, DirectResponse, HeaderOps, PathNormalization, Provenance, RedirectPath, RedirectPlan, RewritePath,
@@ -186,7 +186,7 @@ fn matcher(text: &str) -> Option<StringMatcher> {
     Some(match kind {
         "exact" => StringMatcher::Exact(value.into()),
         "prefix" => StringMatcher::Prefix(value.into()),
-        "regex" => StringMatcher::Regex(compile_regex(value).ok()?),
+        "regex" => StringMatcher::Regex(Regex::full(value).ok()?),
         "present" => StringMatcher::Present,
         _ => return None,
     })

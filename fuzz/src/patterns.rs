@@ -1,8 +1,6 @@
 //! Small languages inside fields: host patterns, networks, header values, regular expressions.
 
-use mesh_core::matching::{
-    Cidr, HeaderValueTemplate, HostPattern, compile_regex, compile_rewrite_regex, host_without_port,
-};
+use mesh_core::matching::{Cidr, HeaderValueTemplate, HostPattern, Regex, host_without_port};
 
 /// Reads every line as each of them; lines are also compared with each other as host patterns.
 pub fn patterns(data: &[u8]) {
@@ -11,8 +9,8 @@ pub fn patterns(data: &[u8]) {
     for line in &lines {
         header_value(line);
         network(line);
-        let _ = compile_regex(line).map(|r| r.is_match(lines[0]));
-        let _ = compile_rewrite_regex(line).map(|r| r.replace_all(lines[0], "$1").len());
+        let _ = Regex::full(line).map(|r| r.is_match(lines[0]));
+        let _ = Regex::anywhere(line).map(|r| r.replace_all(lines[0], "$1").len());
         assert!(line.starts_with(host_without_port(line)));
     }
     for a in &lines {

@@ -18,8 +18,8 @@ pub use redirect::apply_redirect;
 
 use crate::matching::{HostPattern, Miss, RequestFacts};
 use crate::snapshot::{
-    DownstreamTls, HttpPlan, L4Rule, ListenerPlan, MeshTls, MtlsMode, RouteDecision, RoutePlan, RouteTable, TcpPlan,
-    TlsServer, VirtualHostPlan, WeightedCluster,
+    Action, DownstreamTls, HttpPlan, L4Rule, ListenerPlan, MeshTls, MtlsMode, RouteDecision, RoutePlan, RouteTable,
+    TcpPlan, TlsServer, VirtualHostPlan, WeightedCluster,
 };
 
 /// What the first bytes of a connection are.
@@ -177,6 +177,34 @@ pub fn decide_route<'a>(table: &'a RouteTable, facts: &RequestFacts<'_>) -> Rout
     let virtual_host = place.and_then(|p| table.hosts.get(p));
     let index = virtual_host.and_then(|v| v.first(facts));
     RouteDecision { virtual_host, place, index }
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Index of the virtual host.
+    pub host: usize,
+    /// Index of the route in it.
+    pub route: usize,
+    /// Index among the route's destinations; 0 for redirects and direct responses.
+    pub destination: usize,
+    /// The route.
+    pub plan: Arc<RoutePlan>,
+}
+
+/// Decides a request ([`decide_route`]), and the destination by weight, from 64 random bits if there are several. `None`: no
+/// route takes it.
+pub fn choose(table: &RouteTable, facts: &RequestFacts<'_>, random: impl FnOnce() -> u64) -> Option<Choice> {
+    let decision = decide_route(table, facts);
+    let plan = Arc::clone(decision.route()?);
+    let destination = match &plan.action {
+        Action::Forward(clusters) if clusters.len() > 1 => {
+            let chosen = pick_weighted(clusters, random())?;
+            clusters.iter().position(|c| std::ptr::eq(c, chosen))?
+        }
+        Action::Forward(_) | Action::Redirect(_) | Action::Direct(_) => 0,
+    };
+    Some(Choice { host: decision.place?, route: decision.index?, destination, plan })
 }
 
 /// Whether a request that no route of the plan takes came on the connection of another server: it is answered 421, so that

@@ -6,14 +6,14 @@ mod header_value;
 mod host;
 mod paths;
 mod policy;
+mod regex;
 mod request;
 mod table;
 
+pub use self::regex::Regex;
 pub use claims::{CLAIM_PREFIX, ClaimMatch, Claims};
 pub use header_value::{HeaderValueTemplate, Part};
 pub use host::{Cidr, HostPattern, host_without_port};
 pub use paths::PathIndex;
 pub use policy::{HeaderKey, PathTemplate, PolicyAttribute};
-pub use request::{
-    HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher, compile_regex, compile_rewrite_regex,
-};
+pub use request::{HeaderMatch, Miss, QueryMatch, RequestFacts, RequestMatch, StringMatcher};

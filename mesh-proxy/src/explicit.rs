@@ -39,7 +39,7 @@ where
         }
     };
     let (authority, length) = head;
-    let Some(snapshot) = shared.snapshot.load_full() else { return };
+    let Some(snapshot) = shared.snapshot() else { return };
     let to = match Route::of_authority(&snapshot, &authority, 443) {
         Some(to) => Some(to),
         None => resolve(&shared.net, &authority).await,

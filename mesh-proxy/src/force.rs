@@ -65,7 +65,7 @@ impl<N: Net> InForce<N> {
         if self.compiled.is_none() || !same_instances {
             self.metrics.set_neighbours(neighbours(&world, &self.id));
         }
-        let before = self.shared.snapshot.load_full();
+        let before = self.shared.snapshot();
         if before.is_none_or(|b| b.hash != snapshot.hash) {
             self.shared.activate(&snapshot);
         }

@@ -204,7 +204,7 @@ pub struct Shared<N, H> {
     /// Readers of finished streams.
     pub sink: Arc<dyn Sink>,
     /// The plan in force.
-    pub snapshot: ArcSwapOption<Snapshot>,
+    pub(crate) snapshot: ArcSwapOption<Snapshot>,
     /// Drain of inbound and gateway listeners.
     pub inbound: Drain,
     /// Drain of outbound listeners, which go on until the application has gone.
@@ -232,6 +232,11 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             Direction::Inbound => self.http.gate(),
             Direction::Gateway => self.http.gate().at(key.port),
         }
+    }
+
+    /// The plan in force, if there was one yet.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.load_full()
     }
 
     /// Brings a plan into force for new connections and requests, and closes the connections that it does not let in.
@@ -268,7 +273,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
 
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Arc<Self>, stream: N::Stream, door: Door) {
-        let Some(snapshot) = self.snapshot.load_full() else { return };
+        let Some(snapshot) = self.snapshot() else { return };
         let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
         let local = match door {
             Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::OutboundDirect | Door::InboundDirect => own,

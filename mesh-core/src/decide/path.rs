@@ -180,7 +180,7 @@ pub fn rewrite_path(rewrite: &RewritePath, path: &str, query: Option<&str>) -> S
     let mut out = match rewrite {
         RewritePath::Prefix(length, with) => format!("{with}{}", path.get(*length..).unwrap_or_default()),
         RewritePath::Full(with) => with.to_string(),
-        RewritePath::Regex(regex, with) => regex.replace_all(path, &**with).into_owned(),
+        RewritePath::Regex(regex, with) => regex.replace_all(path, with).into_owned(),
     };
     if !out.starts_with('/') {
         out.insert(0, '/');

@@ -15,6 +15,11 @@ pub type BoxFuture = SendFuture<Result<Response, Error>>;
 pub trait HttpService: Send + Sync {
     /// Serves one request.
     fn call(&self, request: Request) -> BoxFuture;
+
+    /// The order of its Layers, if it is known.
+    fn order(&self) -> String {
+        String::from("HttpService")
+    }
 }
 
 struct Erased<S>(S);
@@ -22,6 +27,10 @@ struct Erased<S>(S);
 impl<S: Upstream> HttpService for Erased<S> {
     fn call(&self, request: Request) -> BoxFuture {
         Box::pin(self.0.clone().call(request))
+    }
+
+    fn order(&self) -> String {
+        super::order::<S>()
     }
 }
 
@@ -40,6 +49,12 @@ impl BoxService {
     /// Erases a stack.
     pub fn new(stack: impl Upstream) -> Self {
         Self(Arc::new(Erased(stack)))
+    }
+
+    /// The [order](super::order) of the Layers of this stack, until the next that is erased.
+    #[must_use]
+    pub fn order(&self) -> String {
+        self.0.order()
     }
 
     /// Whether both are the same stack, not an equal one.

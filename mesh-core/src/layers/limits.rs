@@ -19,71 +19,104 @@ use tower::{Layer, Service};
 
 use super::{Body, Request, Response, Upstream};
 use crate::error::{Error, ErrorKind};
+use crate::snapshot::ClusterPlan;
 pub use usage::{Permit, Resource, Usage};
 
-/// Refuses requests above `http2MaxRequests` with 503 `UO`. A request counts until its response has ended.
+/// Config of [`CircuitLayer`].
+#[derive(Clone, Debug)]
+pub struct CircuitConfig {
+    /// Requests at a time: `http2MaxRequests`. Default: no limit.
+    pub max_requests: u32,
+    /// Counts, shared by everything that leads there.
+    pub usage: Arc<Usage>,
+}
+
+impl Default for CircuitConfig {
+    fn default() -> Self {
+        Self { max_requests: u32::MAX, usage: Arc::default() }
+    }
+}
+
+impl CircuitConfig {
+    /// From a destination's plan, with counts of its own.
+    pub fn of(plan: &ClusterPlan) -> Self {
+        Self { max_requests: plan.pool.max_requests, ..Self::default() }
+    }
+
+    /// The same with another limit.
+    #[must_use]
+    pub fn max_requests(mut self, max: u32) -> Self {
+        self.max_requests = max;
+        self
+    }
+
+    /// The same on counts that others share.
+    #[must_use]
+    pub fn usage(mut self, usage: Arc<Usage>) -> Self {
+        self.usage = usage;
+        self
+    }
+}
+
+/// Circuit breaking: refuses requests above `http2MaxRequests` with 503 `UO`. A request counts until its response has ended.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use mesh_core::layers::limits::{LimitsLayer, Usage};
+/// use mesh_core::layers::{CircuitConfig, CircuitLayer};
 ///
-/// let layer = LimitsLayer::new(1024, Arc::new(Usage::default()));
+/// let layer = CircuitLayer::new(CircuitConfig::default().max_requests(1024));
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Debug)]
-pub struct LimitsLayer {
-    max: u32,
-    usage: Arc<Usage>,
-}
+pub struct CircuitLayer(CircuitConfig);
 
-impl LimitsLayer {
-    /// At most `max` requests at a time.
-    pub fn new(max: u32, usage: Arc<Usage>) -> Self {
-        Self { max, usage }
+impl CircuitLayer {
+    /// With this config.
+    pub fn new(config: CircuitConfig) -> Self {
+        Self(config)
     }
 }
 
-impl<S> Layer<S> for LimitsLayer {
-    type Service = Limits<S>;
+impl<S> Layer<S> for CircuitLayer {
+    type Service = Circuit<S>;
 
-    fn layer(&self, inner: S) -> Limits<S> {
-        Limits { config: self.clone(), inner }
+    fn layer(&self, inner: S) -> Circuit<S> {
+        Circuit { config: self.0.clone(), inner }
     }
 }
 
-/// Service of [`LimitsLayer`].
+/// Service of [`CircuitLayer`].
 #[derive(Clone, Debug)]
-pub struct Limits<S> {
-    config: LimitsLayer,
+pub struct Circuit<S> {
+    config: CircuitConfig,
     inner: S,
 }
 
-impl<S: Upstream> Service<Request> for Limits<S> {
+impl<S: Upstream> Service<Request> for Circuit<S> {
     type Response = Response;
     type Error = Error;
-    type Future = LimitsFuture<S::Future>;
+    type Future = CircuitFuture<S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let permit = self.config.usage.take(Resource::Requests, self.config.max);
+        let permit = self.config.usage.take(Resource::Requests, self.config.max_requests);
         let inner = permit.is_some().then(|| self.inner.call(request));
-        LimitsFuture { inner, permit }
+        CircuitFuture { inner, permit }
     }
 }
 
 pin_project! {
-    /// Future of [`Limits`].
-    pub struct LimitsFuture<F> {
+    /// Future of [`Circuit`].
+    pub struct CircuitFuture<F> {
         #[pin]
         inner: Option<F>,
         permit: Option<Permit>,
     }
 }
 
-impl<F: Future<Output = Result<Response, Error>>> Future for LimitsFuture<F> {
+impl<F: Future<Output = Result<Response, Error>>> Future for CircuitFuture<F> {
     type Output = Result<Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -23,7 +23,7 @@ use super::{Body, BoxService, Request, Response, Upstream};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::record::{CopyOutcome, Cx, Sink};
-use crate::snapshot::Share;
+use crate::snapshot::{MirrorPlan, RoutePlan, Share};
 use copy::Copy;
 
 pub use copy::Budget;
@@ -50,6 +50,17 @@ impl MirrorConfig {
     /// Without targets.
     pub fn new(env: Arc<dyn Env>) -> Self {
         Self { targets: Vec::new(), node_address: None, shadow_suffix: false, sinks: Arc::new([]), env }
+    }
+
+    /// From a route's plan; `to` is what sends copies to the cluster of that name.
+    pub fn of(plan: &RoutePlan, env: Arc<dyn Env>, to: impl Fn(&str) -> BoxService) -> Self {
+        let target = |mirror: &MirrorPlan| MirrorTarget {
+            name: Arc::clone(&mirror.cluster),
+            service: to(&mirror.cluster),
+            share: mirror.share,
+            budget: Arc::default(),
+        };
+        Self { targets: plan.filters.mirrors.iter().map(target).collect(), ..Self::new(env) }
     }
 
     /// The same with one more target.

@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 use super::{LocalReply, Request, Response, Upstream};
 use crate::error::Error;
 use crate::record::{Cx, Flag};
+use crate::snapshot::{RateLimitPlan, RoutePlan};
 pub use bucket::{Left, TokenBucket};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
@@ -41,6 +42,16 @@ pub struct RateLimitConfig {
 }
 
 impl RateLimitConfig {
+    /// From a route's plan, with buckets of its own.
+    pub fn of(plan: &RoutePlan) -> Self {
+        let limit = |l: &Arc<RateLimitPlan>| Limit {
+            bucket: Arc::new(TokenBucket::new(l.max_tokens, l.tokens_per_fill, l.fill_interval)),
+            status: l.status,
+            headers: l.headers,
+        };
+        Self { limits: plan.filters.rate_limits.iter().map(limit).collect() }
+    }
+
     /// Of one bucket, answering 429.
     pub fn new(bucket: Arc<TokenBucket>) -> Self {
         Self { limits: vec![Limit { bucket, status: StatusCode::TOO_MANY_REQUESTS, headers: false }] }

@@ -30,7 +30,7 @@ use crate::balance::Tried;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Sent};
 use crate::record::{Cx, Flag, Proof};
-use crate::snapshot::{Address, PoolPlan, RetryPlan};
+use crate::snapshot::{Address, PoolPlan, RetryPlan, RoutePlan};
 pub use replay::DEFAULT_CAP;
 use replay::Replay;
 
@@ -51,6 +51,33 @@ pub struct RetryConfig {
     pub limit: Option<RetryLimit>,
 }
 
+impl RetryConfig {
+    /// No retries.
+    pub fn new(env: Arc<dyn Env>) -> Self {
+        Self { policy: None, attempt_count: true, buffer: DEFAULT_CAP, env, limit: None }
+    }
+
+    /// From a route's plan.
+    pub fn of(plan: &RoutePlan, env: Arc<dyn Env>) -> Self {
+        let (policy, attempt_count, buffer) = (plan.retry.clone(), plan.headers.attempt_count, plan.replay);
+        Self { policy, attempt_count, buffer, env, limit: None }
+    }
+
+    /// The same with a policy.
+    #[must_use]
+    pub fn policy(mut self, policy: RetryPlan) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The same with the destination's limit of concurrent retries.
+    #[must_use]
+    pub fn limit(mut self, limit: RetryLimit) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
 /// How many retries a destination takes: `maxRetries` or `retryBudget`, and what is in use.
 #[derive(Clone, Debug)]
 pub struct RetryLimit {
@@ -65,10 +92,10 @@ pub struct RetryLimit {
 /// ```
 /// use std::sync::Arc;
 /// use mesh_core::env::Env;
-/// use mesh_core::layers::{RetryConfig, RetryLayer, retry::DEFAULT_CAP};
+/// use mesh_core::layers::{RetryConfig, RetryLayer};
 ///
 /// fn no_retries(env: Arc<dyn Env>) -> RetryLayer {
-///     RetryLayer::new(RetryConfig { policy: None, attempt_count: true, buffer: DEFAULT_CAP, env, limit: None })
+///     RetryLayer::new(RetryConfig::new(env))
 /// }
 /// ```
 #[derive(Clone)]

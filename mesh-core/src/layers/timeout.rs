@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 use super::{Body, Request, Response, Upstream, respond::is_grpc};
 use crate::error::{Error, ErrorKind};
 use crate::record::{Cx, Flag};
+use crate::snapshot::RoutePlan;
 use deadline::Deadline;
 
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -58,6 +59,14 @@ pub struct TimeoutConfig {
     pub per_try: Option<Duration>,
     /// Tell the upstream how long we wait.
     pub announce: bool,
+}
+
+impl TimeoutConfig {
+    /// From a route's plan.
+    pub fn of(plan: &RoutePlan) -> Self {
+        let per_try = plan.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        Self { timeout: plan.timeout, per_try, announce: plan.headers.debug }
+    }
 }
 
 /// Ends a request that takes too long: 504 `UT` before the response's head, a cut stream after it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method};
 
-use super::{ClaimMatch, Claims};
+use super::{ClaimMatch, Claims, Regex};
 
 /// What a request is matched on, after path normalization.
 #[derive(Clone, Copy, Debug)]
@@ -27,66 +27,16 @@ pub struct RequestFacts<'a> {
 }
 
 /// A condition on a string.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum StringMatcher {
     /// Equal.
     Exact(Arc<str>),
     /// Starts with.
     Prefix(Arc<str>),
     /// Matches in full.
-    Regex(Arc<regex::Regex>),
+    Regex(Regex),
     /// Is there at all.
     Present,
-}
-
-impl PartialEq for StringMatcher {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
-            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
-            (Self::Present, Self::Present) => true,
-            _ => false,
-        }
-    }
-}
-
-/// Longest regular expression that Istio accepts.
-const REGEX_MAX: usize = 1024;
-
-/// Compiles a regular expression that has to match a whole text (RE2's full match).
-///
-/// # Errors
-/// In words, when it is empty, longer than 1024 characters, malformed, or too large when compiled.
-pub fn compile_regex(text: &str) -> Result<Arc<regex::Regex>, String> {
-    check_length(text)?;
-    build(&format!("^(?:{text})$"), text)
-}
-
-/// Compiles a regular expression of a rewrite, which matches anywhere.
-///
-/// # Errors
-/// As [`compile_regex`].
-pub fn compile_rewrite_regex(text: &str) -> Result<Arc<regex::Regex>, String> {
-    check_length(text)?;
-    build(text, text)
-}
-
-fn check_length(text: &str) -> Result<(), String> {
-    match text.len() {
-        0 => Err("regex string match should not be empty".into()),
-        n if n > REGEX_MAX => Err(format!("regex is too large, max length allowed is {REGEX_MAX}")),
-        _ => Ok(()),
-    }
-}
-
-fn build(full: &str, text: &str) -> Result<Arc<regex::Regex>, String> {
-    // The limits bound memory per expression; matching itself is linear in the input.
-    let built = regex::RegexBuilder::new(full).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
-    built.map(Arc::new).map_err(|e| {
-        let why = e.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("\"{text}\" is not a regular expression: {why}")
-    })
 }
 
 impl StringMatcher {

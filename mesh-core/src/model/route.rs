@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::RuleFilters;
 use crate::api::{ContentHash, Key, Origin};
-use crate::matching::{Cidr, HeaderValueTemplate, HostPattern, RequestMatch};
+use crate::matching::{Cidr, HeaderValueTemplate, HostPattern, Regex, RequestMatch};
 use crate::snapshot::{DirectResponse, HeaderOps, Provenance, RetryPlan};
 
 /// A value with where it was written.
@@ -176,22 +176,12 @@ pub enum RedirectTo {
 }
 
 /// A path rewrite before the match it belongs to is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum PathRewrite {
     /// The matched prefix, or the whole path of an exact or regex match.
     Uri(Arc<str>),
     /// Every match of the expression.
-    Regex(Arc<regex::Regex>, Arc<str>),
-}
-
-impl PartialEq for PathRewrite {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Uri(a), Self::Uri(b)) => a == b,
-            (Self::Regex(a, b), Self::Regex(c, d)) => a.as_str() == c.as_str() && b == d,
-            _ => false,
-        }
-    }
+    Regex(Regex, Arc<str>),
 }
 
 /// A TLS or TCP rule.

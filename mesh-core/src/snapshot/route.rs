@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode};
 
 use super::{Map, Provenance, RouteFilters, RouteHeaders};
 use crate::api::ContentHash;
-use crate::matching::{HeaderValueTemplate, PathIndex, RequestFacts, RequestMatch};
+use crate::matching::{HeaderValueTemplate, PathIndex, Regex, RequestFacts, RequestMatch};
 
 /// Virtual hosts of one listener, by host.
 #[derive(Clone, PartialEq, Debug)]
@@ -147,25 +147,14 @@ pub struct Rewrite {
 }
 
 /// How a path is rewritten; the query stays.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum RewritePath {
     /// Replace the matched prefix of this many bytes.
     Prefix(usize, Arc<str>),
     /// Replace the whole path.
     Full(Arc<str>),
     /// Replace every match; `\1`..`\9` and `\0` in the replacement are already in the regex crate's form.
-    Regex(Arc<regex::Regex>, Arc<str>),
-}
-
-impl PartialEq for RewritePath {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Prefix(a, b), Self::Prefix(c, d)) => a == c && b == d,
-            (Self::Full(a), Self::Full(b)) => a == b,
-            (Self::Regex(a, b), Self::Regex(c, d)) => a.as_str() == c.as_str() && b == d,
-            _ => false,
-        }
-    }
+    Regex(Regex, Arc<str>),
 }
 
 /// A redirect.

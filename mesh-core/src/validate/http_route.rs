@@ -6,7 +6,7 @@ use super::string_match::{set_request_header, string_match};
 use super::{Check, virtual_service};
 use crate::api::{CorsPolicy, FaultAbort, FaultDelay, HeaderOperations, Headers, HttpDirectResponse};
 use crate::api::{HttpFaultInjection, HttpMatchRequest, HttpRedirect, HttpRetry, HttpRewrite, HttpRoute, StringMatch};
-use crate::matching::{ClaimMatch, compile_rewrite_regex};
+use crate::matching::{ClaimMatch, Regex};
 use crate::yaml::{child, item};
 
 /// What kind of VirtualService the rule is in.
@@ -235,7 +235,7 @@ fn rewrite(check: &mut Check<'_>, path: &str, rewrite: &HttpRewrite) {
             if r.r#match.is_empty() || r.rewrite.is_empty() {
                 check.error(&at, "UriRegexRewrite requires both Rewrite and Match fields to be specified");
             } else {
-                check.ok(&child(&at, "match"), compile_rewrite_regex(&r.r#match).map(drop));
+                check.ok(&child(&at, "match"), Regex::anywhere(&r.r#match).map(drop));
             }
         }
         None if uri.is_empty() && authority.is_empty() => {

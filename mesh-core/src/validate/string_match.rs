@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Check;
 use crate::api::StringMatch;
-use crate::matching::{HeaderValueTemplate, compile_regex};
+use crate::matching::{HeaderValueTemplate, Regex};
 use crate::yaml::child;
 
 /// A match on a value. Only for `uri` may the prefix be empty; only for maps does `regex: "*"` mean presence.
@@ -20,7 +20,7 @@ pub(super) fn string_match(
             check.error(&child(field, "prefix"), "prefix string match should not be empty");
         }
         StringMatch::Regex(text) if text == "*" && presence => {}
-        StringMatch::Regex(text) => check.ok(&child(field, "regex"), compile_regex(text).map(drop)),
+        StringMatch::Regex(text) => check.ok(&child(field, "regex"), Regex::full(text).map(drop)),
         StringMatch::Exact(_) | StringMatch::Prefix(_) | StringMatch::Present => {}
     }
 }

@@ -59,7 +59,7 @@ impl<N: Net> State<N> {
 
 impl<N: Net> AdminState for State<N> {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.shared.snapshot.load_full()
+        self.shared.snapshot()
     }
 
     fn endpoints(&self) -> Vec<ClusterEndpoints> {

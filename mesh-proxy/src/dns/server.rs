@@ -38,7 +38,7 @@ where
         // An error here is about an earlier answer (the client's port is closed), not about the socket.
         let Ok((length, from)) = socket.receive(&mut buffer).await else { continue };
         let query = &buffer[..length];
-        let snapshot = shared.snapshot.load_full();
+        let snapshot = shared.snapshot();
         let limit = udp_limit(query);
         match plan(query, snapshot.as_deref()) {
             None => {}
@@ -88,7 +88,7 @@ where
         let length = stream.read_u16().await?;
         let mut query = vec![0; length.into()];
         stream.read_exact(&mut query).await?;
-        let snapshot = shared.snapshot.load_full();
+        let snapshot = shared.snapshot();
         let reply = match plan(&query, snapshot.as_deref()) {
             None => return Ok(()),
             Some(Plan::Reply(reply)) => *reply,

@@ -36,7 +36,7 @@ impl Connect {
         let shared = &self.mesh.0.shared;
         let unknown =
             || io::Error::new(io::ErrorKind::NotFound, format!("the mesh has no configuration for {host} yet"));
-        let snapshot = shared.snapshot.load_full().ok_or_else(unknown)?;
+        let snapshot = shared.snapshot().ok_or_else(unknown)?;
         let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let to = match Route::of_authority(&snapshot, &authority, port) {
             Some(to) => to,

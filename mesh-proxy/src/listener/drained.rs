@@ -13,7 +13,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
     /// Resolves when the mesh no longer sends traffic here, or would have heard of the end by now (`minimum`, by default
     /// `terminationDrainDuration`), and nothing is in flight in either direction; at the latest after `drainDuration`.
     pub(crate) async fn drained(&self, facts: watch::Receiver<Facts>, minimum: Option<Duration>) {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.snapshot();
         let plan = snapshot.as_ref().map(|s| &s.proxy);
         let minimum = minimum.or(plan.map(|p| p.termination_drain_duration)).unwrap_or_default();
         let longest = plan.map_or(minimum, |p| p.drain_duration.max(minimum));

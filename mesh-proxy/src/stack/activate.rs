@@ -1,5 +1,6 @@
 //! From a snapshot to services. What did not change keeps its service, so a change costs what it touches.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use http::StatusCode;
 use mesh_core::api::ContentHash;
 use mesh_core::layers::modify::NodeFacts;
 use mesh_core::layers::rate_limit::Limit;
-use mesh_core::layers::{BoxService, MirrorTarget, RetryLimit};
+use mesh_core::layers::{BoxService, MirrorTarget, RetryLimit, order};
 use mesh_core::snapshot::{
     Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot,
     TlsThen, VirtualHostPlan,
@@ -80,6 +81,23 @@ impl Active {
     /// The HTTP stack of a listener, or of one of its TLS servers, if it has one.
     pub fn http(&self, listener: &ListenerKey, server: ContentHash) -> Option<&Arc<HttpStack>> {
         self.http.get(&(*listener, server)).map(|b| &b.stack)
+    }
+
+    /// The orders of the Layers of its stacks, a line for each that occurs: `listener`, `route` or `cluster`, and its
+    /// [order](mesh_core::layers::order).
+    #[must_use]
+    pub fn orders(&self) -> BTreeSet<String> {
+        let routes = |built: &Arc<Built>| {
+            let hosts = built.router.routes().hosts.iter();
+            let targets: Vec<_> = hosts.flat_map(|host| &host.routes).flat_map(|route| route.iter()).cloned().collect();
+            targets.into_iter().map(|target| format!("route: {}", target.service.order()))
+        };
+        let listeners = self.http.values().map(|built| match &*built.stack {
+            HttpStack::Inbound(_) => format!("inbound: {}", order::<Inbound>()),
+            HttpStack::Outbound(_) => format!("outbound: {}", order::<Outbound>()),
+        });
+        let clusters = self.clusters.values().map(|service| format!("cluster: {}", service.order()));
+        listeners.chain(self.http.values().flat_map(routes)).chain(clusters).collect()
     }
 
     /// Policies for streams of bytes.

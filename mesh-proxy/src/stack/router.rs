@@ -5,14 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::StatusCode;
-use mesh_core::decide::{decide_route, is_misdirected, pick_weighted};
+use mesh_core::decide::choose;
 use mesh_core::env::Env;
-use mesh_core::error::{Error, ErrorKind};
+use mesh_core::error::Error;
 use mesh_core::layers::modify::with_facts;
+use mesh_core::layers::route::no_route;
 use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{Action, ClusterPlan, HttpPlan};
+use mesh_core::snapshot::{ClusterPlan, HttpPlan};
 use tower::Service;
 
 use super::activate::Host;
@@ -48,33 +48,12 @@ impl Router {
         &self.0
     }
 
-    /// A client that reuses a connection for another server's host is told to open one for it.
-    fn unrouted(&self, request: &Request) -> Error {
-        let authority = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        match is_misdirected(&self.0.plan, authority) {
-            true => Error::new(ErrorKind::NoRoute).with_status(StatusCode::MISDIRECTED_REQUEST),
-            false => Error::new(ErrorKind::NoRoute),
-        }
-    }
-
     fn find(&self, request: &Request) -> Option<BoxService> {
         let routes = &*self.0;
-        let decided = with_facts(request, |facts| {
-            let decision = decide_route(&routes.plan.routes, facts);
-            Some((decision.place?, decision.index?, Arc::clone(decision.route()?)))
-        });
-        let (place, index, plan) = decided?;
-        let services = routes.hosts.get(place)?.routes.get(index)?;
-        let index = match &plan.action {
-            Action::Forward(clusters) if clusters.len() > 1 => {
-                let chosen = pick_weighted(clusters, routes.env.random())?;
-                clusters.iter().position(|c| std::ptr::eq(c, chosen))?
-            }
-            Action::Forward(_) | Action::Redirect(_) | Action::Direct(_) => 0,
-        };
-        let target = services.get(index)?;
+        let choice = with_facts(request, |facts| choose(&routes.plan.routes, facts, || routes.env.random()))?;
+        let target = routes.hosts.get(choice.host)?.routes.get(choice.route)?.get(choice.destination)?;
         if let Some(cx) = request.extensions().get::<Arc<Cx>>() {
-            let _ = cx.route.set(plan);
+            let _ = cx.route.set(choice.plan);
             if let Some(cluster) = &target.cluster {
                 let _ = cx.cluster.set(Arc::clone(cluster));
             }
@@ -95,7 +74,7 @@ impl Service<Request> for Router {
     fn call(&mut self, request: Request) -> RouterFuture {
         match self.find(&request) {
             Some(mut service) => RouterFuture(Ok(service.call(request))),
-            None => RouterFuture(Err(self.unrouted(&request))),
+            None => RouterFuture(Err(no_route(&self.0.plan, &request))),
         }
     }
 }

@@ -48,8 +48,7 @@ fn snapshot(yaml: &str, shared: &Shared<HostNet, Proxy<HostNet>>) -> Arc<Snapsho
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();
         Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
     }
-    Engine::<HostStream>::activate(&shared.http, &snapshot);
-    shared.snapshot.store(Some(snapshot.clone()));
+    shared.activate(&snapshot);
     snapshot
 }
 

@@ -136,8 +136,7 @@ impl Running {
         shared.http.set_endpoints(&"db".into(), endpoints.into_iter().collect());
         let authorizer = setup.authorizer.map(endpoint);
         shared.http.set_endpoints(&"authz".into(), authorizer.into_iter().collect());
-        shared.http.activate(&snapshot);
-        shared.snapshot.store(Some(snapshot));
+        shared.activate(&snapshot);
         let mut listener = net.listen("test", LOOPBACK, Share::WHOLE).await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn({
@@ -153,11 +152,9 @@ impl Running {
 
     /// Other policies from now on.
     pub(crate) fn apply(&self, policies: &str) {
-        let before = self.shared.snapshot.load_full().unwrap();
+        let before = self.shared.snapshot().unwrap();
         let next = Snapshot { hash: ContentHash(2), security: security(policies, None), ..Snapshot::clone(&before) };
-        let next = Arc::new(next);
-        self.shared.http.activate(&next);
-        self.shared.snapshot.store(Some(next));
+        self.shared.activate(&Arc::new(next));
     }
 
     /// The next finished stream.

@@ -266,6 +266,114 @@ async fn another_configuration_comes_into_force_while_running() {
     std::fs::remove_file(&file).unwrap();
 }
 
+/// `reviews.example` on these ports of 127.0.0.1 (with their versions), in the form with this number.
+fn changing(form: usize, ports: [u16; 3]) -> String {
+    let [a, b, c] = ports;
+    let at = |port: u16, version: &str| {
+        format!("  - {{address: 127.0.0.1, ports: {{http: {port}}}, labels: {{version: {version}}}}}\n")
+    };
+    let v1 = "{destination: {host: reviews.example, subset: v1}, weight: 40}";
+    let v2 = "{destination: {host: reviews.example, subset: v2}, weight: 60}";
+    let (endpoints, subsets, route, policy) = match form % 5 {
+        0 => (at(a, "v1") + &at(b, "v2"), "[{name: v1, labels: {version: v1}}]", format!("[{v1}]"), ""),
+        1 => (
+            at(a, "v1") + &at(b, "v2"),
+            "[{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]",
+            format!("[{v1}, {v2}]"),
+            "timeout: 10s, retries: {attempts: 3, perTryTimeout: 5s},",
+        ),
+        2 => (at(b, "v2") + &at(c, "v2"), "[{name: v2, labels: {version: v2}}]", format!("[{v2}]"), ""),
+        3 => (
+            at(a, "v1") + &at(b, "v1") + &at(c, "v2"),
+            "[{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]",
+            format!("[{v1}, {v2}]"),
+            "rewrite: {uri: /new},",
+        ),
+        _ => (at(c, "v1"), "[]", "[{destination: {host: reviews.example}}]".into(), ""),
+    };
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: reviews, namespace: default}}
+spec:
+  hosts: [reviews.example]
+  ports: [{{number: 80, name: http}}]
+  resolution: STATIC
+  endpoints:
+{endpoints}---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: reviews, namespace: default}}
+spec: {{host: reviews.example, subsets: {subsets}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: reviews, namespace: default}}
+spec:
+  hosts: [reviews.example]
+  http: [{{headers: {{request: {{set: {{x-test: form-{form}}}}}}}, {policy} route: {route}}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn changes_under_load_lose_no_request() {
+    const CHANGES: usize = 20;
+    const CALLERS: u64 = 16;
+    const PER_SECOND: u64 = 1_000;
+    let listeners: [_; 3] = std::array::from_fn(|_| listener());
+    let ports = listeners.each_ref().map(|(_, port)| *port);
+    let server = member(&world(ports[0], ""), "default/reviews-v1").await;
+    let _serving = listeners.map(|(listener, _)| serve(&server, listener));
+    let file = std::env::temp_dir().join(format!("embedded-{}-{}.yaml", std::process::id(), ports[0]));
+    // Whole at any time: it is followed while it is written.
+    let write = |form| {
+        let next = file.with_extension("next");
+        std::fs::write(&next, changing(form, ports)).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+    };
+    write(0);
+    let caller = Mesh::builder().files([&file]).start().await.unwrap();
+    let (over, ended) = tokio::sync::watch::channel(false);
+    let ask = |mut client: Client| {
+        let ended = ended.clone();
+        async move {
+            let mut ticks = tokio::time::interval(std::time::Duration::from_millis(CALLERS * 1_000 / PER_SECOND));
+            let (mut asked, mut failed) = (0_u64, Vec::new());
+            while !*ended.borrow() {
+                ticks.tick().await;
+                let (status, text) = get(&mut client, "http://reviews.example/").await;
+                asked += 1;
+                if status != StatusCode::OK {
+                    failed.push((status, text));
+                }
+            }
+            (asked, failed)
+        }
+    };
+    let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(ask(caller.client()))).collect();
+    let (mut client, mut watch) = (caller.client(), caller.watch());
+    let start = std::time::Instant::now();
+    for form in 1..=CHANGES {
+        write(form);
+        watch.changed().await.unwrap();
+        let (status, text) = get(&mut client, "http://reviews.example/").await;
+        assert!(status == StatusCode::OK && text.contains(&format!("form-{form}")), "{form}: {status} {text}");
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    over.send_replace(true);
+    let (mut asked, mut failed) = (0, Vec::new());
+    for caller in callers {
+        let (one, wrong) = caller.await.unwrap();
+        asked += one;
+        failed.extend(wrong);
+    }
+    println!("{CHANGES} changes in {seconds:.1} s, {asked} requests, {} failed", failed.len());
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(asked > 20 * CHANGES as u64, "nobody asked while it changed");
+    std::fs::remove_file(&file).unwrap();
+}
+
 #[tokio::test]
 async fn other_protocols_and_clients_use_the_connector() {
     let (listener, port) = listener();

@@ -10,7 +10,7 @@ use crate::api::{
     HttpBody, HttpDirectResponse, HttpRedirect, HttpRetry, HttpRewrite, RedirectPortSelection, RegexRewrite,
 };
 use crate::compile::account::Ledger;
-use crate::matching::{HeaderValueTemplate, compile_rewrite_regex};
+use crate::matching::{HeaderValueTemplate, Regex};
 use crate::model::{PathRewrite, RedirectPort, RedirectTo, RuleRedirect};
 use crate::snapshot::{DirectResponse, RetryOn, RetryPlan};
 
@@ -87,7 +87,7 @@ pub(super) fn rewrite(ledger: &mut Ledger<'_>, at: &str, from: &HttpRewrite) -> 
             let inner = format!("{at}.uriRegexRewrite");
             ledger.take(&inner, "match", r#match);
             ledger.take(&inner, "rewrite", rewrite);
-            let regex = compile_rewrite_regex(r#match).map_err(Wrong::at(&format!("{inner}.match")))?;
+            let regex = Regex::anywhere(r#match).map_err(Wrong::at(&format!("{inner}.match")))?;
             Some(PathRewrite::Regex(regex, substitution(rewrite).into()))
         }
         ("", None) => None,

@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::{Names, Wrong, gateway_name};
 use crate::api::{HttpMatchRequest, StringMatch};
 use crate::compile::account::Ledger;
-use crate::matching::{ClaimMatch, HeaderMatch, QueryMatch, RequestMatch, StringMatcher, compile_regex};
+use crate::matching::{ClaimMatch, HeaderMatch, QueryMatch, Regex, RequestMatch, StringMatcher};
 use crate::model::{RuleMatch, StaticMatch};
 use crate::yaml::child;
 
@@ -126,7 +126,7 @@ pub(super) fn string(ledger: &mut Ledger<'_>, at: &str, from: &StringMatch) -> R
     Ok(match from {
         StringMatch::Exact(v) => StringMatcher::Exact(v.as_str().into()),
         StringMatch::Prefix(v) => StringMatcher::Prefix(v.as_str().into()),
-        StringMatch::Regex(v) => StringMatcher::Regex(compile_regex(v).map_err(Wrong::at(&leaf))?),
+        StringMatch::Regex(v) => StringMatcher::Regex(Regex::full(v).map_err(Wrong::at(&leaf))?),
         StringMatch::Present => StringMatcher::Present,
     })
 }

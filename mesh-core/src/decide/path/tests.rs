@@ -81,7 +81,7 @@ fn a_normal_path_is_not_copied() {
 
 #[test]
 fn k9_the_text_of_a_rewrite_is_literal() {
-    let regex = crate::matching::compile_rewrite_regex("b").unwrap();
+    let regex = crate::matching::Regex::anywhere("b").unwrap();
     assert_eq!(rewrite_path(&RewritePath::Regex(regex, "x?y".into()), "/abb", Some("q")), "/ax?yx?y?q");
     assert_eq!(rewrite_path(&RewritePath::Full("/n?z".into()), "/a", Some("q")), "/n?z?q");
     assert_eq!(rewrite_path(&RewritePath::Prefix(4, "/".into()), "/foo/bar", None), "//bar");
@@ -89,7 +89,7 @@ fn k9_the_text_of_a_rewrite_is_literal() {
 
 #[test]
 fn what_no_path_can_have_is_encoded_after_a_rewrite() {
-    let regex = crate::matching::compile_rewrite_regex("[0-9]+").unwrap();
+    let regex = crate::matching::Regex::anywhere("[0-9]+").unwrap();
     assert_eq!(rewrite_path(&RewritePath::Regex(regex, "<${0}>".into()), "/v1", Some("q")), "/v%3C1%3E?q");
     assert_eq!(rewrite_path(&RewritePath::Full("/a b#c\u{e9}".into()), "/x", None), "/a%20b%23c%C3%A9");
     assert_eq!(rewrite_path(&RewritePath::Prefix(2, "new".into()), "/x/y", None), "/new/y");

@@ -4,7 +4,7 @@ use crate::layers::testing::{call, get, pieces, read, service, status};
 #[tokio::test]
 async fn a_request_counts_until_its_response_has_ended() {
     let usage = Arc::new(Usage::default());
-    let layer = LimitsLayer::new(1, Arc::clone(&usage));
+    let layer = CircuitLayer::new(CircuitConfig::default().max_requests(1).usage(Arc::clone(&usage)));
     let streaming = || service(|_| async { Ok(status(200).map(|_| pieces(&["a"], true))) });
     let first = call(&layer, streaming(), get("/", &[])).await.unwrap();
     let refused = call(&layer, streaming(), get("/", &[])).await.unwrap_err();
@@ -16,7 +16,7 @@ async fn a_request_counts_until_its_response_has_ended() {
 #[tokio::test]
 async fn errors_and_dropped_futures_give_their_place_back() {
     let usage = Arc::new(Usage::default());
-    let layer = LimitsLayer::new(1, Arc::clone(&usage));
+    let layer = CircuitLayer::new(CircuitConfig::default().max_requests(1).usage(Arc::clone(&usage)));
     let fails = service(|_| async { Err(Error::new(ErrorKind::NoHealthyUpstream)) });
     assert_eq!(call(&layer, fails, get("/", &[])).await.unwrap_err().kind(), ErrorKind::NoHealthyUpstream);
     let mut hangs = layer.layer(service(|_| std::future::pending()));
@@ -29,7 +29,7 @@ async fn errors_and_dropped_futures_give_their_place_back() {
 
 #[tokio::test]
 async fn a_limit_of_zero_refuses_everything() {
-    let layer = LimitsLayer::new(0, Arc::default());
+    let layer = CircuitLayer::new(CircuitConfig::default().max_requests(0));
     let refused = call(&layer, service(|_| async { Ok(status(200)) }), get("/", &[])).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Overflow);
 }

@@ -2,7 +2,7 @@ use http::StatusCode;
 
 use super::*;
 use crate::layers::testing::{Seen, answer, call, context, get, route, scripted, status, with};
-use crate::matching::compile_rewrite_regex;
+use crate::matching::Regex;
 use crate::snapshot::{DirectResponse, RedirectPath, RedirectPlan, Rewrite, RewritePath};
 
 fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOps {
@@ -78,7 +78,7 @@ async fn operations_of_one_level() {
 async fn rewrites() {
     // K7, K8, K9, K10
     let prefix = |len, to: &str| RewritePath::Prefix(len, to.into());
-    let regex = RewritePath::Regex(compile_rewrite_regex("b").unwrap(), "x".into());
+    let regex = RewritePath::Regex(Regex::anywhere("b").unwrap(), "x".into());
     for (path, from, wanted) in [
         (prefix(4, "/"), "/foo/bar", "//bar"),
         (prefix(4, "/"), "/foobar", "/bar"),

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use mesh_core::api::{AuthorizationPolicy, AuthorizationRule, RuleSource};
-use mesh_core::matching::{Cidr, compile_regex};
+use mesh_core::matching::{Cidr, Regex};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn field(values: &[String], not_values: &[String], matches: Match<'_>) -> bool {
 }
 
 fn full(pattern: &str, text: &str) -> bool {
-    compile_regex(pattern).unwrap().is_match(text)
+    Regex::full(pattern).unwrap().is_match(text)
 }
 
 fn quoted(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! An evaluator of the RBAC configuration that Istio derives from policies, for comparison only.
 
-use mesh_core::matching::{Cidr, compile_regex};
+use mesh_core::matching::{Cidr, Regex};
 use serde_json::Value;
 
 use super::Facts;
@@ -57,7 +57,7 @@ fn text(matcher: &Value, value: &str) -> bool {
         return value.ends_with(&suffix);
     }
     let regex = matcher["safeRegex"]["regex"].as_str().unwrap_or_else(|| panic!("{matcher}"));
-    compile_regex(regex).unwrap().is_match(&value)
+    Regex::full(regex).unwrap().is_match(&value)
 }
 
 fn network(value: &Value, address: &str) -> bool {
@@ -72,7 +72,7 @@ fn template(template: &str, path: &str) -> bool {
         "**" => format!("[{class}/]*"),
         literal => literal.to_owned(),
     });
-    compile_regex(&segments.collect::<Vec<_>>().join("/")).unwrap().is_match(path)
+    Regex::full(&segments.collect::<Vec<_>>().join("/")).unwrap().is_match(path)
 }
 
 fn header(value: &Value, facts: &Facts) -> bool {
