@@ -211,7 +211,8 @@ pub fn choose(table: &RouteTable, facts: &RequestFacts<'_>, random: impl FnOnce(
 /// the client opens one of its own.
 pub fn is_misdirected(http: &HttpPlan, authority: &str) -> bool {
     let host = || crate::matching::host_without_port(authority).trim_end_matches('.').to_ascii_lowercase();
-    !http.elsewhere.is_empty() && http.routes.lookup(authority).is_none() && {
+    // A host without routes is another server's that asks more of its clients.
+    !http.elsewhere.is_empty() && http.routes.lookup(authority).is_none_or(|v| v.routes.is_empty()) && {
         let host = host();
         http.elsewhere.iter().any(|p| p.matches(&host))
     }

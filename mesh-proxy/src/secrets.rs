@@ -5,7 +5,7 @@
 pub(crate) mod manifests;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Largest file that is read; a distribution's authorities are a quarter of a megabyte.
+const MAX_FILE: u64 = 4 << 20;
 /// Where distributions keep the system's authorities.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -97,7 +99,7 @@ fn system() -> Arc<str> {
 /// # Errors
 /// A file can't be read or used, or the reference is to something else than files.
 pub fn read(name: &SecretRef) -> Result<Material, SecretError> {
-    let file = |path: &str| std::fs::read(path).map_err(|e: io::Error| SecretError(format!("{path}: {e}")));
+    let file = |path: &str| contents(path).map_err(|e: io::Error| SecretError(format!("{path}: {e}")));
     match name {
         SecretRef::Files { certificate, key } => {
             let key = PrivateKey::from_pem(&file(key)?);
@@ -115,6 +117,21 @@ pub fn read(name: &SecretRef) -> Result<Material, SecretError> {
             Err(SecretError("it is not a file".into()))
         }
     }
+}
+
+/// The contents of a file. The paths are those that some rule names, of whoever may write rules: what never ends, or never
+/// begins (devices, pipes), must not hold up the proxy or fill its memory.
+fn contents(path: &str) -> io::Result<Vec<u8>> {
+    let about = std::fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {MAX_FILE} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use super::cluster::{BLACK_HOLE, special};
 use crate::api::{ContentHash, Gateway, Object, Server};
 use crate::matching::HostPattern;
 use crate::snapshot::{
-    Address, Bind, BindDoor, Direction, DownstreamTls, EndpointSource, L4Rule, ListenerKey, ListenerPlan, Provenance,
-    TlsServer, TlsThen, UpstreamProtocol,
+    Address, Bind, BindDoor, ClientCertificate, Direction, DownstreamTls, EndpointSource, L4Rule, ListenerKey,
+    ListenerPlan, Provenance, TlsServer, TlsThen, UpstreamProtocol,
 };
 
 /// What a server does with a connection.
@@ -92,7 +92,12 @@ pub(super) fn compile(run: &mut Run<'_>) {
         let key = place.key(servers[0].number);
         match servers[0].speaks {
             Speaks::Http => {
-                let plan = routes::http_plan(run, &servers, &format!("http.{}", servers[0].number), &[]);
+                let plan = routes::http_plan(
+                    run,
+                    &servers,
+                    &format!("http.{}", servers[0].number),
+                    &routes::Others::default(),
+                );
                 run.plain_listener(&place.name(), key, (Some(plan), false), None, servers[0].origin());
             }
             Speaks::Tcp => {
@@ -154,10 +159,8 @@ fn tls_listener(run: &mut Run<'_>, (place, key): (&Place, ListenerKey), servers:
     for serving in servers {
         let then = match serving.speaks {
             Speaks::Https => {
-                let others = servers.iter().filter(|o| o.speaks == Speaks::Https && o.index_of() != serving.index_of());
-                let elsewhere: Vec<HostPattern> = others.flat_map(|o| o.sni()).collect();
                 let one = std::slice::from_ref(serving);
-                Some(TlsThen::Http(routes::http_plan(run, one, &serving.table(), &elsewhere)))
+                Some(TlsThen::Http(routes::http_plan(run, one, &serving.table(), &others(serving, servers))))
             }
             Speaks::TlsTcp => routes::tcp_plan(run, serving).map(TlsThen::Tcp),
             Speaks::Passthrough => {
@@ -192,6 +195,22 @@ fn tls_listener(run: &mut Run<'_>, (place, key): (&Place, ListenerKey), servers:
         hash: ContentHash::default(),
     });
     run.add_listener(plan);
+}
+
+/// What the others of a port mean for a server that speaks HTTP inside TLS.
+fn others(serving: &Serving<'_>, servers: &[Serving<'_>]) -> routes::Others {
+    let own = serving.sni();
+    let covered = |host: &HostPattern| own.iter().any(|o| host.subset_of(o) && host != o);
+    let mut all = routes::Others::default();
+    for other in servers.iter().filter(|o| o.speaks == Speaks::Https && o.index_of() != serving.index_of()) {
+        let hosts = other.sni();
+        let same = |tls: &DownstreamTls| serving.tls.as_ref().is_some_and(|own| own.asks_as(tls));
+        if other.tls.as_ref().is_some_and(|tls| tls.client != ClientCertificate::None && !same(tls)) {
+            all.guarded.extend(hosts.iter().filter(|h| covered(h)).cloned());
+        }
+        all.elsewhere.extend(hosts);
+    }
+    all
 }
 
 impl Serving<'_> {

@@ -330,6 +330,15 @@ impl DownstreamTls {
         self
     }
 
+    /// Whether another server asks the same of its clients: if not, who was let in there may not pass here.
+    pub fn asks_as(&self, other: &Self) -> bool {
+        let asked = |Self { client, roots, workloads, names, spki, hashes, verify, .. }: &Self| {
+            let lists = (names.clone(), spki.clone(), hashes.clone());
+            (*client, roots.clone(), workloads.clone(), lists, *verify)
+        };
+        asked(self) == asked(other)
+    }
+
     /// Whether a workload may be a client, as far as its identity says it.
     pub fn welcomes(&self, peer: &PeerIdentity) -> bool {
         match &self.workloads {

@@ -108,13 +108,16 @@ fn is_account(text: &str) -> bool {
     whole(parts.next()) && parts.next() == Some("sa") && whole(parts.next()) && parts.next().is_none()
 }
 
-/// Name and port of an authority whose name ends with dots, without them; `None`: it has none.
+/// Name and port of an authority that has more than them: dots at the end of its name, or a user before it (`user@`), which
+/// whoever takes it apart as a URL leaves out; `None`: it has not.
 fn relative(authority: &[u8]) -> Option<[&[u8]; 2]> {
-    let digits = |at: &usize| authority[at + 1..].iter().all(u8::is_ascii_digit);
-    let port = authority.iter().rposition(|b| *b == b':').filter(digits).unwrap_or(authority.len());
-    let (name, port) = authority.split_at(port);
+    let user = authority.iter().rposition(|b| *b == b'@').map_or(0, |at| at + 1);
+    let host = &authority[user..];
+    let digits = |at: &usize| host[at + 1..].iter().all(u8::is_ascii_digit);
+    let port = host.iter().rposition(|b| *b == b':').filter(digits).unwrap_or(host.len());
+    let (name, port) = host.split_at(port);
     let end = name.iter().rposition(|b| *b != b'.').map_or(0, |last| last + 1);
-    (end < name.len()).then_some([&name[..end], port])
+    (end < name.len() || user > 0).then_some([&name[..end], port])
 }
 
 /// Paths have neither query nor fragment here, whatever their source.

@@ -55,10 +55,14 @@ impl Location {
                 }
             }
             Self::Cookie(name) => {
-                for line in request.headers().get_all(COOKIE).iter().filter_map(|v| v.to_str().ok()) {
-                    let all = line.split(';').filter_map(|c| c.trim().split_once('='));
-                    for (_, value) in all.filter(|(n, _)| n == name) {
-                        f(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
+                // Octet by octet: what is no text beside a token must not hide it from us and leave it to the application.
+                for cookie in request.headers().get_all(COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'))
+                {
+                    let Some(at) = cookie.iter().position(|b| *b == b'=') else { continue };
+                    let (own, value) = (cookie[..at].trim_ascii(), cookie[at + 1..].trim_ascii());
+                    if own == name.as_bytes() {
+                        let bare = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+                        f(std::str::from_utf8(bare).unwrap_or(NO_TEXT));
                     }
                 }
             }
@@ -66,7 +70,7 @@ impl Location {
     }
 }
 
-/// Stands for a header that is no text.
+/// Stands for a header, or a part of one, that is no text.
 const NO_TEXT: &str = "\u{fffd}";
 
 /// The first run of characters that tokens are made of, as Envoy takes it; without any, no token.

@@ -21,6 +21,7 @@ use super::counted::Counted;
 use super::dispatch::{Answer, dispatch, origin_form};
 use super::guard::Shared;
 use super::lifetime::Open;
+use super::rules;
 use super::upgrade;
 use crate::drain::{Drain, InFlight};
 use crate::listener::Route;
@@ -167,8 +168,13 @@ fn malformed(request: &Request) -> Option<LocalReply> {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Some(LocalReply::new(status, text, "http2.too_many_headers").flagged(Flag::Dpe));
     }
-    let nowhere = || LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header");
-    (request.method() != Method::CONNECT && !headers.contains_key(HOST)).then(nowhere)
+    let Some(host) = headers.get(HOST) else {
+        let nowhere = || LocalReply::new(StatusCode::BAD_REQUEST, "", "missing_host_header");
+        return (request.method() != Method::CONNECT).then(nowhere);
+    };
+    let strange =
+        || LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", "http.invalid_authority").flagged(Flag::Dpe);
+    (!host.as_bytes().iter().all(|b| rules::is_of_host(*b))).then(strange)
 }
 
 /// Makes a request that could not be parsed visible as what it is: no method, no path, an answer.

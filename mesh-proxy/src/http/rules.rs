@@ -196,7 +196,7 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>, http10: bool
         match header.name.len() {
             // Two of them: proxies and applications could take different ones for true.
             4 if is("host") => {
-                if has_host || header.value.iter().any(|b| matches!(b, b' ' | b'\t' | b'/')) {
+                if has_host || !header.value.iter().all(|b| is_of_host(*b)) {
                     return Err(bad("http.invalid_authority"));
                 }
                 has_host = true;
@@ -232,6 +232,11 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>, http10: bool
         return Ok(Verdict::Rewrite { head: without_expect(bytes, request), length, framing, expects_continue: true });
     }
     Ok(Verdict::Pass { length, framing })
+}
+
+/// Whether it may be in an authority: what would end it in a URL may not, for whoever makes one of it.
+pub(super) fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]!$&'()*+,;=%@".contains(&byte)
 }
 
 fn not_implemented() -> LocalReply {

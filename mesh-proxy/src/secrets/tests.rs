@@ -82,3 +82,30 @@ async fn what_another_one_who_delivers_made_forgotten_is_delivered_again() {
     delivering.abort();
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// Whoever may write a rule may name any path.
+#[test]
+fn what_is_no_file_of_usual_size_is_not_read() {
+    let folder = std::env::temp_dir().join(format!("mesh-secrets-odd-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    std::fs::File::create(path("large")).unwrap().set_len(MAX_FILE + 1).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(path("pipe")).status().is_ok_and(|s| s.success());
+    let mut table = vec![
+        ("/dev/zero".to_owned(), "no regular file"),
+        (path("socket"), "no regular file"),
+        (path(""), "no regular file"),
+        (path("large"), "larger than"),
+        (path("none"), "No such file"),
+    ];
+    if pipe {
+        table.push((path("pipe"), "no regular file"));
+    }
+    for (path, why) in table {
+        let roots = SecretRef::RootsFile { roots: Some(path.as_str().into()), crl: None };
+        let said = read(&roots).unwrap_err().to_string();
+        assert!(said.starts_with(&path) && said.contains(why), "{said}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}

@@ -81,6 +81,11 @@ async fn spellings_of_a_host_open_nothing() {
         "secret.example.:80",
         "SECRET.EXAMPLE.:8080",
         "secret.example:",
+        "user@secret.example",
+        "public.example:80@SECRET.example.:80",
+        "secret.example?x",
+        "secret.example#x",
+        "secret.example\\x",
     ];
     let mesh = Mesh::start("HTTP", plain_upstream().await, &strict()).await;
     for (policy, what) in [(hosts("DENY", "hosts"), "denied"), (hosts("ALLOW", "notHosts"), "not among the allowed")] {

@@ -52,14 +52,18 @@ pub(super) fn server_hosts<'s>(serving: &'s Serving<'_>) -> impl Iterator<Item =
     })
 }
 
-/// The routes of servers that share one table. `elsewhere`: hosts of other servers of the port, which a client that
-/// reuses a connection may ask this one for.
-pub(super) fn http_plan(
-    run: &mut Run<'_>,
-    servers: &[Serving<'_>],
-    name: &str,
-    elsewhere: &[HostPattern],
-) -> Arc<HttpPlan> {
+/// Hosts of the other servers of a port.
+#[derive(Default)]
+pub(super) struct Others {
+    /// All of them: a client that reuses a connection may ask this server for one.
+    pub(super) elsewhere: Vec<HostPattern>,
+    /// Those whose clients have to show certificates that this server does not ask for. Whoever has connected here is not
+    /// let in there, also if this server's hosts cover them.
+    pub(super) guarded: Vec<HostPattern>,
+}
+
+/// The routes of servers that share one table.
+pub(super) fn http_plan(run: &mut Run<'_>, servers: &[Serving<'_>], name: &str, others: &Others) -> Arc<HttpPlan> {
     let number = servers[0].number;
     let names: BTreeSet<Arc<str>> = servers.iter().map(|s| s.name.clone()).collect();
     let client = Client { gateways: names.into_iter().collect(), ..Client::clone(&run.client) };
@@ -77,7 +81,9 @@ pub(super) fn http_plan(
             by_host.entry(host).or_insert_with(|| (Vec::new(), true, serving.origin())).1 = true;
         }
     }
-    let mut hosts = Vec::new();
+    let Others { elsewhere, guarded } = others;
+    by_host.retain(|host, _| !guarded.iter().any(|g| host.subset_of(g)));
+    let mut hosts: Vec<_> = guarded.iter().map(|host| nothing(host, number, servers[0].origin())).collect();
     let client_hash = client.hash();
     for (host, (routes, redirect, origin)) in by_host {
         hosts.extend(virtual_host(run, (&host, number), &routes, redirect, (&client, client_hash), origin));
@@ -92,6 +98,20 @@ pub(super) fn http_plan(
         settings: crate::compile::mesh::http_settings(&run.config, crate::snapshot::Direction::Gateway),
     }
     .misdirecting(table, elsewhere)
+}
+
+/// A host without routes: it hides those of wider names.
+fn nothing(host: &HostPattern, port: u16, origin: Provenance) -> Arc<VirtualHostPlan> {
+    let name: Arc<str> = format!("{host}:{port}").into();
+    let hash = ContentHash::of(name.as_bytes()).with_str("nothing");
+    Arc::new(VirtualHostPlan {
+        name,
+        domains: vec![host.to_string().into()],
+        routes: Vec::new(),
+        paths: None,
+        origin,
+        hash,
+    })
 }
 
 /// Routes of several objects for one host are put together, oldest object first, those that take everything last.

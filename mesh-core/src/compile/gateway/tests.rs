@@ -163,6 +163,38 @@ fn the_server_name_chooses_the_server_and_the_host_a_route_of_it() {
     check(&yaml, "gw-1", &table);
 }
 
+/// Whoever has shown no certificate, or another one, is not let in by the server of a wider name.
+#[test]
+fn a_wider_name_is_no_way_around_the_certificate_of_a_narrower_one() {
+    let mutual = |name: &str| format!("mode: MUTUAL, credentialName: {name}");
+    let (c, d) = (mutual("c"), mutual("d"));
+    let at = |wide: &str, narrow: &str| {
+        let servers = [("'*.example.com'", wide), ("a.example.com", narrow), ("'*.b.example.com'", narrow)];
+        https(&servers) + &vs("name: v", &format!("  hosts: ['*.example.com', a.example.com]\n{TO_B}"))
+    };
+    let narrow = ["a.example.com", "A.EXAMPLE.COM:443", "x.b.example.com"];
+    for (wide, narrow_tls, passes) in [
+        (SIMPLE, &*c, false),
+        (SIMPLE, "mode: OPTIONAL_MUTUAL, credentialName: c", false),
+        (SIMPLE, "mode: ISTIO_MUTUAL", false),
+        (&*c, &*d, false),
+        (&*c, "mode: MUTUAL, credentialName: c, subjectAltNames: [x]", false),
+        (&*c, &*c, true),
+        (&*c, SIMPLE, true),
+        (SIMPLE, SIMPLE, true),
+    ] {
+        let yaml = at(wide, narrow_tls);
+        for host in narrow {
+            let other = if passes { "8080||b.ns" } else { "421" };
+            let host = host.trim_end_matches(":443");
+            let own = host.to_lowercase();
+            let [asked, by_name] = ["w.example.com", &own].map(|sni| format!("GET https://{host}:443/ [sni: {sni}]"));
+            check(&yaml, "gw-1", &[(&asked, other), (&by_name, "8080||b.ns")]);
+        }
+        check(&yaml, "gw-1", &[("GET https://w.example.com:443/", "8080||b.ns")]);
+    }
+}
+
 #[test]
 fn a_server_for_every_host_takes_clients_without_a_server_name() {
     let yaml = https(&[("'*'", SIMPLE)]) + &vs("name: v", &format!("  hosts: [x.com]\n{TO_B}"));

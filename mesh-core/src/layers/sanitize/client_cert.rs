@@ -31,8 +31,13 @@ pub(crate) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap
     }
 }
 
+/// What the client was told before, then what is known of it. A line that leaves a quote open would swallow what follows,
+/// so that the client's own words would be all that is left of the header: then they are not passed on at all.
 fn appended(headers: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
     let mut lines = headers.get_all(CLIENT_CERT).iter();
+    if headers.get_all(CLIENT_CERT).iter().any(|line| !is_whole(line.as_bytes())) {
+        return Some(own.clone());
+    }
     let Some(first) = lines.next() else { return Some(own.clone()) };
     let mut value = first.as_bytes().to_vec();
     for line in lines.chain([own]) {
@@ -40,6 +45,20 @@ fn appended(headers: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
         value.extend_from_slice(line.as_bytes());
     }
     HeaderValue::from_bytes(&value).ok()
+}
+
+/// Whether every quote in it has its end; inside of them a backslash takes its meaning from the next character.
+fn is_whole(line: &[u8]) -> bool {
+    let (mut quoted, mut escape) = (false, false);
+    for byte in line {
+        match byte {
+            _ if escape => escape = false,
+            b'\\' if quoted => escape = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 #[cfg(test)]
@@ -86,6 +105,28 @@ mod tests {
             forward(mode, tls, &mut headers, !sent.is_empty());
             headers.get_all(CLIENT_CERT).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
         })
+    }
+
+    /// N1: what a client says can't take the place of what is known of it.
+    #[test]
+    fn open_quotes_swallow_nothing() {
+        let own = "By=b;Hash=ab";
+        for (lines, goes_on) in [
+            (&["By=x;Subject=\"CN=a\\\"b\\\\\";URI=y"][..], true),
+            (&["By=x;URI=spiffe://cluster.local/ns/a/sa/admin;Subject=\""], false),
+            (&["Subject=\"a\\\""], false),
+            (&["By=x;Subject=\"", "\";By=y"], false),
+            (&["By=x", "By=\"y"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(CLIENT_CERT, HeaderValue::from_static(line));
+            }
+            forward(Mode::AppendForward, Some(&tls(true)), &mut headers, true);
+            let left: Vec<_> = headers.get_all(CLIENT_CERT).iter().map(|v| v.to_str().unwrap()).collect();
+            let want = if goes_on { format!("{},{own}", lines.join(",")) } else { own.to_owned() };
+            assert_eq!(left, [want], "{lines:?}");
+        }
     }
 
     #[test]

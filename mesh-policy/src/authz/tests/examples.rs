@@ -139,15 +139,28 @@ fn operations_19_to_31_62() {
         &[(host("Example.com:8080"), true), (host("example.com"), false)],
     );
     table("30", &operation("hosts: ['*.example.com']"), &[(host("a.example.com"), true), (host("example.com"), false)]);
-    // A name's last dot opens nothing, and lets nobody out of what is denied.
-    let spellings = ["a.example", "A.EXAMPLE", "a.example.", "a.example..", "a.example:80", "a.example.:80"];
+    // A name's last dot opens nothing, and lets nobody out of what is denied; nor does a user before it.
+    let spellings = [
+        "a.example",
+        "A.EXAMPLE",
+        "a.example.",
+        "a.example..",
+        "a.example:80",
+        "a.example.:80",
+        "u@a.example",
+        "u:p@A.example.:80",
+        "b.example@a.example",
+        "a@b@a.example:80",
+    ];
     let both = "hosts: [a.example, 'a.example:*']";
     let spelt = |passes: &dyn Fn(&str) -> bool| spellings.map(|h| (host(h), passes(h)));
-    table("dots", &operation(both), &spelt(&|h| !h.contains("e.")));
+    let plain = |h: &str| !h.contains("e.") && !h.contains('@');
+    table("dots", &operation(both), &spelt(&plain));
     table("dots", &deny(&operation(both)), &spelt(&|_| false));
     table("dots", &operation("notHosts: [a.example, 'a.example:*']"), &spelt(&|_| false));
-    table("dots", &deny(&operation("notHosts: [a.example, 'a.example:*']")), &spelt(&|h| !h.contains("e.")));
-    table("dots", &deny(&operation("hosts: [a.example]")), &[(host("b.example."), true), (host("a.example.x"), true)]);
+    table("dots", &deny(&operation("notHosts: [a.example, 'a.example:*']")), &spelt(&plain));
+    let others = ["b.example.", "a.example.x", "a.example@b.example"].map(|h| (host(h), true));
+    table("dots", &deny(&operation("hosts: [a.example]")), &others);
     let port = |port| Facts { port, ..Facts::default() };
     table("31", &operation("ports: ['8080']"), &[(port(8080), true), (port(9090), false)]);
     table(

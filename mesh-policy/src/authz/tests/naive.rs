@@ -111,10 +111,11 @@ fn source(s: &RuleSource, own: &str, f: &Facts) -> bool {
         && field(&s.remote_ip_blocks, &s.not_remote_ip_blocks, &|v| ip(v, &f.remote_ip))
 }
 
-/// The host in lower case, or without the dots after its name.
+/// The host in lower case, or without the dots after its name and the user before it.
 fn host(pattern: &str, authority: &str, dots: bool) -> bool {
     let (pattern, authority) = (pattern.to_lowercase(), authority.to_lowercase());
-    let (name, port) = authority.rsplit_once(':').map_or((&*authority, String::new()), |(n, p)| (n, format!(":{p}")));
+    let bare = authority.rsplit_once('@').map_or(&*authority, |(_, bare)| bare);
+    let (name, port) = bare.rsplit_once(':').map_or((bare, String::new()), |(n, p)| (n, format!(":{p}")));
     let without = format!("{}{port}", name.trim_end_matches('.'));
     star(&pattern, &authority) || (dots && star(&pattern, &without))
 }
@@ -214,6 +215,8 @@ const HOSTS: &[&str] = &[
     "a.example.",
     "A.example.:80",
     "a.example:*",
+    "u@a.example",
+    "u:p@A.example.:80",
 ];
 const METHODS: &[&str] = &["GET", "POST", "G*", "*T", "get", "*"];
 const PATHS: &[&str] =

@@ -282,6 +282,25 @@ fn h27_what_is_forwarded() {
     assert!(passed.extensions().get::<Claims>().is_none());
 }
 
+/// What lies beside a token does not hide it: the application would find it, and take it for one that was verified.
+#[test]
+fn cookies_are_read_as_applications_read_them() {
+    let rule = authenticator(&["issuer: i, fromCookies: [t]"]);
+    let good = KEY.sign(ISS);
+    let with = |line: &[u8]| {
+        let mut asked = request("/", &[]);
+        asked.headers_mut().insert("cookie", http::HeaderValue::from_bytes(line).unwrap());
+        taken(&rule, asked)
+    };
+    let cookie = |before: &[u8], token: &str| with(&[before, token.as_bytes()].concat());
+    for before in [&b"t="[..], b"t=", b"x=\xff; t=", b"\xff; t=", b"t =", b"x; t= "] {
+        assert_eq!(cookie(before, &good), Ok(true), "{before:?}");
+        assert_eq!(cookie(before, "forged"), Err(JwtError::BadFormat), "{before:?}");
+    }
+    assert_eq!(with(b"t=\xff"), Err(JwtError::BadFormat));
+    assert_eq!(with(b"T=x; tt=x; x=t=x; t"), Ok(false));
+}
+
 #[test]
 fn h28_preflight() {
     let mut asked =
