@@ -1,7 +1,10 @@
-//! AuthorizationPolicies: what the index of rules finds is what trying every rule finds.
+//! AuthorizationPolicies: what the index of rules finds is what trying every rule finds; and valid policies decide as an
+//! evaluator does that was written for this and reads the resources field by field.
 //!
 //! The input is YAML documents, then a line `requests`, then lines `PEER METHOD AUTHORITY TARGET`, where PEER is `-` for
 //! nobody.
+
+mod naive;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use mesh_core::api::{AuthorizationAction, Resource};
 use mesh_core::matching::RequestFacts;
+use mesh_core::report::Level;
 use mesh_core::validate::validate;
 use mesh_core::yaml;
 use mesh_policy::authz::{AuthzInput, Protocol, TrustDomains};
@@ -19,9 +23,8 @@ pub fn policy(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (documents, requests) = text.split_once("\nrequests\n").unwrap_or((&text, ""));
     let (resources, _) = yaml::read("f", documents);
-    for resource in &resources {
-        validate(resource);
-    }
+    let is_valid = |r: &Resource| validate(r).iter().all(|report| report.level != Level::Error);
+    let valid = resources.iter().map(is_valid).fold(true, |all, one| all && one);
     let policies: Vec<_> = resources
         .into_iter()
         .filter_map(|r| match r {
@@ -33,7 +36,7 @@ pub fn policy(data: &[u8]) {
         Policies::compile(&AuthzInput {
             policies: &policies,
             protocol,
-            trust_domains: &TrustDomains::new("td", ["old"]),
+            trust_domains: &TrustDomains::new(naive::DOMAINS[0], [naive::DOMAINS[1]]),
             providers: &BTreeMap::new(),
         })
     };
@@ -66,8 +69,23 @@ pub fn policy(data: &[u8]) {
             peer: if peer == "-" { Peer::Anonymous } else { Peer::Spiffe(peer) },
             request: Some(request),
         };
+        let bytes = PolicyInput { request: None, ..input };
         check(&http, &input);
-        check(&tcp, &PolicyInput { request: None, ..input });
+        check(&tcp, &bytes);
+        // An identity has a trust domain, and its parts are texts.
+        if valid && !peer.starts_with('/') {
+            let read: Vec<_> = policies.iter().map(|p| &**p).collect();
+            assert_eq!(decision(&http, &input), naive::decide(&read, &input), "{line}");
+            assert_eq!(decision(&tcp, &bytes), naive::decide(&read, &bytes), "{line}, as bytes");
+        }
+    }
+}
+
+fn decision(policies: &Policies, input: &PolicyInput<'_>) -> &'static str {
+    match policies.decide(input) {
+        Decision::Allow => "allowed",
+        Decision::Deny(denial) if &*denial.rule == "none" => "none",
+        Decision::Deny(_) => "denied",
     }
 }
 
@@ -84,10 +102,5 @@ fn check(policies: &Policies, input: &PolicyInput<'_>) {
         (false, true, false) => "none",
         (false, _, _) => "allowed",
     };
-    let got = match policies.decide(input) {
-        Decision::Allow => "allowed",
-        Decision::Deny(denial) if &*denial.rule == "none" => "none",
-        Decision::Deny(_) => "denied",
-    };
-    assert_eq!(got, want, "{said:#?}");
+    assert_eq!(decision(policies, input), want, "{said:#?}");
 }

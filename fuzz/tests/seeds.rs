@@ -7,8 +7,15 @@ use std::path::PathBuf;
 use mesh_fuzz::mutate::{Random, mutate};
 use mesh_fuzz::{TARGETS, Target};
 
-/// Changed copies for each target. A count and not a time, so that every run does the same.
+/// Changed copies for each target. A count and not a time, so that every run does the same; `FUZZ_COPIES` is another one,
+/// and `FUZZ_SEED` other copies.
 const COPIES: usize = 1000;
+/// Of more copies than that, some are changed so often.
+const TURNS: usize = 6;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+}
 
 /// Prints the input if the target panics.
 struct Input<'a>(&'a str, &'a [u8]);
@@ -40,10 +47,16 @@ fn run((name, target): Target) {
     let seeds = seeds(name);
     once(b"");
     seeds.iter().for_each(|s| once(s));
-    let mut random = Random::new(0x6d65_7368);
-    for i in 0..COPIES {
-        let other = &seeds[random.below(seeds.len())];
-        once(&mutate(&seeds[i % seeds.len()], other, &mut random));
+    let mut random = Random::new(setting("FUZZ_SEED").unwrap_or(0x6d65_7368));
+    let copies = setting("FUZZ_COPIES").map_or(COPIES, |n| usize::try_from(n).unwrap());
+    for i in 0..copies {
+        let mut copy = seeds[i % seeds.len()].clone();
+        let turns = if i < COPIES { 0 } else { random.below(TURNS) };
+        for _ in 0..=turns {
+            let other = &seeds[random.below(seeds.len())];
+            copy = mutate(&copy, other, &mut random);
+        }
+        once(&copy);
     }
 }
 

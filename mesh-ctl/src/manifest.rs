@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mesh_core::api::kube::ServiceSpec;
 use mesh_core::api::{Key, Kind, Object, Origin, Resource, Source, Span};
+use mesh_core::convert::{MESH_CONFIG_MAP, mesh_config};
 use mesh_core::report::{Level, Report};
 use mesh_core::validate::validate;
 use mesh_core::yaml;
@@ -46,6 +47,7 @@ impl Document {
                 self.key = resource.key().clone();
                 self.reports = reports;
                 self.reports.extend(validate(&resource));
+                self.reports.extend(settings(&resource));
                 self.resource = Some(resource);
             }
             Err(reports) => {
@@ -98,6 +100,16 @@ impl Document {
             Some(Resource::Service(o)) => Some(o),
             _ => None,
         }
+    }
+}
+
+/// What is wrong with the mesh's settings, if it is these: the words are those of whoever brings them into force.
+fn settings(resource: &Resource) -> Vec<Report> {
+    match resource {
+        Resource::ConfigMap(map) if (&*map.key.namespace, &*map.key.name) == MESH_CONFIG_MAP => {
+            mesh_config(map).map_or_else(|errors| errors, |(_, warnings)| warnings)
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mesh_core::env::Env;
 use mesh_core::snapshot::ProxyId;
 use mesh_tls::{CertHandle, CertManager, KeyKind, RotationConfig, SpiffeId, deliver_with};
+use tokio::sync::watch;
 
 use crate::csr::{CsrClient, ENV_TOKEN_PATH};
 use crate::discovery::Channel;
@@ -79,13 +81,28 @@ fn key(get: &impl Fn(&str) -> Option<String>) -> Result<KeyKind, String> {
 pub(crate) fn start(id: &ProxyId, channel: Channel, env: &Arc<dyn Env>, tls: &Tls) -> io::Result<Option<CertHandle>> {
     let settings = Settings::read(&id.namespace, |name| std::env::var(name).ok()).map_err(io::Error::other)?;
     let Some(Settings { id, token, rotation }) = settings else { return Ok(None) };
+    let bundle = channel.bundle();
     let signer = CsrClient::new(channel, token, "Kubernetes");
     let (manager, handle) = CertManager::new(id, signer, rotation, Arc::clone(env));
+    tokio::spawn(keep_up(handle.clone(), bundle));
     let (secrets, others) = (Arc::clone(tls.secrets()), tls.authorities());
     tokio::spawn(manager.run());
     let delivered = handle.clone();
     tokio::spawn(async move { deliver_with(&delivered, &secrets, others).await });
     Ok(Some(handle))
+}
+
+/// Has the certificate renewed when the CA trusts something else than what came with it: other roots, or revocation lists.
+async fn keep_up(handle: CertHandle, mut bundle: watch::Receiver<Option<Bytes>>) {
+    while bundle.changed().await.is_ok() {
+        let now = bundle.borrow_and_update().clone();
+        let known = handle.current().map(|cert| Arc::clone(&cert.bundle));
+        if let (Some(now), Some(known)) = (now, known)
+            && *now != *known.as_bytes()
+        {
+            handle.renew();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,5 +147,34 @@ mod tests {
         ] {
             assert!(read(&[(SERVICE_ACCOUNT, "sleep"), wrong]).unwrap_err().contains(wrong.0));
         }
+    }
+
+    #[tokio::test]
+    async fn another_bundle_has_the_certificate_renewed() {
+        let env: Arc<dyn Env> = Arc::new(crate::net::HostEnv);
+        let ca = mesh_tls::Authority::self_signed(mesh_tls::AuthorityConfig::default(), Arc::clone(&env)).unwrap();
+        let known = Bytes::from(ca.trust_bundle().borrow().to_string());
+        let id = SpiffeId::new("cluster.local", "default", "sleep");
+        let (manager, handle) = CertManager::new(id, Arc::new(ca), RotationConfig::default(), env);
+        let running = tokio::spawn(manager.run());
+        let mut certs = mesh_tls::CertSource::watch(&handle);
+        let mut issued = async || {
+            certs.changed().await.unwrap();
+            handle.status().issued
+        };
+        assert_eq!(issued().await, 1);
+        let announced = watch::Sender::new(None);
+        let keeping = tokio::spawn(keep_up(handle.clone(), announced.subscribe()));
+        for (bundle, count) in [(Bytes::from_static(b"other"), 2), (known, 2), (Bytes::from_static(b"a third"), 3)] {
+            let differs = bundle != handle.current().unwrap().bundle.as_bytes();
+            announced.send_replace(Some(bundle));
+            // One that is known already asks for nothing; the next one shows it.
+            if differs {
+                assert_eq!(issued().await, count);
+            }
+        }
+        drop(announced);
+        keeping.await.unwrap();
+        running.abort();
     }
 }

@@ -75,14 +75,15 @@ impl Tls {
         if ***self.trusted.load() == *plan {
             return;
         }
-        let read = |MeshAuthority { pem, trust_domains }: &MeshAuthority| match Roots::from_pem(pem.as_bytes(), None) {
-            Ok(roots) => Some(Authorities { trust_domains: trust_domains.clone(), roots: Arc::new(roots) }),
-            Err(error) => {
+        let read = |MeshAuthority { pem, trust_domains }: &MeshAuthority| {
+            let roots = Roots::bundle(pem.as_bytes()).unwrap_or_else(|error| {
                 tracing::warn!(?trust_domains, %error, "caCertificates can't be used");
-                None
-            }
+                // Nobody else is to vouch for its workloads instead.
+                Roots::nobody()
+            });
+            Authorities { trust_domains: trust_domains.clone(), roots: Arc::new(roots) }
         };
-        self.authorities.send_replace(plan.iter().filter_map(read).collect());
+        self.authorities.send_replace(plan.iter().map(read).collect());
         self.trusted.store(Arc::new(plan.into()));
     }
 }

@@ -106,7 +106,19 @@ struct State {
     signer: Arc<Signer>,
     /// Trusted now, the signer's first.
     roots: Vec<CertificateDer<'static>>,
+    /// PEM of what they have revoked; `None`: nobody looks for that.
+    crl: Option<Arc<str>>,
     rotation: rotation::Phase,
+}
+
+impl State {
+    /// What a workload has to know in order to trust: the roots, and behind them what they have revoked.
+    fn bundle(&self) -> Arc<str> {
+        match &self.crl {
+            None => pem(&self.roots),
+            Some(crl) => [&*pem(&self.roots), crl].concat().into(),
+        }
+    }
 }
 
 /// A certificate authority in this process. Its key stays in it.
@@ -146,32 +158,29 @@ impl Authority {
     /// The key or the certificate can't be made.
     pub fn self_signed(config: AuthorityConfig, env: Arc<dyn Env>) -> Result<Self, CaError> {
         let signer = profile::root(&config, Key::generate(config.key)?, &*env)?;
-        let roots = vec![signer.certificate.clone()];
-        Ok(Self::with(config, env, signer, roots, true))
+        let (roots, crl) = (vec![signer.certificate.clone()], None);
+        Ok(Self::with(config, env, files::Read { signer, roots, crl }, true))
     }
 
     /// An authority with the operator's root, of the data of a Secret `cacerts` or of the files of that directory, in
     /// cert-manager's layout (`tls.crt`, `tls.key`, `ca.crt`, looked for first) or in Istio's (`ca-cert.pem`, `ca-key.pem`,
-    /// `cert-chain.pem`, `root-cert.pem`).
+    /// `cert-chain.pem`, `root-cert.pem`). With `ca-crl.pem` it goes out with the roots, and every certificate has to be
+    /// covered by the list of who signed it.
     ///
     /// # Errors
-    /// A file is missing or can't be read, the certificate is no authority's, the key is not its key, it has expired, or
-    /// its chain does not lead to one of the roots.
+    /// A file is missing or can't be read, the certificate is no authority's, the key is not its key, it has expired or is
+    /// revoked, its chain does not lead to one of the roots, or an authority of the chain has no revocation list though
+    /// others have.
     pub fn plugged_in(files: &SecretData, config: AuthorityConfig, env: Arc<dyn Env>) -> Result<Self, CaError> {
-        let (signer, roots) = files::read(files, &*env)?;
-        Ok(Self::with(config, env, signer, roots, false))
+        let read = files::read(files, &*env)?;
+        Ok(Self::with(config, env, read, false))
     }
 
-    fn with(
-        config: AuthorityConfig,
-        env: Arc<dyn Env>,
-        signer: Signer,
-        roots: Vec<CertificateDer<'static>>,
-        self_signed: bool,
-    ) -> Self {
-        let (bundle, _) = watch::channel(pem(&roots));
+    fn with(config: AuthorityConfig, env: Arc<dyn Env>, read: files::Read, self_signed: bool) -> Self {
+        let files::Read { signer, roots, crl } = read;
+        let state = State { signer: Arc::new(signer), roots, crl, rotation: rotation::Phase::Stable };
+        let (bundle, _) = watch::channel(state.bundle());
         let longest = AtomicU64::new(0);
-        let state = State { signer: Arc::new(signer), roots, rotation: rotation::Phase::Stable };
         Self {
             config,
             env,
@@ -183,7 +192,8 @@ impl Authority {
         }
     }
 
-    /// Roots that are trusted now, in PEM; it changes while the authority passes from one root to the next.
+    /// Roots that are trusted now, in PEM, and their revocation lists if there are any; it changes while the authority passes
+    /// from one root to the next.
     pub fn trust_bundle(&self) -> watch::Receiver<Arc<str>> {
         self.bundle.subscribe()
     }
@@ -208,7 +218,7 @@ impl Authority {
         let signer = &*state.signer;
         let leaf = profile::leaf(signer, caller, &key, ttl, &*self.env)?;
         let intermediates = signer.intermediates.iter().cloned();
-        Ok(std::iter::once(leaf).chain(intermediates).chain([pem(&state.roots).to_string()]).collect())
+        Ok(std::iter::once(leaf).chain(intermediates).chain([state.bundle().to_string()]).collect())
     }
 }
 

@@ -113,6 +113,29 @@ impl Roots {
         Ok(Self { certificates, anchors, crls, joined: Vec::new() })
     }
 
+    /// Reads a CA's bundle: its roots and, if there are any, their revocation lists in one text.
+    ///
+    /// # Errors
+    /// As [`Roots::from_pem`].
+    pub fn bundle(pem: &[u8]) -> Result<Self, SecretError> {
+        const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
+        let has_lists = pem.windows(BEGIN.len()).any(|w| w == BEGIN);
+        Self::from_pem(pem, has_lists.then_some(pem))
+    }
+
+    /// Authorities that vouch for nobody: stand for those that can't be read, so that nobody else is asked instead.
+    pub fn nobody() -> Self {
+        Self { certificates: Vec::new(), anchors: Vec::new(), crls: Vec::new(), joined: Vec::new() }
+    }
+
+    /// The mesh's own, together with others where there are any.
+    pub fn beside(own: &Arc<Self>, others: &[Authorities]) -> Arc<Self> {
+        match others {
+            [] => Arc::clone(own),
+            others => Arc::new(Self::joined(Arc::clone(own), others)),
+        }
+    }
+
     /// The mesh's own together with others. Which of them a certificate has to lead to, its trust domain says.
     pub fn joined(own: Arc<Self>, others: &[Authorities]) -> Self {
         let own = Authorities { trust_domains: Vec::new(), roots: own };

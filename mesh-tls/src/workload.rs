@@ -27,7 +27,7 @@ pub struct WorkloadCert {
     pub id: SpiffeId,
     /// Chain in PEM, leaf first, without the roots.
     pub chain: Arc<str>,
-    /// Trusted roots in PEM.
+    /// Trusted roots in PEM, with their revocation lists.
     pub bundle: Arc<str>,
     /// The chain with its key.
     pub identity: Identity,
@@ -373,10 +373,7 @@ fn materials(state: &CertState, others: &[Authorities]) -> [(SecretRef, SecretSt
         CertState::Waiting => (SecretState::Pending, SecretState::Pending),
         CertState::Issued(cert) => (
             SecretState::Ready(Material::Identity(cert.identity.clone())),
-            SecretState::Ready(Material::Roots(match others {
-                [] => Arc::clone(&cert.roots),
-                others => Arc::new(Roots::joined(Arc::clone(&cert.roots), others)),
-            })),
+            SecretState::Ready(Material::Roots(Roots::beside(&cert.roots, others))),
         ),
         CertState::Failed(why) => (SecretState::Missing(why.clone()), SecretState::Missing(why.clone())),
     };

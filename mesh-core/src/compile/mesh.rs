@@ -76,13 +76,15 @@ pub(super) fn plan_proxy(
 
 /// Who vouches for workloads beside the mesh's own CA.
 fn authorities(mesh: &MeshConfig, config: &ProxyConfig) -> Arc<[MeshAuthority]> {
-    let of_mesh = mesh.ca_certificates.iter().filter_map(|c| Some((c.pem.as_deref()?, &c.trust_domains[..])));
+    // Of a bundle that nobody fetches nothing is known, and nobody else vouches for its domains.
+    let of_mesh = mesh.ca_certificates.iter().map(|c| (c.pem.as_deref().unwrap_or_default(), &c.trust_domains[..]));
     let of_proxy = config.ca_certificates_pem.iter().map(|pem| (&**pem, &[][..]));
     let authority = |(pem, domains): (&str, &[String])| MeshAuthority {
         pem: pem.into(),
         trust_domains: domains.iter().map(|d| d.as_str().into()).collect(),
     };
-    of_mesh.chain(of_proxy).filter(|(pem, _)| !pem.is_empty()).map(authority).collect()
+    let says = |(pem, domains): &(&str, &[String])| !pem.is_empty() || !domains.is_empty();
+    of_mesh.chain(of_proxy).filter(says).map(authority).collect()
 }
 
 const ALLOW_ANY: &str = "outboundTrafficPolicy is ALLOW_ANY by default";

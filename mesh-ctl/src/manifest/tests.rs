@@ -33,6 +33,26 @@ fn documents_get_a_namespace_and_bad_ones_are_kept_with_a_report() {
     assert!(documents[0].service().is_some());
 }
 
+/// The mesh's settings are judged as they are where they come into force.
+#[test]
+fn settings_that_would_not_come_into_force_are_refused() {
+    let map = |name: &str, settings: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: istio-system}}\ndata:\n  mesh: |-\n    \
+             outboundTrafficPolicy:\n      mode: ALLOW_ANY_DYNAMIC_DNS\n      tls: {settings}\n"
+        );
+        read(&file(&text), "default").remove(0)
+    };
+    assert!(!map("istio", "{mode: SIMPLE}").refused());
+    let wrong = map("istio", "{mode: MUTUAL}");
+    assert!(wrong.refused());
+    let said: Vec<_> = wrong.reports.iter().map(|r| (&*r.field, r.span.line)).collect();
+    let at = "data.mesh.outboundTrafficPolicy.tls";
+    assert_eq!(said, [(&*format!("{at}.clientCertificate"), 8), (&*format!("{at}.privateKey"), 8)]);
+    assert!(!map("other", "{mode: MUTUAL}").refused(), "it is nobody's settings");
+    assert!(map("istio", "{mode: 7}").refused(), "nor what can't be read");
+}
+
 #[test]
 fn secrets_and_config_maps_are_decoded() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=}\nstringData: {b: plain}\n";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use mesh_core::analyze::{INERT, NOT_IN_FORCE, OVERRIDDEN, account_of};
-use mesh_core::api::{Key, Resource};
+use mesh_core::api::Key;
 use mesh_core::convert::Range;
 use mesh_core::report::{Level, Report};
 use mesh_tls::SecretData;
@@ -326,15 +326,7 @@ pub(super) fn object_name(key: &Key) -> String {
 }
 
 fn messages(document: &Document) -> Vec<String> {
-    let mut lines: Vec<String> =
-        document.reports.iter().filter(|r| r.level > Level::Info).map(ToString::to_string).collect();
-    if let Some(Resource::ConfigMap(o)) = &document.resource
-        && publish::is_mesh_config(&o.key)
-    {
-        let reports = mesh_core::convert::mesh_config(o).map_or_else(|e| e, |(_, warnings)| warnings);
-        lines.extend(reports.iter().map(ToString::to_string));
-    }
-    lines
+    document.reports.iter().filter(|r| r.level > Level::Info).map(ToString::to_string).collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "creation times are wall-clock times, and the node is a program")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use mesh_core::api::{Key, Kind};
-use mesh_proxy::discovery::secrets::{SecretPem, SecretServer};
+use mesh_proxy::discovery::secrets::{ROOT_CA, SecretPem, SecretServer};
 use tokio::sync::watch;
 
 use super::mesh::Mesh;
@@ -31,6 +31,11 @@ impl PodSecrets {
 
 impl SecretServer for PodSecrets {
     fn get(&self, name: &str) -> Result<SecretPem, String> {
+        if name == ROOT_CA {
+            let mesh = self.mesh.upgrade().ok_or("the mesh is going away")?;
+            let bundle = mesh.ca.authority().trust_bundle().borrow().as_bytes().to_vec();
+            return Ok(SecretPem::Roots(bundle, None));
+        }
         let missing = |kind: &str, name: &str| format!("there is no {kind} {}/{name}", self.namespace);
         if let Some(rest) = name.strip_prefix("configmap://") {
             let (namespace, name) = rest.split_once('/').unwrap_or_default();
@@ -68,8 +73,10 @@ impl Data {
     }
 
     fn roots(&self) -> Result<SecretPem, String> {
-        let generic = self.take("cacert").map(|roots| (roots, self.take("crl")));
-        let found = generic.or_else(|| self.take("ca.crt").map(|roots| (roots, self.take("ca.crl"))));
+        // A revocation list counts under either name: that of the other layout is a slip, and not to be overlooked.
+        let crl = |own: &str, other: &str| self.take(own).or_else(|| self.take(other));
+        let generic = self.take("cacert").map(|roots| (roots, crl("crl", "ca.crl")));
+        let found = generic.or_else(|| self.take("ca.crt").map(|roots| (roots, crl("ca.crl", "crl"))));
         let (roots, crl) = found.ok_or_else(|| self.unexpected("cacert or ca.crt"))?;
         Ok(SecretPem::Roots(roots, crl))
     }
@@ -97,6 +104,12 @@ mod tests {
         let tls = data(&["tls.crt", "tls.key", "ca.crt"]);
         assert!(tls.identity() == Ok(SecretPem::Identity(b"tls.crt".to_vec(), b"tls.key".to_vec())));
         assert!(tls.roots() == Ok(SecretPem::Roots(b"ca.crt".to_vec(), None)));
+        let crl = |keys: &[&str]| match data(keys).roots() {
+            Ok(SecretPem::Roots(_, crl)) => crl,
+            _ => None,
+        };
+        assert_eq!(crl(&["cacert", "ca.crl"]).as_deref(), Some(&b"ca.crl"[..]));
+        assert_eq!(crl(&["ca.crt", "crl"]).as_deref(), Some(&b"crl"[..]));
         let broken = data(&["cert"]).identity();
         assert!(broken.is_err_and(|e| e.ends_with("(cert and key) or (tls.crt and tls.key); found: cert")));
     }

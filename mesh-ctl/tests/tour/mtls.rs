@@ -64,10 +64,25 @@ pub(crate) fn strict(seed: &Seed<'_>, folder: &std::path::Path, at: SocketAddr) 
     assert_eq!(get(at, "/productpage", &[]).status, 200);
 
     told(mesh, at);
+    seen(mesh);
     mesh.run(&["delete", "-f", &seed.path("17")]);
     assert_eq!(get(outside, "/productpage", &[]).status, 200, "without a policy both are taken again");
     let back = "[{\"op\": \"replace\", \"path\": \"/spec/type\", \"value\": \"ClusterIP\"}]";
     mesh.run(&["patch", "svc", "productpage", "--type", "json", "-p", back]);
+}
+
+/// Who still speaks plaintext: it is known who was let in before, and who is refused now.
+fn seen(mesh: &Mesh) {
+    let servers = mesh.json(&["mtls", "productpage-v1", "details-v1", "-o", "json"]);
+    let [page, details] = &servers.as_array().unwrap()[..] else { panic!("{servers:#}") };
+    let peers = |server: &Value| server["peers"].as_array().unwrap().clone();
+    let plain = peers(page).into_iter().find(|p| p["principal"].is_null()).unwrap_or_else(|| panic!("{page:#}"));
+    assert!(plain["connections"].as_u64() > Some(0) && plain["refused"].as_u64() > Some(0), "{plain:#}");
+    assert_eq!((&page["strict"], &plain["mode"], &plain["port"]), (&false.into(), &"STRICT".into(), &9080.into()));
+    let by = "spiffe://cluster.local/ns/default/sa/bookinfo-productpage";
+    assert!(peers(details).iter().any(|p| p["principal"] == by), "{details:#}");
+    let table = mesh.run(&["mtls", "productpage-v1", "--plaintext"]);
+    assert!(table.contains("would refuse somebody under STRICT: productpage-v1"), "{table}");
 }
 
 /// Who spoke to whom is in the log, and `explain` says how and because of which line.

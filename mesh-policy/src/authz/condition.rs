@@ -122,7 +122,7 @@ impl Test {
             Attribute::Host | Attribute::AnyHost => {
                 Self::Strings(StringSet::of(values.iter().map(|v| Pattern::parse(&v.to_ascii_lowercase()))))
             }
-            Attribute::Path => {
+            Attribute::Path | Attribute::AnyPath | Attribute::EveryPath => {
                 let (templates, plain): (Vec<_>, Vec<_>) = values.iter().partition(|v| PathTemplate::is_template(v));
                 let templates = templates.iter().map(|v| PathTemplate::parse(v)).collect::<Result<_, _>>()?;
                 Self::Paths(StringSet::of(plain.iter().map(|v| Pattern::parse(v))), templates)
@@ -150,9 +150,19 @@ impl Test {
                 let name = rest.split_once('/').map(|(name, _)| name);
                 name.is_some_and(|n| set.contains(n.as_bytes())) || (!globs.is_empty() && globs.is_match(rest))
             }),
-            Self::Paths(set, templates) => values::strings(attribute, input, &mut |v| {
-                set.contains(v) || std::str::from_utf8(v).is_ok_and(|path| templates.iter().any(|t| t.matches(path)))
-            }),
+            Self::Paths(set, templates) => {
+                let has = |v: &[u8]| {
+                    set.contains(v)
+                        || std::str::from_utf8(v).is_ok_and(|path| templates.iter().any(|t| t.matches(path)))
+                };
+                match attribute {
+                    // One that is not among them is enough.
+                    Attribute::EveryPath => {
+                        input.request.is_some() && !values::strings(attribute, input, &mut |v| !has(v))
+                    }
+                    _ => values::strings(attribute, input, &mut |v| has(v)),
+                }
+            }
             Self::Header(set) => {
                 values::strings(attribute, input, &mut |v| (v.is_empty() && set.has_any()) || set.contains(v))
             }

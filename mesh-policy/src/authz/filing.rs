@@ -27,7 +27,7 @@ pub(super) fn filing(attribute: &Attribute, values: &[String], namespace: &str) 
         Attribute::Namespace => texts(&|v| (!v.contains(['*', '/'])).then(|| Pattern::Exact(v.as_bytes().into()))),
         Attribute::ServiceAccount => texts(&|v| Some(Pattern::Exact(account(v, namespace)))),
         Attribute::Host | Attribute::AnyHost => texts(&|v| Some(Pattern::parse(&v.to_ascii_lowercase()))),
-        Attribute::Path => texts(&|v| match PathTemplate::is_template(v) {
+        Attribute::Path | Attribute::AnyPath | Attribute::EveryPath => texts(&|v| match PathTemplate::is_template(v) {
             true => Some(Pattern::Prefix(PathTemplate::parse(v).ok()?.prefix().into_bytes().into())),
             false => Some(Pattern::parse(v)),
         }),

@@ -205,6 +205,16 @@ fn operation<F: Fn(&'static str) -> Place>(
     fields.add("notPorts", &Attribute::Port, false, not_ports, true)?;
     fields.add("methods", &Attribute::Method, true, methods, false)?;
     fields.add("notMethods", &Attribute::Method, true, not_methods, true)?;
-    fields.add("paths", &Attribute::Path, true, paths, false)?;
-    fields.add("notPaths", &Attribute::Path, true, not_paths, true)
+    // What some servers cut off a path (`/admin;x`, `/public/..;/admin`) opens nothing either.
+    let (wanted, unwanted) = match fields.scope.allows() {
+        true => (Attribute::EveryPath, Attribute::AnyPath),
+        false => (Attribute::AnyPath, Attribute::EveryPath),
+    };
+    fields.add("paths", &read_as(paths, wanted), true, paths, false)?;
+    fields.add("notPaths", &read_as(not_paths, unwanted), true, not_paths, true)
+}
+
+/// Whoever writes parameters into a path means it as it is.
+fn read_as(paths: &[String], attribute: Attribute) -> Attribute {
+    if paths.iter().any(|p| p.contains(';')) { Attribute::Path } else { attribute }
 }

@@ -26,7 +26,12 @@ pub(super) enum Attribute {
     /// The same, and without the dots at the end of its name, which mean nothing: who is to be kept from a host must not
     /// get there by another spelling.
     AnyHost,
+    /// Without query.
     Path,
+    /// The same, and as servers read it that take `;` and what follows in a segment for parameters: either of them.
+    AnyPath,
+    /// Both of them.
+    EveryPath,
     Header(HeaderKey),
     /// A text, or the texts in a list. Audiences are `aud`, the presenter is `azp`.
     Claim(Arc<[Arc<str>]>),
@@ -50,7 +55,7 @@ impl Attribute {
             Self::Sni => "connection.sni",
             Self::Method => "method",
             Self::Host | Self::AnyHost => "host",
-            Self::Path => "path",
+            Self::Path | Self::AnyPath | Self::EveryPath => "path",
             Self::Header(HeaderKey::Name(name)) => return format!("request.headers[{name}]"),
             Self::Header(HeaderKey::Method) => "request.headers[:method]",
             Self::Header(HeaderKey::Scheme) => "request.headers[:scheme]",
@@ -90,6 +95,10 @@ pub(super) fn strings(attribute: &Attribute, input: &PolicyInput<'_>, f: &mut im
             lower(r.authority, &mut both)
         }),
         Attribute::Path => input.request.is_some_and(|r| f(path(r.path).as_bytes())),
+        Attribute::AnyPath | Attribute::EveryPath => input.request.is_some_and(|r| {
+            let path = path(r.path);
+            f(path.as_bytes()) || (path.contains(';') && f(without_parameters(path).as_bytes()))
+        }),
         Attribute::Header(key) => header(key, input, f),
         Attribute::Claim(path) => claims(input).and_then(|c| c.get(path)).is_some_and(|v| texts(v, f)),
         Attribute::RequestPrincipal
@@ -123,6 +132,22 @@ fn relative(authority: &[u8]) -> Option<[&[u8]; 2]> {
 /// Paths have neither query nor fragment here, whatever their source.
 fn path(path: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// As servlets see it: without parameters, and with dots resolved that these have hidden.
+fn without_parameters(path: &str) -> String {
+    let (mut kept, mut folder) = (Vec::new(), false);
+    for segment in path.split('/') {
+        let name = segment.split(';').next().unwrap_or_default();
+        folder = matches!(name, "" | "." | "..");
+        match name {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            name => kept.push(name),
+        }
+    }
+    let end = if folder && !kept.is_empty() { "/" } else { "" };
+    format!("/{}{end}", kept.join("/"))
 }
 
 fn claims<'a>(input: &PolicyInput<'a>) -> Option<&'a Claims> {

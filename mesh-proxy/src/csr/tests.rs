@@ -145,6 +145,45 @@ async fn the_configuration_channel_carries_it() {
     }
 }
 
+/// What the CA trusts is told, and told again when it is something else.
+#[tokio::test]
+async fn the_configuration_channel_says_what_the_ca_trusts() {
+    use crate::discovery::secrets::{ROOT_CA, SecretPem, SecretServer};
+    use crate::discovery::{Target, connect, serve_with};
+    struct Bundle(tokio::sync::watch::Receiver<u64>);
+    impl SecretServer for Bundle {
+        fn get(&self, name: &str) -> Result<SecretPem, String> {
+            let bundle = || SecretPem::Roots(format!("bundle {}", *self.0.borrow()).into_bytes(), None);
+            (name == ROOT_CA).then(bundle).ok_or_else(|| "nothing else".to_owned())
+        }
+
+        fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+            self.0.clone()
+        }
+    }
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let (tx, _streams) = tokio::sync::mpsc::channel(1);
+    let io = tokio::net::UnixStream::from_std(ours).unwrap();
+    let now = tokio::sync::watch::Sender::new(1);
+    tokio::spawn(serve_with(io, tx, Arc::new(Bundle(now.subscribe())), ca() as Arc<dyn CsrServer>));
+    let proxy = mesh_core::snapshot::ProxyId {
+        kind: mesh_core::snapshot::ProxyKind::Sidecar,
+        workload: "c//Pod/default/sleep-1".into(),
+        name: "sleep-1".into(),
+        namespace: "default".into(),
+        addresses: vec![],
+        domain: "cluster.local".into(),
+    };
+    let source = connect(Target::Fd(theirs.into()), proxy, Arc::default());
+    let mut bundle = source.channel().bundle();
+    for number in [1, 2] {
+        now.send_replace(number);
+        let wanted = format!("bundle {number}");
+        bundle.wait_for(|b| b.as_ref().is_some_and(|b| *b == wanted)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn who_cannot_prove_it_gets_nothing_and_learns_nothing() {
     let ca = ca();

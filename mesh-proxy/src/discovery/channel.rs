@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -13,17 +14,33 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A gRPC service over whatever connection there is now; a request that comes before the first one waits for it.
 #[derive(Clone, Debug)]
-pub struct Channel(Arc<watch::Sender<Option<SendRequest<Body>>>>);
+pub struct Channel(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    connection: watch::Sender<Option<SendRequest<Body>>>,
+    bundle: watch::Sender<Option<Bytes>>,
+}
 
 impl Default for Channel {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+        Self(Arc::new(Shared { connection: watch::Sender::new(None), bundle: watch::Sender::new(None) }))
     }
 }
 
 impl Channel {
     pub(super) fn connected(&self, sender: SendRequest<Body>) {
-        self.0.send_replace(Some(sender));
+        self.0.connection.send_replace(Some(sender));
+    }
+
+    /// What the control plane's CA trusts now, in PEM (`ROOTCA`), as it says beside the certificates that it issues; `None`:
+    /// it has not said it.
+    pub(crate) fn bundle(&self) -> watch::Receiver<Option<Bytes>> {
+        self.0.bundle.subscribe()
+    }
+
+    pub(super) fn announced(&self, bundle: Bytes) {
+        self.0.bundle.send_replace(Some(bundle));
     }
 }
 
@@ -37,7 +54,7 @@ impl tower::Service<http::Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let mut connections = self.0.subscribe();
+        let mut connections = self.0.connection.subscribe();
         Box::pin(async move {
             let there = connections.wait_for(Option::is_some).await?.clone();
             match there {

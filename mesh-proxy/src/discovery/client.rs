@@ -136,7 +136,7 @@ impl Session {
             let mut sender = sender.clone();
             async move { sender.send_request(request).await }
         });
-        tokio::spawn(super::secrets::follow(service.clone(), Arc::clone(&self.keys)));
+        tokio::spawn(super::secrets::follow(service.clone(), Arc::clone(&self.keys), self.channel.clone()));
         let (requests, outgoing) = mpsc::channel(16);
         let first = self.first_request().map_err(|e| e.to_string())?;
         requests.send(first).await.map_err(|e| e.to_string())?;

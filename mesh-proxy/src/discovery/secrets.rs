@@ -2,7 +2,7 @@
 //! stream of its own, so that no key is ever among the resources of the configuration.
 //!
 //! A proxy asks for `kubernetes://NAME` (certificate and key), `kubernetes://NAME-cacert` (authorities: of that Secret, else
-//! of `NAME`) and `configmap://NAMESPACE/NAME`, and is told again when one changes. The server knows from the connection
+//! of `NAME`), `configmap://NAMESPACE/NAME` and `ROOTCA` (the mesh's own roots), and is told again when one changes. The server knows from the connection
 //! who asks, and answers for that proxy's namespace only.
 
 use std::collections::BTreeMap;
@@ -20,12 +20,16 @@ use tonic::server::StreamingService;
 use tonic::{Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::Channel;
 use super::proto::{Any, DeltaRequest, DeltaResponse, Resource};
 
 /// Where the stream is served.
 pub const METHOD: &str = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets";
 /// Type of the subscription.
 const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+/// What the mesh's CA trusts now, by Istio's name: a proxy that has another bundle has its certificate renewed, with which the
+/// new one comes. So a revocation is known everywhere as soon as it is known to the CA.
+pub const ROOT_CA: &str = "ROOTCA";
 /// Type of an answer that says why there is no Secret.
 const MISSING: &str = "type.mesh.local/MissingSecret";
 
@@ -135,6 +139,12 @@ fn decode(any: &Any) -> Result<Material, SecretError> {
     }
 }
 
+/// The bundle that a CA announces; `None`: there is no CA.
+fn announced(any: &Any) -> Option<Bytes> {
+    let secret = (any.type_url == TYPE_URL).then(|| Secret::decode(any.value.clone()))?.ok()?;
+    secret.validation_context?.trusted_ca.map(|ca| ca.inline_bytes)
+}
+
 /// The name of a reference on the wire; `None`: it is not asked for here.
 fn wire_name(name: &SecretRef) -> Option<String> {
     match name {
@@ -146,7 +156,7 @@ fn wire_name(name: &SecretRef) -> Option<String> {
 }
 
 /// Asks for everything that is wanted until the connection ends. What was delivered stays in force then.
-pub(super) async fn follow<S>(service: S, secrets: Arc<Secrets>)
+pub(super) async fn follow<S>(service: S, secrets: Arc<Secrets>, channel: Channel)
 where
     S: tower::Service<
             http::Request<tonic::body::Body>,
@@ -160,6 +170,7 @@ where
     wishes.mark_changed();
     let mut grpc = tonic::client::Grpc::with_origin(service, http::Uri::from_static("http://mesh"));
     let mut asked = Asked::new();
+    let mut first = vec![ROOT_CA.to_owned()];
     let opening = async {
         grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let codec = ProstCodec::<DeltaRequest, DeltaResponse>::default();
@@ -180,7 +191,7 @@ where
                     secrets.wanted_since().into_iter().filter_map(|(r, wish)| Some((wire_name(&r)?, (r, wish)))).collect();
                 let request = DeltaRequest {
                     type_url: TYPE_URL.to_owned(),
-                    resource_names_subscribe: only(&wanted, &asked),
+                    resource_names_subscribe: [only(&wanted, &asked), std::mem::take(&mut first)].concat(),
                     resource_names_unsubscribe: only(&asked, &wanted),
                     ..DeltaRequest::default()
                 };
@@ -190,7 +201,7 @@ where
                 }
             }
             message = responses.message() => match message {
-                Ok(Some(response)) => take(&secrets, &asked, response),
+                Ok(Some(response)) => take(&secrets, &channel, &asked, response),
                 Ok(None) | Err(_) => return,
             },
         }
@@ -205,8 +216,12 @@ fn only(a: &Asked, b: &Asked) -> Vec<String> {
     a.iter().filter(|(name, wish)| b.get(*name) != Some(*wish)).map(|(name, _)| name.clone()).collect()
 }
 
-fn take(secrets: &Secrets, asked: &Asked, response: DeltaResponse) {
+fn take(secrets: &Secrets, channel: &Channel, asked: &Asked, response: DeltaResponse) {
     for resource in response.resources {
+        if resource.name == ROOT_CA {
+            resource.resource.as_ref().and_then(announced).into_iter().for_each(|pem| channel.announced(pem));
+            continue;
+        }
         let (Some((name, _)), Some(any)) = (asked.get(&resource.name), &resource.resource) else { continue };
         let state = match decode(any) {
             Ok(material) => SecretState::Ready(material),

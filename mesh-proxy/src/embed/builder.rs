@@ -11,7 +11,7 @@ use mesh_core::layers::BoxService;
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{ProxyId, ProxyKind, SecretRef};
 use mesh_core::wire::ConfigSource;
-use mesh_tls::{Identity, Material, PrivateKey, Roots, SecretSource, SecretState, Secrets};
+use mesh_tls::{Authorities, Identity, Material, PrivateKey, Roots, SecretSource, SecretState, Secrets};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -86,8 +86,8 @@ impl Builder {
         self
     }
 
-    /// The own certificate, instead of one from the mesh's CA: a chain, leaf first, its private key, and whom to trust, in
-    /// PEM. The application renews it by starting anew.
+    /// The own certificate, instead of one from the mesh's CA: a chain, leaf first, its private key, and whom to trust (with
+    /// revocation lists, if there are any), in PEM. The application renews it by starting anew.
     #[must_use]
     pub fn identity(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>, roots: impl Into<Vec<u8>>) -> Self {
         self.identity = Some(Pems { chain: chain.into(), key: key.into(), roots: roots.into() });
@@ -155,7 +155,8 @@ impl Builder {
         let issued = self.identity.is_some();
         if let Some(pems) = self.identity {
             let (identity, roots) = pems.read()?;
-            tasks.spawn(deliver_own(Arc::clone(&keys), identity, roots));
+            let others = shared.http.runtime().tls.authorities();
+            tasks.spawn(deliver_own(Arc::clone(&keys), identity, roots, others));
         }
         let source = match self.config {
             Config::Files(paths) => Source::Files(Box::new(files(Input::Files(paths), self.workload, &keys)?)),
@@ -282,20 +283,29 @@ impl Pems {
         };
         let key = PrivateKey::from_pem(&self.key);
         let identity = Identity::from_pem(&self.chain, &key).map_err(wrong("the own certificate"))?;
-        let roots = Roots::from_pem(&self.roots, None).map_err(wrong("the roots"))?;
+        let roots = Roots::bundle(&self.roots).map_err(wrong("the roots"))?;
         Ok((identity, Arc::new(roots)))
     }
 }
 
-/// Delivers what was given in code whenever somebody wants it.
-async fn deliver_own(secrets: Arc<Secrets>, identity: Identity, roots: Arc<Roots>) {
-    let all = [(SecretRef::Workload, Material::Identity(identity)), (SecretRef::MeshRoots, Material::Roots(roots))];
+/// Delivers what was given in code whenever somebody wants it; the roots together with the mesh's other authorities
+/// (`caCertificates`).
+async fn deliver_own(
+    secrets: Arc<Secrets>,
+    identity: Identity,
+    roots: Arc<Roots>,
+    mut others: watch::Receiver<Vec<Authorities>>,
+) {
     // Held, so that what is said is not forgotten.
-    let _wanted: Vec<_> = all.iter().map(|(name, _)| secrets.watch(name)).collect();
-    for (name, material) in all {
-        secrets.set(&name, SecretState::Ready(material));
+    let _wanted = [SecretRef::Workload, SecretRef::MeshRoots].map(|name| secrets.watch(&name));
+    secrets.set(&SecretRef::Workload, SecretState::Ready(Material::Identity(identity)));
+    loop {
+        let all = Roots::beside(&roots, &others.borrow_and_update());
+        secrets.set(&SecretRef::MeshRoots, SecretState::Ready(Material::Roots(all)));
+        if others.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
-    std::future::pending().await
 }
 
 /// Brings what a source delivers into force until the source is gone for good; what is in force then stays.

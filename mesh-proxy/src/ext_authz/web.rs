@@ -56,7 +56,7 @@ fn question(plan: &ProviderPlan, rules: &HttpCheck, check: &Check) -> Result<Req
     let mut headers = HeaderMap::new();
     let always = |name: &HeaderName| *name == HOST || *name == AUTHORIZATION;
     for (name, value) in &check.headers {
-        if always(name) || (!is_framing(name) && matches(&rules.include, name)) {
+        if always(name) || (!is_of_message(name) && matches(&rules.include, name)) {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -93,9 +93,14 @@ fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue
     (name.clone(), value.clone())
 }
 
-/// Headers of the message as it was sent, not of what it says. The content type of a refusal is the proxy's.
+/// Headers of a message as it was sent, not of what it says.
+fn is_of_message(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) || name == "keep-alive"
+}
+
+/// The same of an answer. The content type of a refusal is the proxy's.
 fn is_framing(name: &HeaderName) -> bool {
-    [CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, SERVER, http::header::DATE].contains(name)
+    is_of_message(name)
+        || [CONTENT_TYPE, SERVER, http::header::DATE].contains(name)
         || name == "x-envoy-upstream-service-time"
-        || name == "keep-alive"
 }

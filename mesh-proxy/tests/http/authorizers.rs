@@ -101,7 +101,7 @@ async fn ask(id: &str, extra: &'static str, raw: &str) -> Seen {
 
 const TYPED: &str =
     "GET /p?q=1 HTTP/1.1\r\nhost: up.example\r\nauthorization: Bearer x\r\nx-seen: yes\r\nx-hidden: no\r\n\r\n";
-const POST: &str = "POST /p HTTP/1.1\r\nhost: up.example\r\ncontent-length: 5\r\n\r\nhello";
+const POST: &str = "POST /p HTTP/1.1\r\nhost: up.example\r\ncontent-type: text/x\r\ncontent-length: 5\r\n\r\nhello";
 const GRPC: &str =
     "POST /p.S/M HTTP/1.1\r\nhost: up.example\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n";
 
@@ -190,7 +190,8 @@ async fn i6_refusals_for_grpc_clients() {
 #[tokio::test]
 async fn i7_and_i8_bodies_and_f19() {
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-    let settings = |rest: &str| format!(", includeRequestBodyInCheck: {{{rest}}}");
+    let settings =
+        |rest: &str| format!(", includeRequestBodyInCheck: {{{rest}}}, includeRequestHeadersInCheck: [content-type]");
     let (at, asked) = web(ok).await;
     let large = ask("I7, F19", configuration(Some(at), "Http", &settings("maxRequestBytes: 4")), POST).await;
     assert_eq!((&*large.answer.status, &*large.answer.body), ("413 Payload Too Large", "Payload Too Large"));
@@ -206,6 +207,7 @@ async fn i7_and_i8_bodies_and_f19() {
         let question = asked.lock()[0].clone();
         assert!(question.ends_with(&format!("\r\n\r\n{shown}")), "{id}: {question}");
         assert!(question.contains(&format!("x-envoy-auth-partial-body: {partial}\r\n")), "{id}: {question}");
+        assert!(question.contains("content-type: text/x\r\n"), "what a body is has to be known: {question}");
         assert!(seen.answer.body.ends_with("\r\n\r\nhello"), "{id}: {}", seen.answer.body);
     }
 }

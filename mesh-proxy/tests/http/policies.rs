@@ -212,6 +212,9 @@ async fn tricks_with_paths_reach_nothing() {
         "http://up.example/admin",
         "/;/admin",
         "/public/..;/admin",
+        "/public/x;y/..;z/..;/admin",
+        "/admin;x=/../y",
+        "/public/;/../admin",
     ];
     let mesh = |spec: &str| Config { door: Door::Inbound, extra: policy(Door::Inbound, "x", spec), ..DEFAULT };
     for (spec, guarded) in [(deny, true), (allow, false)] {
@@ -225,9 +228,19 @@ async fn tricks_with_paths_reach_nothing() {
                 continue;
             }
             let seen = answer.body.split(' ').nth(1).unwrap().split('?').next().unwrap().to_owned();
-            let reached =
-                if guarded { seen == "/admin" || seen.starts_with("/admin/") } else { !seen.starts_with("/public/") };
-            assert!(!reached, "{target} became {seen}");
+            // Servers that know parameters in paths cut them off.
+            let cut = seen.split('/').map(|s| s.split(';').next().unwrap()).filter(|s| !s.is_empty());
+            let cut = format!("/{}", cut.collect::<Vec<_>>().join("/"));
+            assert!(!cut.contains("/.."), "{target} became {seen}");
+            let served = if seen.contains(';') { cut } else { seen.clone() };
+            for seen in [&seen, &served] {
+                let reached = if guarded {
+                    seen == "/admin" || seen.starts_with("/admin/")
+                } else {
+                    !seen.starts_with("/public/")
+                };
+                assert!(!reached, "{target} became {seen}");
+            }
         }
     }
 }

@@ -240,28 +240,65 @@ async fn exchanged(mut client: Child) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
+/// A session of another server, as openssl keeps it: it may be gone on with, and early data may be sent in it. `false`: there
+/// is no openssl.
+async fn session_of_another(mesh: &Mesh, folder: &Folder, into: &str) -> bool {
+    let leaf = mesh.ca.leaf(&[SERVER]);
+    let (cert, key) = (folder.file("other.pem", &leaf.pem), folder.file("other.key", &leaf.key));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(arguments).args(["-tls1_3", "-alpn", "istio-http/1.1"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn()
+    };
+    let server =
+        ["s_server", "-accept", "127.0.0.1:0", "-cert", &cert, "-key", &key, "-early_data", "-num_tickets", "1"];
+    let Ok(mut server) = run(&server) else { return false };
+    let until = async |child: &mut Child, text: &str| {
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        loop {
+            let line = lines.next_line().await.unwrap().expect("openssl goes on");
+            if line.contains(text) {
+                // What else it says has to go somewhere.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return line;
+            }
+        }
+    };
+    let at = until(&mut server, "ACCEPT ").await.replace("ACCEPT ", "");
+    // What is said inside comes after the session.
+    server.stdin.as_mut().unwrap().write_all(b"done\n").await.unwrap();
+    let mut client = run(&["s_client", "-connect", &at, "-sess_out", into]).unwrap();
+    until(&mut client, "done").await;
+    true
+}
+
 #[tokio::test]
 async fn there_are_no_sessions_and_no_early_data() {
-    let (app, _) = noted().await;
+    let (app, got) = noted().await;
     let mesh = Mesh::start("HTTP", app, &strict()).await;
     let folder = Folder::new("sessions");
-    let session = folder.file("session.pem", "");
     for version in ["-tls1_3", "-tls1_2"] {
-        let arguments = [version, "-sess_out", &session];
-        let Some(client) = openssl(&mesh, &folder, &arguments) else { return };
+        let session = folder.file("session.pem", "");
+        let Some(client) = openssl(&mesh, &folder, &[version, "-sess_out", &session]) else { return };
         let said = exchanged(client).await;
         assert!(said.contains("HTTP/1.1 200"), "{version}: {said}");
         assert!(!said.contains("New Session Ticket") && !said.contains("TLS session ticket:"), "{version}: {said}");
-        // OpenSSL writes what it would go on with. The server does not know it.
-        let early = folder.file("early", "GET /early HTTP/1.1\r\nhost: server\r\n\r\n");
-        let mut arguments = vec![version, "-sess_in", &session];
-        if version == "-tls1_3" {
-            arguments.extend(["-early_data", &early]);
-        }
-        let Some(client) = openssl(&mesh, &folder, &arguments) else { return };
-        let said = exchanged(client).await;
-        assert!(!said.contains("Reused, TLS") && !said.contains("Early data was accepted"), "{version}: {said}");
+        // Where there is a session to speak of, it has no name to come back by.
+        let names: Vec<&str> = said.lines().filter_map(|l| l.trim().strip_prefix("Session-ID:")).collect();
+        assert!(names.len() == usize::from(version == "-tls1_2") && names.iter().all(|n| n.is_empty()), "{said}");
     }
+    // One that somebody else has made is of no use, and what comes with it is not read.
+    let session = folder.file("other-session.pem", "");
+    assert!(session_of_another(&mesh, &folder, &session).await);
+    let early = folder.file("early", "GET /early HTTP/1.1\r\nhost: server\r\n\r\n");
+    got.lock().clear();
+    let arguments = ["-tls1_3", "-sess_in", &session, "-early_data", &early];
+    let Some(client) = openssl(&mesh, &folder, &arguments) else { return };
+    let said = exchanged(client).await;
+    assert!(said.contains("Early data was rejected") && !said.contains("Reused, TLS"), "{said}");
+    assert!(said.contains("HTTP/1.1 200"), "the handshake goes on without it: {said}");
+    let got = String::from_utf8_lossy(&got.lock()).into_owned();
+    assert!(got.starts_with("GET /x ") && !got.contains("/early"), "{got}");
 }
 
 #[tokio::test]

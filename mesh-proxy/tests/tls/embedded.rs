@@ -247,6 +247,36 @@ async fn strict_mutual_tls_lets_in_who_has_the_identity() {
     assert_eq!(layered.oneshot(request).await.unwrap().status(), StatusCode::FORBIDDEN);
 }
 
+/// `caCertificates` beside an identity that was given in code.
+#[tokio::test]
+async fn authorities_of_other_meshes_vouch_for_theirs() {
+    let (ours, theirs) = (Ca::new("mesh"), Ca::new("theirs"));
+    let settings = serde_json::json!({ "caCertificates": [{ "pem": theirs.pem, "trustDomains": ["td2"] }] });
+    let settings = serde_json::json!(settings.to_string());
+    let policy = STRICT.replace("[cluster.local/ns", "['*/ns");
+    let policy = policy.replace("sa/productpage]", "sa/productpage']");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:";
+    for (more, of_them) in [(policy.clone(), false), (format!("{policy}---\n{map} {{mesh: {settings}}}\n"), true)] {
+        let (listener, port) = listener();
+        let yaml = world(port, &more).replace("tlsMode: disabled", "tlsMode: istio");
+        let server = ours.leaf(&["spiffe://cluster.local/ns/default/sa/reviews"]);
+        let server = identified(&yaml, "default/reviews-v1", (&server, &ours)).await;
+        let _serving = serve(&server, listener);
+        for (ca, domain, welcome) in [
+            (&ours, "cluster.local", true),
+            (&theirs, "td2", of_them),
+            (&theirs, "cluster.local", false),
+            (&ours, "td2", false),
+        ] {
+            let leaf = ca.leaf(&[&format!("spiffe://{domain}/ns/default/sa/productpage")]);
+            // Whom the client trusts is not the question here.
+            let mut client = identified(&yaml, "default/productpage-v1", (&leaf, &ours)).await.client();
+            let (status, said) = get(&mut client, "http://reviews:9080/").await;
+            assert_eq!(status == StatusCode::OK, welcome, "{domain}, {of_them}: {status} {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn another_configuration_comes_into_force_while_running() {
     let (listener, port) = listener();

@@ -65,6 +65,10 @@ async fn another_authority_vouches_for_its_own_workloads_only() {
     };
     let of_td2 = settings(json!([{ "pem": pem, "trustDomains": ["td2"] }]));
     let of_all = settings(json!([{ "pem": pem }]));
+    // Who can't be asked vouches for nobody, and nobody else does instead.
+    let broken = "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n";
+    let of_broken = settings(json!([{ "pem": broken, "trustDomains": ["td2"] }]));
+    let of_bundle = settings(json!([{ "spiffeBundleUrl": "https://td2.example", "trustDomains": ["td2"] }]));
     for (policy, ca, uri, welcome, what) in [
         (strict(), &ours, CLIENT, true, "our own"),
         (strict(), &theirs, of_them, false, "nobody knows them"),
@@ -72,6 +76,8 @@ async fn another_authority_vouches_for_its_own_workloads_only() {
         (of_td2.clone(), &ours, CLIENT, true, "our own as before"),
         (of_td2.clone(), &theirs, CLIENT, false, "they can't vouch for one of ours"),
         (of_td2, &ours, of_them, false, "nor we for one of theirs"),
+        (of_broken, &ours, of_them, false, "nor where theirs can't be read"),
+        (of_bundle, &ours, of_them, false, "nor where theirs are not known"),
         (of_all.clone(), &theirs, CLIENT, true, "without a domain they may"),
         (of_all, &theirs, of_them, false, "but not for a domain that nobody has named"),
         (strict(), &theirs, CLIENT, false, "not any more"),

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
 
-use super::{Authority, CaError, Signer, State, files, pem, profile};
+use super::{Authority, CaError, Signer, State, files, profile};
 use crate::SecretData;
 use crate::key::Key;
 
@@ -36,8 +36,15 @@ pub enum Rotation {
 /// The same with what is needed for the next step.
 pub(super) enum Phase {
     Stable,
-    Announced { next: Arc<Signer>, roots: Vec<CertificateDer<'static>>, since: SystemTime },
-    Retiring { roots: Vec<CertificateDer<'static>>, since: SystemTime },
+    Announced { next: Arc<Signer>, then: Trusted, since: SystemTime },
+    Retiring { then: Trusted, since: SystemTime },
+}
+
+/// What is trusted once a change is over.
+#[derive(Clone)]
+pub(super) struct Trusted {
+    roots: Vec<CertificateDer<'static>>,
+    crl: Option<Arc<str>>,
 }
 
 impl Authority {
@@ -65,30 +72,34 @@ impl Authority {
         }
         let next = profile::root(&self.config, Key::generate(self.config.key)?, &*self.env)?;
         let roots = vec![next.certificate.clone()];
-        self.announce(next, roots)
+        self.announce(next, Trusted { roots, crl: None })
     }
 
-    /// Takes other files of the operator: another intermediate of the same roots at once, other roots in steps.
+    /// Takes other files of the operator: another intermediate of the same roots, and other revocation lists, at once; other
+    /// roots in steps.
     ///
     /// # Errors
-    /// The files can't be used, which leaves everything as it was; the roots are others and `multi_root` is not set; or
-    /// another change is going on.
+    /// The files can't be used, which leaves everything as it was; the roots are others and `multi_root` is not set, or only
+    /// one of them has revocation lists; or another change is going on.
     pub fn replace(&self, data: &SecretData) -> Result<(), CaError> {
         if self.self_signed {
             return Err(CaError::Signer("its root is its own".into()));
         }
-        let (signer, roots) = files::read(data, &*self.env)?;
-        if !roots.iter().any(|r| self.state.load().roots.contains(r)) {
+        let files::Read { signer, roots, crl } = files::read(data, &*self.env)?;
+        let same = |a: &[CertificateDer<'_>], b: &[CertificateDer<'_>]| a.iter().all(|root| b.contains(root));
+        let now = self.state.load().roots.clone();
+        // Whoever knows only some of them could not verify what the others have signed.
+        if self.rotation() == Rotation::Stable && !(same(&roots, &now) && same(&now, &roots)) {
             return match self.config.multi_root {
-                true => self.announce(signer, roots),
-                false => Err(CaError::Files("the root is another one, which is not allowed while running".into())),
+                true => self.announce(signer, Trusted { roots, crl }),
+                false => Err(CaError::Files("the roots are others, which is not allowed while running".into())),
             };
         }
         let _changing = self.changing.lock();
         if self.rotation() != Rotation::Stable {
             return Err(CaError::Signer("another change of the root is going on".into()));
         }
-        self.put(State { signer: Arc::new(signer), roots, rotation: Phase::Stable });
+        self.put(State { signer: Arc::new(signer), roots, crl, rotation: Phase::Stable });
         Ok(())
     }
 
@@ -106,12 +117,14 @@ impl Authority {
         }
         let signer = Arc::clone(&state.signer);
         let next = match &state.rotation {
-            Phase::Announced { next, roots, .. } => {
-                let all = union(roots, &state.roots);
-                let rotation = Phase::Retiring { roots: roots.clone(), since: now };
-                State { signer: Arc::clone(next), roots: all, rotation }
+            Phase::Announced { next, then, .. } => {
+                let all = union(&then.roots, &state.roots);
+                let rotation = Phase::Retiring { then: then.clone(), since: now };
+                State { signer: Arc::clone(next), roots: all, crl: state.crl.clone(), rotation }
             }
-            Phase::Retiring { roots, .. } => State { signer, roots: roots.clone(), rotation: Phase::Stable },
+            Phase::Retiring { then: Trusted { roots, crl }, .. } => {
+                State { signer, roots: roots.clone(), crl: crl.clone(), rotation: Phase::Stable }
+            }
             Phase::Stable => match self.reissue(&state, now) {
                 Ok(next) => next,
                 Err(error) => return tracing::error!(%error, "the root can't be issued again"),
@@ -141,19 +154,25 @@ impl Authority {
         let signer = profile::root(&self.config, key, &*self.env)?;
         let roots = vec![signer.certificate.clone()];
         let all = union(&roots, &state.roots);
-        let rotation = Phase::Retiring { roots, since: now };
-        Ok(State { signer: Arc::new(signer), roots: all, rotation })
+        let rotation = Phase::Retiring { then: Trusted { roots, crl: None }, since: now };
+        Ok(State { signer: Arc::new(signer), roots: all, crl: None, rotation })
     }
 
-    fn announce(&self, next: Signer, roots: Vec<CertificateDer<'static>>) -> Result<(), CaError> {
+    fn announce(&self, next: Signer, then: Trusted) -> Result<(), CaError> {
         let _changing = self.changing.lock();
         let state = self.state.load_full();
         if !matches!(state.rotation, Phase::Stable) {
             return Err(CaError::Signer("another change of the root is going on".into()));
         }
-        let all = union(&state.roots, &roots);
-        let rotation = Phase::Announced { next: Arc::new(next), roots, since: self.env.now() };
-        self.put(State { signer: Arc::clone(&state.signer), roots: all, rotation });
+        // Where there are lists, who has none is not trusted, and what is revoked stays so.
+        let crl = match (&state.crl, &then.crl) {
+            (None, None) => None,
+            (Some(old), Some(new)) => Some([&**old, &**new].concat().into()),
+            _ => return Err(CaError::Files("one of the two roots has revocation lists and the other has none".into())),
+        };
+        let all = union(&state.roots, &then.roots);
+        let rotation = Phase::Announced { next: Arc::new(next), then, since: self.env.now() };
+        self.put(State { signer: Arc::clone(&state.signer), roots: all, crl, rotation });
         Ok(())
     }
 
@@ -165,7 +184,7 @@ impl Authority {
     }
 
     fn put(&self, state: State) {
-        let bundle = pem(&state.roots);
+        let bundle = state.bundle();
         self.state.store(Arc::new(state));
         self.bundle.send_if_modified(|old| {
             let changed = *old != bundle;

@@ -258,6 +258,8 @@ async fn operators_files_that_are_refused() {
         (["cert-parse-fail.pem", "key.pem", "cert.pem"], "can't be read"),
         (["cert.pem", "key-parse-fail.pem", "cert.pem"], "key-pem"),
         (["cert.pem", "key-mismatch.pem", "cert.pem"], "does not belong"),
+        (["workload-cert.pem", "workload-key.pem", "cert-chain.pem"], "no authority's"),
+        (["cert.pem", "key.pem", "cert-parse-fail.pem"], "can't be read"),
     ] {
         let said = pki(names).unwrap_err();
         let why = why.replace("key-pem", "ca-key.pem: the");
@@ -405,6 +407,119 @@ async fn other_files_while_running() {
         assert_eq!(issued_by().contains("cluster3"), multi_root);
         assert!(ca.replace(&SecretData::default()).is_err());
     }
+}
+
+/// What an authority of the operator has revoked.
+fn revoked(issuer: &rcgen::Issuer<'static, KeyPair>, serials: &[u64]) -> String {
+    let certificate = |serial: &u64| rcgen::RevokedCertParams {
+        serial_number: rcgen::SerialNumber::from(*serial),
+        revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2024, 1, 1),
+        next_update: rcgen::date_time_ymd(2099, 1, 1),
+        crl_number: rcgen::SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(certificate).collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap().pem().unwrap()
+}
+
+impl Operator {
+    /// The CA of a cluster with a number of its own, and what it signs with.
+    fn numbered(&self, name: &str, serial: u64) -> (SecretData, rcgen::Issuer<'static, KeyPair>) {
+        let (mut params, key) = (Self::params(name), KeyPair::generate().unwrap());
+        params.serial_number = Some(rcgen::SerialNumber::from(serial));
+        let (pem, key_pem) = (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem());
+        let files = [("ca-cert.pem", &pem), ("ca-key.pem", &key_pem), ("root-cert.pem", &self.pem)];
+        let data = files.map(|(name, pem)| (name.to_owned(), pem.as_bytes().to_vec())).into();
+        (SecretData(data), rcgen::Issuer::new(params, key))
+    }
+}
+
+fn with_lists(data: &SecretData, crl: &str) -> SecretData {
+    let mut data = data.clone();
+    data.0.insert("ca-crl.pem".into(), crl.as_bytes().to_vec());
+    data
+}
+
+/// `ca-crl.pem`: what the operator has revoked is refused by whoever has the bundle, as soon as the CA has the list.
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_has_revoked() {
+    let env = TestEnv::new();
+    let root = Operator::new("root");
+    let ((one, one_issuer), (two, two_issuer)) = (root.numbered("cluster1", 21), root.numbered("cluster2", 22));
+    let made = |data: &SecretData| Authority::plugged_in(data, AuthorityConfig::default(), env.clone());
+    let lists =
+        |by_root: &[u64]| revoked(&root.issuer, by_root) + &revoked(&one_issuer, &[]) + &revoked(&two_issuer, &[]);
+    for (what, crl, why) in [
+        ("only the root's", revoked(&root.issuer, &[]), Some("has no list of one of the authorities")),
+        ("only its own", revoked(&one_issuer, &[]), Some("has no list of one of the authorities")),
+        ("it is revoked itself", lists(&[21]), Some("Revoked")),
+        ("no list", root.pem.clone(), Some("there is no revocation list in ca-crl.pem")),
+        ("broken", crate::pem::encode("X509 CRL", b"nonsense"), Some("the revocation list can't be read")),
+        ("nothing", " \n".to_owned(), None),
+        ("all of them", lists(&[]), None),
+        ("another is revoked", lists(&[22]), None),
+    ] {
+        match (made(&with_lists(&one, &crl)).map(drop), why) {
+            (Ok(()), None) => {}
+            (Err(CaError::Files(said)), Some(why)) => assert!(said.contains(why), "{what}: {said}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    // The second cluster's key has been stolen. Its CA goes on, and knows nothing of that.
+    let (ours, stolen) = (made(&with_lists(&one, &lists(&[]))).unwrap(), made(&two).unwrap());
+    let leaf = |ca: &Authority| ca.issue(&id(), csr().as_bytes(), HOUR).unwrap();
+    let verify = |chain: &[String], bundle: &str| {
+        let roots = Arc::new(Roots::bundle(bundle.as_bytes()).unwrap());
+        let verifier = ChainVerifier::new(Some(roots), true, &rustls::crypto::aws_lc_rs::default_provider());
+        let chain: Vec<_> = chain[..chain.len() - 1].iter().map(|p| der(p)).collect();
+        let time = UnixTime::since_unix_epoch(env.now().duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        verifier.verify(&chain[0], &chain[1..], time, KeyUsage::client_auth()).map_err(|e| e.to_string())
+    };
+    let mut bundle = ours.trust_bundle();
+    let before = leaf(&ours).pop().unwrap();
+    assert_eq!((verify(&leaf(&ours), &before), verify(&leaf(&stolen), &before)), (Ok(()), Ok(())));
+    bundle.mark_unchanged();
+    ours.replace(&with_lists(&one, &lists(&[22]))).unwrap();
+    assert!(bundle.has_changed().unwrap(), "who follows the bundle is told");
+    let after = leaf(&ours).pop().unwrap();
+    assert_eq!(after, **bundle.borrow());
+    assert_eq!(verify(&leaf(&ours), &after), Ok(()));
+    assert!(verify(&leaf(&stolen), &after).unwrap_err().contains("Revoked"));
+    // Lists that are taken back count no more.
+    ours.replace(&one).unwrap();
+    assert_eq!(verify(&leaf(&stolen), &leaf(&ours).pop().unwrap()), Ok(()));
+}
+
+/// Roots of which only some stay are other roots: who knows the old ones alone could not verify what the new ones sign.
+#[tokio::test(start_paused = true)]
+async fn a_root_more_is_another_bundle() {
+    let env = TestEnv::new();
+    let (old, new) = (Operator::new("old"), Operator::new("new"));
+    let first = old.intermediate("cluster1");
+    let mut both = new.intermediate("cluster2");
+    both.0.insert("root-cert.pem".into(), [old.pem.as_bytes(), new.pem.as_bytes()].concat());
+    let ca = Authority::plugged_in(&first, AuthorityConfig::default(), env.clone()).unwrap();
+    let said = ca.replace(&both).unwrap_err().to_string();
+    assert!(said.contains("the roots are others"), "{said}");
+    let config = AuthorityConfig { multi_root: true, ..AuthorityConfig::default() };
+    let ca = Authority::plugged_in(&first, config, env.clone()).unwrap();
+    let issue = || ca.issue(&id(), csr().as_bytes(), HOUR).unwrap();
+    let knows_old = issue().pop().unwrap();
+    ca.replace(&both).unwrap();
+    assert_eq!((ca.rotation(), holds(&issue(), &knows_old, env.now())), (Rotation::Announced, Ok(())));
+    // Where one has lists and the other none, everything of the latter would be refused.
+    let (data, issuer) = old.numbered("cluster3", 23);
+    let listed = with_lists(&data, &(revoked(&old.issuer, &[]) + &revoked(&issuer, &[])));
+    let config = AuthorityConfig { multi_root: true, ..AuthorityConfig::default() };
+    let ca = Authority::plugged_in(&listed, config, env.clone()).unwrap();
+    let said = ca.replace(&new.intermediate("cluster4")).unwrap_err().to_string();
+    assert!(said.contains("revocation lists"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ pub(super) fn check(id: &SpiffeId, key: &Key, answer: &[String], now: SystemTime
             "the certificate is not valid at this time: this clock and the CA's differ by {ahead} s"
         )));
     }
-    let roots = Roots::from_pem(bundle.as_bytes(), None).map_err(|e| bad(format!("its roots: {e}")))?;
+    let roots = Roots::bundle(bundle.as_bytes()).map_err(|e| bad(format!("its roots: {e}")))?;
     let roots = Arc::new(roots);
     let verifier = ChainVerifier::new(Some(Arc::clone(&roots)), true, &rustls::crypto::aws_lc_rs::default_provider());
     let time = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());

@@ -3,7 +3,7 @@
 /// Beginnings of fields of MeshConfig; of ProxyConfig below `defaultConfig`. The longest that fits counts.
 const PARTS: &[(&str, &str)] = &[
     ("spec.ca", "certificate authorities outside the mesh"),
-    ("spec.caCertificates", "certificate authorities outside the mesh"),
+    ("spec.caCertificates", "a control plane that fetches SPIFFE bundles (`pem` is in force)"),
     ("spec.defaultConfig.envoyAccessLogService", TELEMETRY),
     ("spec.defaultConfig.envoyMetricsService", TELEMETRY),
     ("spec.defaultConfig.extraStatTags", TELEMETRY),

@@ -161,6 +161,32 @@ fn operations_19_to_31_62() {
     table("dots", &deny(&operation("notHosts: [a.example, 'a.example:*']")), &spelt(&plain));
     let others = ["b.example.", "a.example.x", "a.example@b.example"].map(|h| (host(h), true));
     table("dots", &deny(&operation("hosts: [a.example]")), &others);
+    // What servers with parameters in their paths make of one opens nothing.
+    let to_each = |paths: &[(&str, bool)]| paths.iter().map(|(p, passes)| (path(p), *passes)).collect::<Vec<_>>();
+    for (spec, cases) in [
+        (
+            deny(&operation("paths: [/admin, '/admin/*']")),
+            &[
+                ("/admin;x", false),
+                ("/x/..;/admin", false),
+                ("/;a/admin/;b", false),
+                ("/admin;/y", false),
+                ("/x;", true),
+            ][..],
+        ),
+        (
+            operation("paths: ['/public/*']"),
+            &[("/public/x;y", true), ("/public/..;/admin", false), ("/public/x/..;z/..;/admin", false)],
+        ),
+        (operation("paths: ['/public/{**}']"), &[("/public/x;y/z", true), ("/public/..;/admin", false)]),
+        (operation("notPaths: [/admin]"), &[("/admin;x", false), ("/y;admin", true)]),
+        (deny(&operation("notPaths: ['/public/*']")), &[("/public/..;/admin", false), ("/public/x;y", true)]),
+        // Who names them means them.
+        (operation("paths: ['/a;v=1']"), &[("/a;v=1", true), ("/a;v=2", false), ("/a", false)]),
+        (deny(&operation("paths: ['/a;v=1']")), &[("/a;v=1", false), ("/a", true)]),
+    ] {
+        table("parameters", &spec, &to_each(cases));
+    }
     let port = |port| Facts { port, ..Facts::default() };
     table("31", &operation("ports: ['8080']"), &[(port(8080), true), (port(9090), false)]);
     table(

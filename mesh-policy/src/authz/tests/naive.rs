@@ -120,6 +120,28 @@ fn host(pattern: &str, authority: &str, dots: bool) -> bool {
     star(&pattern, &authority) || (dots && star(&pattern, &without))
 }
 
+/// Whether a path is among patterns as it is and without parameters; `either`: or.
+fn paths(patterns: &[String], path: &str, either: bool) -> bool {
+    let among = |p: &str| patterns.iter().any(|v| self::path(v, p));
+    if patterns.iter().any(|v| v.contains(';')) {
+        return among(path);
+    }
+    let names = path.split('/').map(|s| s.split(';').next().unwrap());
+    let mut bare = String::new();
+    for name in names.filter(|n| !["", "."].contains(n)) {
+        match name {
+            ".." => bare.truncate(bare.rfind('/').unwrap_or(0)),
+            name => bare += &format!("/{name}"),
+        }
+    }
+    let last = path.rsplit('/').next().unwrap().split(';').next().unwrap();
+    if ["", ".", ".."].contains(&last) || bare.is_empty() {
+        bare.push('/');
+    }
+    let bare = if path.contains(';') { &*bare } else { path };
+    if either { among(path) || among(bare) } else { among(path) && among(bare) }
+}
+
 /// Whether a rule matches an HTTP request. `allows`: it is one that lets in.
 fn matches(rule: &AuthorizationRule, own: &str, f: &Facts, allows: bool) -> bool {
     let from = rule.from.as_ref().is_none_or(|l| l.iter().any(|s| source(s.source.as_ref().unwrap(), own, f)));
@@ -130,7 +152,8 @@ fn matches(rule: &AuthorizationRule, own: &str, f: &Facts, allows: bool) -> bool
                 && field(&[], &o.not_hosts, &|v| host(v, &f.authority, allows))
                 && field(&o.ports, &o.not_ports, &|v| v.parse() == Ok(f.port))
                 && field(&o.methods, &o.not_methods, &|v| star(v, f.method.as_str()))
-                && field(&o.paths, &o.not_paths, &|v| path(v, &f.path))
+                && (o.paths.is_empty() || paths(&o.paths, &f.path, !allows))
+                && (o.not_paths.is_empty() || !paths(&o.not_paths, &f.path, allows))
         })
     });
     let peer = f.peer.as_deref();
@@ -219,9 +242,39 @@ const HOSTS: &[&str] = &[
     "u:p@A.example.:80",
 ];
 const METHODS: &[&str] = &["GET", "POST", "G*", "*T", "get", "*"];
-const PATHS: &[&str] =
-    &["/", "/a", "/a/*", "*/b", "*", "/{*}", "/a/{**}", "/{*}/b", "/a/{*}/c/{**}", "/{**}/b", "/a*", "**", "/*"];
-const SEEN_PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/x/c/", "/a/x/c/d/b", "/b", "/a|b", "//b", "/aa"];
+const PATHS: &[&str] = &[
+    "/",
+    "/a",
+    "/a/*",
+    "*/b",
+    "*",
+    "/{*}",
+    "/a/{**}",
+    "/{*}/b",
+    "/a/{*}/c/{**}",
+    "/{**}/b",
+    "/a*",
+    "**",
+    "/*",
+    "/a;x",
+];
+const SEEN_PATHS: &[&str] = &[
+    "/",
+    "/a",
+    "/a/",
+    "/a/b",
+    "/a/x/c/",
+    "/a/x/c/d/b",
+    "/b",
+    "/a|b",
+    "//b",
+    "/aa",
+    "/a;x",
+    "/a/..;/b",
+    "/;/b",
+    "/a;x/b;y/",
+    "/..;",
+];
 const HEADERS: &[&str] = &["", "1", "12", "21", "2"];
 const VALUES: &[&str] = &["1", "1*", "*1", "*", "2", "12"];
 const CLAIMS: &[&str] = &[
