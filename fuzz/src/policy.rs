@@ -23,8 +23,7 @@ pub fn policy(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (documents, requests) = text.split_once("\nrequests\n").unwrap_or((&text, ""));
     let (resources, _) = yaml::read("f", documents);
-    let is_valid = |r: &Resource| validate(r).iter().all(|report| report.level != Level::Error);
-    let valid = resources.iter().map(is_valid).fold(true, |all, one| all && one);
+    let valid = resources.iter().flat_map(validate).filter(|report| report.level == Level::Error).count() == 0;
     let policies: Vec<_> = resources
         .into_iter()
         .filter_map(|r| match r {
