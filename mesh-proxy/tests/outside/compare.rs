@@ -12,7 +12,7 @@ use super::expect::{Does, Expected, apply, first};
 use super::handshake::{Server, accepts, shown_to};
 use super::requests::Ask;
 use super::secrets::Certificates;
-use super::topology::SIDE_APP;
+use super::topology::{SIDE_APP, is_open};
 
 /// What came of a request.
 #[derive(Clone, Debug)]
@@ -79,6 +79,10 @@ pub(crate) fn differences(
 ) -> Vec<String> {
     let expected = Expected::of(explanation, certificates);
     let mut d = Differences::default();
+    if matches!(observed.reply, Err(std::io::ErrorKind::TimedOut)) {
+        d.0.push("neither an answer nor an end came in time".to_owned());
+        return d.0;
+    }
     let refused = matches!(observed.reply, Err(std::io::ErrorKind::ConnectionRefused));
     let hop = expected.hop;
     if hop.listener.is_none() {
@@ -268,10 +272,9 @@ fn endpoint(said: &[String], ask: &Ask, first: bool) -> Vec<String> {
     said.iter().filter(gets).map(one).collect()
 }
 
-/// Nobody listens there: the pod `dead`, and virtual addresses that are dialled directly.
+/// Nobody listens there, at none of the endpoints. What is no address is dialled by nobody.
 fn refuses(said: &[String], ask: &Ask) -> bool {
-    let dialled = said.iter().any(|e| e.starts_with("the address") || (ask.bytes && e.starts_with("the host that")));
-    said.iter().any(|e| e.ends_with(" dead")) || (dialled && ask.to.tunnel.is_none_or(|t| t.port() != 8081))
+    endpoint(said, ask, false).iter().all(|at| at.parse().map_or(true, |at| !is_open(at)))
 }
 
 fn forwarded(

@@ -1,7 +1,7 @@
 //! The services and pods that every configuration has.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_core::api::Key;
 use mesh_core::convert::Placement;
@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::echo::Echo;
 use super::lab::{Block, Lab, placed};
+
+/// Last byte of the address of `side.shop`, the pod whose proxy takes what is for it.
+pub(crate) const SIDE: u8 = 31;
 
 /// Last byte of the address on which the application of `side.shop` listens, behind its sidecar.
 pub(crate) const SIDE_APP: u8 = 32;
@@ -36,7 +39,7 @@ const PODS: [Pod; 10] = [
     ("shop", "srv-3", "{app: srv, version: v3, istio-locality: r2.z1}", 13, &[8080, 8081]),
     ("back", "back-1", "{app: back, version: v1, istio-locality: r1.z1}", 21, &[8080, 9000, TLS]),
     ("back", "back-2", "{app: back, version: v2, istio-locality: r2.z1}", 22, &[8080, 9000, TLS]),
-    ("shop", "side", "{app: side, version: v1}", 31, &[]),
+    ("shop", "side", "{app: side, version: v1}", SIDE, &[]),
     // Nobody listens on its port.
     ("shop", "dead", "{app: dead}", 41, &[]),
     ("other", "rpc", "{app: rpc}", 42, &[8080]),
@@ -69,15 +72,28 @@ pub(crate) fn pods(block: &Block) -> BTreeMap<Key, Placement> {
     PODS.iter().map(|(namespace, name, _, last, _)| placed(namespace, name, block.ip(*last))).collect()
 }
 
+/// What else listens: a virtual address that a client was let through to, and the endpoints of hosts outside.
+const OUTSIDE_PORTS: [(u8, u16); 8] =
+    [(51, 8080), (51, 8081), (51, TLS), (52, 8080), (52, 8081), (52, TLS), (COPIES, 8080), (101, 8081)];
+
+fn listening() -> impl Iterator<Item = (u8, u16)> {
+    let pods = PODS.iter().flat_map(|(.., last, ports)| ports.iter().map(|p| (*last, *p)));
+    pods.chain(OUTSIDE_PORTS)
+}
+
+/// Somebody listens there: a proxy, or an upstream.
+pub(crate) fn is_open(at: SocketAddr) -> bool {
+    let IpAddr::V4(ip) = at.ip() else { return false };
+    let last = ip.octets()[3];
+    last == SIDE || listening().any(|open| open == (last, at.port()))
+}
+
 /// Opens the ports of the pods without sidecar, of the application behind the one that has one, and of the external
 /// hosts.
 pub(crate) async fn listen(lab: &Lab) -> Echo {
     let echo = Echo::new(&lab.certificates);
     let (block, app) = (&lab.block, lab.block.local);
-    let pods = PODS.iter().flat_map(|(.., last, ports)| ports.iter().map(|p| (*last, *p)));
-    // A virtual address that a client was let through to, the endpoints of hosts outside, and the application.
-    let outside = [(51, 8080), (51, 8081), (51, TLS), (52, 8080), (52, 8081), (52, TLS), (COPIES, 8080)];
-    for (last, port) in pods.chain(outside).chain([(SIDE_APP, app), (101, 8081)]) {
+    for (last, port) in listening().chain([(SIDE_APP, app)]) {
         echo.listen(SocketAddr::new(block.ip(last), port)).await;
     }
     // Nobody's requests belong here: no pod of the laboratory has the host's loopback for itself.
