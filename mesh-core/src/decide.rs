@@ -81,8 +81,8 @@ pub enum Inside<'a> {
 /// Whether it makes a difference for a listener that the first bytes are HTTP; if not, all that counts is whether they
 /// begin TLS.
 pub fn looks_for_http(listener: &ListenerPlan) -> bool {
-    let mesh = listener.mesh.as_ref();
-    mesh.is_none_or(|m| m.mode != MtlsMode::Strict && PortProtocol::of(listener) == PortProtocol::Auto)
+    let sniffs = |m: &MeshTls| m.mode != MtlsMode::Strict && PortProtocol::of(listener) == PortProtocol::Auto;
+    listener.mesh.as_ref().map_or(listener.http.is_some(), sniffs)
 }
 
 /// Whether only a ClientHello can do anything with a listener: whoever sends nothing has no use for the connection.

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::api::{AuthorizationAction, AuthorizationPolicy, DRY_RUN, Object, go_bool};
+use mesh_core::matching::PolicyAttribute;
 
 pub use explain::{Asked, Explanation, Missed, NearestRule, Tried};
 pub use mesh_core::identity::TrustDomains;
@@ -118,6 +119,7 @@ pub struct Policies {
     tried_allow: Option<RuleSet>,
     objects: Box<[Arc<Object<AuthorizationPolicy>>]>,
     left_out: Vec<LeftOut>,
+    reads_server_names: bool,
     /// What Envoy calls it when no rule matched.
     none: Arc<str>,
 }
@@ -165,6 +167,11 @@ fn is_tried(policy: &Object<AuthorizationPolicy>) -> bool {
     policy.meta.annotations.get(DRY_RUN).and_then(|v| go_bool(v)) == Some(true)
 }
 
+fn reads_server_names(spec: &AuthorizationPolicy) -> bool {
+    let mut conditions = spec.rules.iter().flat_map(|rule| &rule.when);
+    conditions.any(|c| PolicyAttribute::parse(&c.key) == Ok(PolicyAttribute::Sni))
+}
+
 impl Policies {
     /// Compiles. Pure; rules that can't be compiled are left out of what allows, and wider in what denies.
     pub fn compile(input: &AuthzInput<'_>) -> Self {
@@ -201,6 +208,7 @@ impl Policies {
             tried_allow: sets.tried_allow.map(RuleSet::new),
             objects: policies.iter().cloned().collect(),
             left_out,
+            reads_server_names: policies.iter().any(|p| reads_server_names(&p.spec)),
             none: "none".into(),
         }
     }
@@ -224,6 +232,12 @@ impl Policies {
     /// Whether anything can be refused by `DENY` or for want of an `ALLOW`.
     pub fn decides(&self) -> bool {
         !self.deny.is_empty() || self.allow.is_some()
+    }
+
+    /// Whether anything depends on the server name of a connection's TLS (`connection.sni`), which whoever asks has to
+    /// find out then.
+    pub fn reads_server_names(&self) -> bool {
+        self.reads_server_names
     }
 
     /// Whether there are `CUSTOM` policies.

@@ -317,7 +317,12 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         let mut facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected: None };
         let mut sniffed = Sniffed::nothing(stream);
         let gate = self.gate(listener.key);
-        if let ConnDecision::NeedBytes = decide_connection(listener, &facts) {
+        let needs_bytes = match decide_connection(listener, &facts) {
+            ConnDecision::NeedBytes => true,
+            ConnDecision::Tcp(_) => gate.reads_server_names(),
+            _ => false,
+        };
+        if needs_bytes {
             let tools = self.tools();
             // Nobody is dialled for a client that may not get there.
             let allowed = gate.is_open(&conn);

@@ -107,6 +107,12 @@ impl Gate {
         })
     }
 
+    /// Whether policies ask by which server name a client calls, of whatever TLS goes through.
+    pub(crate) fn reads_server_names(&self) -> bool {
+        let now = self.policies.borrow();
+        if self.outbound { now.outbound.reads_server_names() } else { now.inbound.reads_server_names() }
+    }
+
     /// Whether a connection is open without anybody being asked.
     pub(crate) fn is_open(&self, conn: &ConnInfo) -> bool {
         matches!(self.access(conn), Access::Open)

@@ -126,6 +126,53 @@ async fn egress_policies_decide_outbound_streams() {
     }
 }
 
+const NO_EXAMPLE: &str = "\
+apiVersion: policy.mesh.local/v1
+kind: EgressPolicy
+metadata: {name: p, namespace: default}
+spec: {action: DENY, rules: [{to: [{operation: {hosts: ['*.example']}}]}]}
+";
+
+const NO_EXAMPLE_HERE: &str = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: default}
+spec: {action: DENY, rules: [{when: [{key: connection.sni, values: ['*.example']}]}]}
+";
+
+/// The beginning of TLS with a server of this name (RFC 8446, 4.1.2, and RFC 6066, 3).
+fn hello(name: &str) -> Vec<u8> {
+    let vector = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let names = vector(&[&[0][..], &vector(name.as_bytes())].concat());
+    let extensions = vector(&[&[0, 0][..], &vector(&names)].concat());
+    let body = [&[3, 3][..], &[7; 32], &[0], &vector(&[0x13, 0x01]), &[1, 0], &extensions].concat();
+    let message = [&[1, 0][..], &vector(&body)].concat();
+    [&[0x16, 3, 1][..], &vector(&message)].concat()
+}
+
+/// TLS that goes through is looked at where policies ask for the server's name, and nowhere else would anybody have to.
+#[tokio::test]
+async fn policies_about_server_names_see_the_names_of_streams() {
+    let (listener, at) = upstream();
+    for (policies, door) in [(NO_EXAMPLE, Door::Outbound), (NO_EXAMPLE_HERE, Door::Inbound)] {
+        for (first, passes) in [(hello("a.example"), false), (hello("a.other"), true), (b"G".to_vec(), true)] {
+            let proxy = Running::start(Setup { policies, ..Setup::tcp(Some(at)) }, door).await;
+            let mut client = proxy.client().await;
+            client.write_all(&first).await.unwrap();
+            if passes {
+                let (mut server, _) = listener.accept().await.unwrap();
+                let mut got = vec![0; first.len()];
+                server.read_exact(&mut got).await.unwrap();
+                assert_eq!(got, first);
+                continue;
+            }
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+            let termination = proxy.record().await.termination;
+            assert_eq!(&*termination, "rbac_access_denied_matched_policy[ns[default]-policy[p]-rule[0]]");
+        }
+    }
+}
+
 const ASK: &str = "\
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
