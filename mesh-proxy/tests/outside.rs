@@ -24,8 +24,12 @@ mod explained;
 mod generate;
 #[path = "outside/handshake.rs"]
 mod handshake;
+#[path = "outside/identities.rs"]
+mod identities;
 #[path = "outside/lab.rs"]
 mod lab;
+#[path = "outside/member.rs"]
+mod member;
 #[path = "outside/mutants.rs"]
 mod mutants;
 #[path = "outside/requests.rs"]
@@ -34,5 +38,13 @@ mod requests;
 mod rng;
 #[path = "outside/secrets.rs"]
 mod secrets;
+#[path = "outside/secured.rs"]
+mod secured;
+#[path = "outside/services.rs"]
+mod services;
+#[path = "http/signer.rs"]
+mod signer;
+#[path = "outside/tokens.rs"]
+mod tokens;
 #[path = "outside/topology.rs"]
 mod topology;

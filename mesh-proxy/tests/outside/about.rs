@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::client::To;
 use super::generate::Config;
 use super::lab::{GATEWAY_PORTS, Lab, Who};
-use super::requests::{Ask, Manners, Way, ask, door, gateway_tls, outbound_tls};
+use super::requests::{Ask, Manners, Way, ask, direct_tls, gateway_tls, outbound_tls, own_address};
 use super::rng::Rng;
 use super::topology::{OUTSIDE, vip};
 
 /// A word of a configuration, and what makes a request be about it.
 type Concern = (&'static str, fn(&mut Rng, &Lab, &mut Ask));
 
-const CONCERNS: [Concern; 18] = [
+const CONCERNS: [Concern; 19] = [
     ("egressProxy", |r, lab, ask| unknown(r, lab, ask, "nobody.example.net")),
     ("REGISTRY_ONLY", |r, lab, ask| unknown(r, lab, ask, "nobody.example.net")),
     ("ALLOW_ANY_DYNAMIC_DNS", |r, lab, ask| {
@@ -36,6 +36,10 @@ const CONCERNS: [Concern; 18] = [
         sidecar(r, ask);
         ask.go(outbound_tls(r, lab, ask.who));
     }),
+    ("\"ingress\"", |r, lab, ask| {
+        ask.who = Who::Side;
+        ask.go(direct_tls(r, lab));
+    }),
     ("credentialName", to_gateway_tls),
     ("serverCertificate", to_gateway_tls),
     ("httpHeadersWithUnderscoresAction", |_, _, ask| ask.set("x_d", "d")),
@@ -46,7 +50,7 @@ const CONCERNS: [Concern; 18] = [
     ("rootNamespace", plain),
     ("subjectAltNames", |r, lab, ask| {
         sidecar(r, ask);
-        ask.go((To::door(door(lab, ask.who)), r.pick(&["a.example.com", "b.example.com"]).to_owned(), None));
+        ask.go((To::door(lab.door(ask.who)), r.pick(&["a.example.com", "b.example.com"]).to_owned(), None));
     }),
     ("ISTIO_META_HTTP10", |r, lab, ask| {
         plain(r, lab, ask);
@@ -80,6 +84,10 @@ impl Asker {
             (4..7, _) => aim(rng, lab, config, &mut ask),
             _ => {}
         }
+        if rng.percent(50) {
+            ask.ask_member(lab);
+        }
+        ask.to.from = Some(lab.block.ip(own_address(rng, ask.who)));
         ask.to.proxy_header = ask.who == Who::Gateway && manners.proxy_header;
         ask
     }
@@ -93,7 +101,7 @@ pub(crate) fn sidecar(rng: &mut Rng, ask: &mut Ask) {
 pub(crate) fn dial(rng: &mut Rng, lab: &Lab, ask: &mut Ask, (host, port, service): (&str, u16, &str)) {
     sidecar(rng, ask);
     let to = std::net::SocketAddr::new(lab.block.ip(vip(service)), port);
-    ask.go((To { tunnel: Some(to), ..To::door(door(lab, ask.who)) }, to.to_string(), Some(host.to_owned())));
+    ask.go((To { tunnel: Some(to), ..To::door(lab.door(ask.who)) }, to.to_string(), Some(host.to_owned())));
 }
 
 /// A host that is no service, behind a port of one.

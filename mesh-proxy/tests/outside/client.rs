@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
+use super::identities::Identities;
 use super::secrets::{Certificates, Hello};
 
 /// A response.
@@ -39,12 +40,16 @@ pub(crate) struct To {
     pub(crate) tunnel: Option<SocketAddr>,
     /// Then speak TLS.
     pub(crate) tls: Option<Hello>,
+    /// The mesh's own TLS, as one of its workloads.
+    pub(crate) identity: Option<&'static str>,
+    /// Address to come from.
+    pub(crate) from: Option<IpAddr>,
 }
 
 impl To {
     /// Straight to an address.
     pub(crate) fn door(door: SocketAddr) -> Self {
-        Self { door, proxy_header: false, tunnel: None, tls: None }
+        Self { door, proxy_header: false, tunnel: None, tls: None, identity: None, from: None }
     }
 }
 
@@ -69,12 +74,13 @@ pub(crate) struct Client {
     /// Of the connection that was used last.
     pub(crate) last: Known,
     certificates: Option<Arc<Certificates>>,
+    identities: Option<Arc<Identities>>,
 }
 
 impl Client {
     /// One that can speak TLS.
-    pub(crate) fn new(certificates: &Arc<Certificates>) -> Self {
-        Self { certificates: Some(certificates.clone()), ..Self::default() }
+    pub(crate) fn new(certificates: &Arc<Certificates>, identities: &Arc<Identities>) -> Self {
+        Self { certificates: Some(certificates.clone()), identities: Some(identities.clone()), ..Self::default() }
     }
 
     /// Forgets all connections but those to the proxy itself (`absolute` requests).
@@ -106,7 +112,14 @@ impl Client {
 
     async fn connect(&mut self, to: &To) -> io::Result<Stream> {
         self.last = Known::default();
-        let mut stream = TcpStream::connect(to.door).await?;
+        let mut stream = match to.from {
+            None => TcpStream::connect(to.door).await?,
+            Some(ip) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(SocketAddr::new(ip, 0))?;
+                socket.connect(to.door).await?
+            }
+        };
         let own = stream.local_addr()?;
         self.last.own = Some(own);
         if to.proxy_header {
@@ -119,6 +132,10 @@ impl Client {
             read_head(&mut stream, &mut got).await?;
         }
         let Some(hello) = &to.tls else { return Ok(Box::new(stream)) };
+        if let Some(name) = to.identity {
+            let identities = self.identities.as_ref().expect("invariant: so has one of the mesh");
+            return Ok(Box::new(identities.connect(stream, name, &hello.name).await?));
+        }
         let certificates = self.certificates.as_ref().expect("invariant: a client that speaks TLS has certificates");
         let stream = certificates.connect(stream, hello).await?;
         self.last.certificate = certificates.called(stream.info());

@@ -11,37 +11,10 @@ const PAGE: &str = include_str!("../../../docs/fields.md");
 /// Fields in force that the configurations don't set, with the reason.
 const NOT_SET: [(&str, &str); 0] = [];
 
-/// Fields in force that the configurations are still to set; they are printed. They are about
-/// the mesh's own TLS, or need a PeerAuthentication.
-const OPEN: [&str; 17] = [
-    "Sidecar ingress[].tls.caCertCredentialName",
-    "Sidecar ingress[].tls.caCertificates",
-    "Sidecar ingress[].tls.caCrl",
-    "Sidecar ingress[].tls.cipherSuites[]",
-    "Sidecar ingress[].tls.ecdhCurves[]",
-    "Sidecar ingress[].tls.insecureSkipVerify",
-    "Sidecar ingress[].tls.maxProtocolVersion",
-    "Sidecar ingress[].tls.minProtocolVersion",
-    "Sidecar ingress[].tls.mode",
-    "Sidecar ingress[].tls.privateKey",
-    "Sidecar ingress[].tls.serverCertificate",
-    "Sidecar ingress[].tls.verifyCertificateHash[]",
-    "Sidecar ingress[].tls.verifyCertificateSpki[]",
-    "MeshConfig caCertificates[].pem",
-    "MeshConfig caCertificates[].trustDomains[]",
-    "MeshConfig defaultConfig.caCertificatesPem[]",
-    "ProxyConfig caCertificatesPem[]",
-];
-
-/// Kinds that the configurations have no objects of yet: clients with tokens and identities are missing.
-const OPEN_KINDS: [&str; 4] = ["PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy", "EgressPolicy"];
-
 /// Fields in force, and what is wrong with the configurations.
 #[derive(Debug)]
 pub(crate) struct Coverage {
     pub(crate) in_force: usize,
-    /// Fields that are still to be set.
-    pub(crate) open: Vec<String>,
     /// No configuration sets them, and no reason says why.
     pub(crate) missing: Vec<String>,
     /// They have a reason, but are set, or not in force.
@@ -54,23 +27,18 @@ impl Coverage {
         let wanted = in_force();
         let is_set = |field: &str| set.iter().any(|s| matches(field, s));
         let excused = |field: &str| NOT_SET.iter().any(|(f, _)| *f == field);
-        let is_open =
-            |f: &String| OPEN.contains(&f.as_str()) || OPEN_KINDS.iter().any(|k| f.split(' ').next() == Some(*k));
-        let unset = wanted.iter().filter(|f| !is_set(f) && !excused(f)).cloned();
-        let (open, missing) = unset.partition(is_open);
+        let missing = wanted.iter().filter(|f| !is_set(f) && !excused(f)).cloned().collect();
         let needless = |f: &&str| is_set(f) || !wanted.iter().any(|w| w == f);
-        let set_after_all = NOT_SET.iter().map(|(f, _)| *f).chain(OPEN).filter(needless).collect();
-        Self { in_force: wanted.len(), open, missing, set_after_all }
+        let set_after_all = NOT_SET.iter().map(|(f, _)| *f).filter(needless).collect();
+        Self { in_force: wanted.len(), missing, set_after_all }
     }
 
     /// For people.
     pub(crate) fn words(&self) -> String {
         let reasons: String = NOT_SET.iter().map(|(field, why)| format!("\n  {field}: {why}")).collect();
-        let set = self.in_force - NOT_SET.len() - self.open.len() - self.missing.len();
-        let open =
-            if self.open.is_empty() { String::new() } else { format!("; still open:\n  {}", self.open.join("\n  ")) };
+        let set = self.in_force - NOT_SET.len() - self.missing.len();
         let not = if reasons.is_empty() { "" } else { "; not:" };
-        format!("{set} of {} fields in force are set{not}{reasons}{open}", self.in_force)
+        format!("{set} of {} fields in force are set{not}{reasons}", self.in_force)
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Before {
     pub(crate) tls: Option<Option<String>>,
     /// The certificate that the client showed.
     pub(crate) shown: Option<&'static str>,
+    /// TLS inside of that, which a client began that knows nothing of it; with the server's name.
+    pub(crate) inside: Option<Option<String>>,
 }
 
 impl Seen {
@@ -164,24 +166,47 @@ impl Echo {
                     let stream = acceptor.accept(stream).await.map_err(std::io::Error::other)?;
                     before.shown = certificates.called(stream.info());
                     let http2 = &*stream.info().alpn == "h2";
-                    return self.speak(stream, http2, &(at, before)).await;
+                    return self.speak(Box::new(stream), http2, (at, before)).await;
                 }
                 other => {
                     let http2 = other == b"PRI ";
-                    return self.speak(stream, http2, &(at, before)).await;
+                    return self.speak(Box::new(stream), http2, (at, before)).await;
                 }
             }
         }
     }
 
-    async fn speak<S: Stream>(&self, stream: S, http2: bool, from: &(SocketAddr, Before)) -> std::io::Result<()> {
-        if http2 { self.http2(stream, from).await } else { self.http1(stream, from.clone()).await }
+    async fn speak(&self, stream: Box<dyn Stream>, http2: bool, from: (SocketAddr, Before)) -> std::io::Result<()> {
+        if http2 { self.http2(stream, &from).await } else { self.http1(stream, from).await }
     }
 
-    async fn http1<S: Stream>(&self, mut stream: S, mut from: (SocketAddr, Before)) -> std::io::Result<()> {
+    /// TLS inside of TLS, of which these bytes came already.
+    async fn inside(
+        &self,
+        mut stream: Box<dyn Stream>,
+        mut got: Vec<u8>,
+        (at, mut before): (SocketAddr, Before),
+    ) -> std::io::Result<()> {
+        while got.len() < 5 || got.len() < 5 + usize::from(u16::from_be_bytes([got[3], got[4]])) {
+            if stream.read_buf(&mut got).await? == 0 {
+                return Ok(());
+            }
+        }
+        before.inside = Some(name_in(&got));
+        let (rest, writer) = tokio::io::split(stream);
+        let stream = tokio::io::join(std::io::Cursor::new(got).chain(rest), writer);
+        let stream = self.2.0.accept(stream).await.map_err(std::io::Error::other)?;
+        let http2 = &*stream.info().alpn == "h2";
+        self.speak(Box::new(stream), http2, (at, before)).await
+    }
+
+    async fn http1(&self, mut stream: Box<dyn Stream>, mut from: (SocketAddr, Before)) -> std::io::Result<()> {
         let mut got = Vec::new();
         loop {
             let end = loop {
+                if got.first() == Some(&0x16) {
+                    return Box::pin(self.inside(stream, got, from)).await;
+                }
                 if let Some(end) = got.windows(4).position(|w| w == b"\r\n\r\n") {
                     break end;
                 }

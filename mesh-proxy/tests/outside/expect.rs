@@ -57,6 +57,10 @@ impl Retries {
         }
     }
 
+    pub(crate) fn of(hop: &Hop) -> Self {
+        hop.retries.as_ref().map(|r| Self::read(&r.value)).unwrap_or_default()
+    }
+
     fn has(&self, tokens: &[&str]) -> bool {
         tokens.iter().any(|t| self.on.iter().any(|o| o == t))
     }
@@ -85,11 +89,10 @@ impl Retries {
 /// The last proxy before the upstream, as far as it concerns one destination.
 pub(crate) struct Expected<'e> {
     pub(crate) hop: &'e Hop,
-    pub(crate) inbound: Option<&'e Hop>,
+    /// Those before applications, in the order of the destinations' shares.
+    behind: &'e [Hop],
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Retries,
-    /// Of the proxy before the application.
-    pub(crate) inbound_retries: Retries,
     pub(crate) certificates: &'e Certificates,
 }
 
@@ -97,21 +100,30 @@ impl<'e> Expected<'e> {
     pub(crate) fn of(explanation: &'e Explanation, certificates: &'e Certificates) -> Self {
         let hop = &explanation.hops[0];
         let timeout = hop.timeout.as_ref().filter(|t| t.value != "none").map(|t| duration(&t.value));
-        let of = |hop: &Hop| hop.retries.as_ref().map(|r| Retries::read(&r.value)).unwrap_or_default();
-        let inbound = explanation.hops.get(1);
-        let inbound_retries = inbound.map(of).unwrap_or_default();
-        Self { hop, inbound, timeout, retries: of(hop), inbound_retries, certificates }
+        Self { hop, behind: &explanation.hops[1..], timeout, retries: Retries::of(hop), certificates }
     }
 
     /// The client's handshake succeeds, if there is one.
     pub(crate) fn welcomes(&self, ask: &Ask) -> bool {
         let server = Server::of(self.hop);
+        // A workload wants to meet one of the mesh.
+        if server.is_some() && ask.to.identity.is_some() {
+            return false;
+        }
         server.zip(ask.to.tls.as_ref()).is_none_or(|(s, hello)| s.welcomes(hello, self.certificates.pins()))
+    }
+
+    /// The proxy before the application that a cluster leads to.
+    pub(crate) fn inbound(&self, cluster: &str) -> Option<&'e Hop> {
+        let mut all: Vec<&Target> = self.hop.clusters.iter().filter(|t| is_behind(t)).collect();
+        all.sort_by(|a, b| b.share.total_cmp(&a.share));
+        self.behind.get(all.iter().position(|t| t.cluster.value == cluster)?)
     }
 
     /// The connection ends without an answer.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_refused()
+            || self.hop.reply.as_ref().is_some_and(|r| r.text.starts_with("the connection is reset"))
             || self.hop.reply.as_ref().is_some_and(|r| r.text.starts_with("TLS on a listener of plain HTTP"))
     }
 
@@ -158,7 +170,10 @@ impl<'e> Expected<'e> {
     /// Path and query as the upstream gets them.
     pub(crate) fn target_path<'a>(&'a self, sent: &'a str) -> &'a str {
         let said = |what: &str| self.hop.changes.iter().find_map(|c| c.strip_prefix(what));
-        said("path becomes ").or_else(|| said("path is normalized to ")).unwrap_or(sent)
+        said("path becomes ")
+            .or_else(|| said("path without its token is "))
+            .or_else(|| said("path is normalized to "))
+            .unwrap_or(sent)
     }
 
     /// A new host, from the destination or the rule.
@@ -186,12 +201,6 @@ impl<'e> Expected<'e> {
         said("Host becomes ") && !said(&format!("{cluster} Host becomes "))
     }
 
-    /// Header names that the proxy before the application takes away.
-    pub(crate) fn taken_behind(&self) -> impl Iterator<Item = &str> {
-        let changes = self.inbound.into_iter().flat_map(|hop| &hop.changes);
-        changes.filter_map(|c| c.strip_prefix("request header ")?.strip_suffix(" is removed"))
-    }
-
     /// Header operations of a side (`request`, `response`): the destination's, then the rule's.
     pub(crate) fn operations(&self, side: &str, cluster: &str) -> [Vec<Operation>; 2] {
         let read = |before: String| {
@@ -203,9 +212,19 @@ impl<'e> Expected<'e> {
 }
 
 /// What `REQ(name)` stands for.
-fn of_request(operator: &str, headers: &Lines) -> String {
+pub(crate) fn of_request(operator: &str, headers: &Lines) -> String {
     let name = operator.strip_prefix("REQ(").and_then(|n| n.strip_suffix(')'));
     first(headers, name.unwrap_or_else(|| panic!("operator {operator}")))
+}
+
+/// There is a proxy before the application.
+pub(crate) fn is_behind(target: &Target) -> bool {
+    target.reply.is_none() && target.endpoints.iter().any(|e| e.ends_with(" side"))
+}
+
+/// What a proxy does to a request's headers.
+pub(crate) fn operations_of(hop: &Hop) -> Vec<Operation> {
+    hop.changes.iter().filter_map(|c| Operation::read(c.strip_prefix("request header ")?)).collect()
 }
 
 /// A header operation in `explain`'s words.
@@ -231,7 +250,7 @@ impl Operation {
     }
 }
 
-type Lines = Vec<(String, String)>;
+pub(crate) type Lines = Vec<(String, String)>;
 
 /// Applies operations level by level. `value` resolves an operator (`REQ(x-a)`) on the headers after
 /// the removals of a level.

@@ -23,7 +23,7 @@ use super::mutants;
 use super::requests::{Ask, Manners};
 use super::rng::Rng;
 use super::secrets::Certificates;
-use super::topology;
+use super::{secured, topology};
 
 const CONFIGS: usize = 200;
 
@@ -88,7 +88,7 @@ async fn explain_says_what_the_proxies_do() {
         }
         let in_force = lab.apply(&world).await;
         runs.forget();
-        let explainer = Explainer::new(&world);
+        let explainer = Explainer::new(&world).judged_by(lab.judge.clone());
         let manners = Manners::of(&config);
         let mut asks: Vec<Ask> = Vec::new();
         let mut explanations = Vec::new();
@@ -130,10 +130,14 @@ async fn explain_says_what_the_proxies_do() {
     assert!(quarantined * 10 < objects, "{quarantined} of {objects} objects are not valid");
     let coverage = Coverage::of(&recorded);
     let refused = format!("{quarantined} of {objects} objects are refused");
+    let by = |who: Who| recorded.iter().flat_map(|r| &r.pairs).filter(|(ask, _)| ask.who == who).count();
+    let (member, side) = (by(Who::Member), by(Who::Side));
     println!("seed {seed}: {pairs} pairs, {CONFIGS} configurations; {refused}; {}", coverage.words());
+    println!("{member} pairs are of an application with the mesh inside, {side} of clients of a server's own proxy");
+    assert!(member * 20 > pairs, "of an application with the mesh inside there are {member} pairs only");
     assert!(coverage.missing.is_empty(), "in force, but never set:\n{}", coverage.missing.join("\n"));
     assert!(coverage.set_after_all.is_empty(), "they need no reason: {:?}", coverage.set_after_all);
-    let missed = mutants::missed(&recorded, &lab.pods, &lab.certificates);
+    let missed = mutants::missed(&recorded, &lab);
     assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
 }
 
@@ -158,9 +162,13 @@ pub(crate) fn possible(
     }
     ask.bytes = expected.is_tcp();
     ask.copied = expected.is_copied() && expected.hop.reply.is_none();
-    ask.closed = expected.is_closed().then_some(listener_log && expected.is_refused());
+    ask.closed = expected.is_closed().then_some(secured::is_logged(&expected, listener_log));
     if !expected.welcomes(ask) {
         ask.closed = Some(false);
+    }
+    ask.answered_behind = secured::answered_behind(ask, &expected);
+    if secured::is_unknown(ask, &expected) {
+        return false;
     }
     // Bytes have no version, and in sidecars what is no version that they speak is bytes. The log's line of one that a
     // gateway doesn't speak does not say whose request it was.
@@ -191,7 +199,7 @@ pub(crate) fn possible(
     match (&ask.to.tls, &ask.host) {
         (Some(_), _) => !unknown,
         (None, Some(_)) => true,
-        (None, None) => !(expected.is_tcp() || unknown),
+        (None, None) => !(expected.is_tcp() || secured::is_stream_refused(&expected) || unknown),
     }
 }
 
@@ -217,7 +225,8 @@ impl Bench {
         }
         let echo = &self.echo;
         let lanes = lanes.into_iter().map(|(who, asks)| {
-            let mut client = self.clients.remove(&who).unwrap_or_else(|| Client::new(&lab.certificates));
+            let mut client =
+                self.clients.remove(&who).unwrap_or_else(|| Client::new(&lab.certificates, &lab.identities));
             async move {
                 let mut out = Vec::new();
                 for (i, ask) in asks {
@@ -267,8 +276,12 @@ async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Obse
     let (copies, seen): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_copy);
     let behind = lab.block.ip(topology::SIDE_APP);
     let mut inbound = None;
-    if seen.last().is_some_and(|s| s.at.ip() == behind) {
-        inbound = lab.log(Who::Side, ask.agent()).await;
+    let reached = seen.last().is_some_and(|s| s.at.ip() == behind);
+    let cluster = log.as_ref().and_then(|l: &Value| l["cluster"].as_str()).unwrap_or_default();
+    if ask.who != Who::Side && (reached || ask.answered_behind.iter().any(|c| c == cluster)) {
+        // A stream's line there has the address that it comes from.
+        let from = log.as_ref().and_then(|l| l["up"].as_str()).filter(|_| ask.bytes);
+        inbound = lab.log(Who::Side, from.unwrap_or(ask.agent())).await;
     }
     Observed { reply, certificate: client.last.certificate, seen, copies, log, inbound }
 }
@@ -319,7 +332,7 @@ async fn differs(
     let mut ask = ask.clone();
     let listener_log = ask.closed.unwrap_or(true);
     ask.headers[0].1 = format!("smaller/{number}");
-    let explanation = Explainer::new(&world).explain(&ask.question()).ok()?;
+    let explanation = Explainer::new(&world).judged_by(lab.judge.clone()).explain(&ask.question()).ok()?;
     if !possible(&mut ask, &explanation, listener_log, &lab.certificates) {
         return None;
     }

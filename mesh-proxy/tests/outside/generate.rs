@@ -6,6 +6,8 @@ mod cards;
 mod gateways;
 #[path = "generate/hosts.rs"]
 mod hosts;
+#[path = "generate/policies.rs"]
+mod policies;
 #[path = "generate/rules.rs"]
 pub(crate) mod rules;
 #[path = "generate/settings.rs"]
@@ -27,7 +29,8 @@ use super::topology;
 /// Text of the access log's lines.
 pub(crate) const LOG: &str = r#"{"agent": "%REQ(USER-AGENT)%", "remote": "%DOWNSTREAM_REMOTE_ADDRESS%", "route": "%ROUTE_NAME%",
  "config": "%MESH_CONFIG%", "origin": "%MESH_ROUTE_ORIGIN%", "code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%",
- "cluster": "%UPSTREAM_CLUSTER_RAW%", "host": "%UPSTREAM_HOST%"}"#;
+ "cluster": "%UPSTREAM_CLUSTER_RAW%", "host": "%UPSTREAM_HOST%", "up": "%UPSTREAM_LOCAL_ADDRESS%",
+ "ended": "%CONNECTION_TERMINATION_DETAILS%"}"#;
 
 /// Hosts of VirtualServices; the last ones are no services.
 const HOSTS: [&str; 17] = [
@@ -101,10 +104,11 @@ pub(crate) fn config(rng: &mut Rng, block: &Block) -> Config {
         made.push(sidecars::egress(rng, block));
     }
     if rng.percent(25) {
-        made.push(sidecars::ingress(rng, block));
+        made.extend(sidecars::ingress(rng, block));
     }
+    made.extend(policies::policies(rng, block));
     let mut fixed = topology::documents(block);
-    hosts::vary(rng, &mut fixed);
+    hosts::vary(rng, block, &mut fixed);
     Config { fixed, made, card }
 }
 

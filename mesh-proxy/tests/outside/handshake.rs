@@ -3,6 +3,7 @@
 use mesh_core::explain::{Hop, Target};
 use mesh_core::snapshot::TlsVersion;
 
+use super::expect::is_behind;
 use super::secrets::{CLIENT_NAME, Certificates, Hello, REVOKED, STRANGER};
 
 /// TLS that a gateway ends, in `explain`'s words.
@@ -51,6 +52,7 @@ impl<'e> Server<'e> {
             None => (TlsVersion::V1_2, TlsVersion::V1_3),
             Some("TLS 1.2 only") => (TlsVersion::V1_2, TlsVersion::V1_2),
             Some("TLS 1.3 only") => (TlsVersion::V1_3, TlsVersion::V1_3),
+            Some("no version is left") => return false,
             Some(other) => panic!("versions: {other}"),
         };
         let (min, max) = (min.max(speaks.min), max.min(speaks.max));
@@ -79,7 +81,9 @@ fn trusts(clients: &str, shown: Option<&'static str>, pins: &[String]) -> bool {
     let first = parts.next().expect("invariant: it is said whether certificates are verified");
     let Some(roots) = first.strip_prefix("verified by ") else { return true };
     let known = if shown == STRANGER { roots.contains("elsewhere") } else { !roots.contains("elsewhere") };
-    let revoked = shown == REVOKED && (roots.contains("checked") || roots.contains("crl.pem"));
+    // The list says nothing of the other authority's certificates, of which nobody knows then whether they are good.
+    let listed = roots.contains("checked") || roots.contains("crl.pem");
+    let revoked = listed && (shown == REVOKED || shown == STRANGER);
     let has = |list: &str, own: &[&str]| list.split(" or ").any(|one| own.contains(&one));
     // Only the usual client's certificate is pinned.
     let own: Vec<&str> = if shown == super::secrets::CLIENT { pins.iter().map(|p| &**p).collect() } else { vec![] };
@@ -98,6 +102,13 @@ fn upstream(target: &Target) -> Option<&str> {
 
 /// Whether upstreams pass for what they should be. `authority`: what the request asks them for.
 pub(crate) fn accepts(target: &Target, authority: Option<&str>, certificates: &Certificates) -> bool {
+    if is_behind(target) {
+        return true;
+    }
+    // No other upstream is of the mesh.
+    if target.transport.iter().any(|t| t.value.starts_with("mutual TLS")) {
+        return false;
+    }
     let Some(said) = upstream(target) else { return true };
     let part = |before: &str| said.split_once(before).map(|(_, rest)| rest.split(", ").next().unwrap_or_default());
     if said.contains(", the server is not verified") {

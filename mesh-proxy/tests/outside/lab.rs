@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mesh_core::api::{ContentHash, Key, Kind};
 use mesh_core::compile::{Compiled, compile};
@@ -18,13 +18,16 @@ use mesh_core::scope::scope;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::wire::{Delta, ResourceSet};
 use mesh_core::world::World;
-use mesh_proxy::csr::NoCa;
+use mesh_policy::judge::Judge;
+use mesh_proxy::csr::ENV_TOKEN_PATH;
 use mesh_proxy::discovery::{self, ProxyStream};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::identities::Identities;
 use super::secrets::Certificates;
+use super::tokens::Tokens;
 use super::topology::OUTSIDE;
 
 /// Longest wait for anything; only a failure takes that long.
@@ -41,6 +44,8 @@ pub(crate) enum Who {
     Side,
     /// The ingress gateway.
     Gateway,
+    /// The application `front.shop` itself, with the mesh inside instead of the sidecar.
+    Member,
 }
 
 /// Ports of the gateway that Gateways may open for HTTP.
@@ -63,6 +68,7 @@ pub(crate) struct Block {
     pub(crate) files: PathBuf,
     /// Hash and key of the clients' certificate.
     pub(crate) pins: [String; 2],
+    pub(crate) tokens: Tokens,
 }
 
 impl Block {
@@ -82,6 +88,7 @@ impl Block {
                     app,
                     files,
                     pins: Default::default(),
+                    tokens: Tokens::new(),
                 };
             }
         }
@@ -125,9 +132,13 @@ pub(crate) fn build(docs: &[Value], pods: &BTreeMap<Key, Placement>) -> (World, 
     (made.world, quarantined(&reports).len())
 }
 
+fn judge(block: &Block, time: SystemTime) -> Arc<Judge> {
+    Arc::new(Judge::at(time).knowing(super::services::KEYS, block.tokens.remote_keys().as_bytes()))
+}
+
 /// Where a pod runs.
 pub(crate) fn placed(namespace: &str, name: &str, ip: IpAddr) -> (Key, Placement) {
-    let placement = Placement { addresses: vec![ip], health: Health::Healthy, sidecar: false };
+    let placement = Placement { addresses: vec![ip], health: Health::Healthy, sidecar: name == "side" };
     (Key::new(Kind::new("", "Pod"), namespace, name), placement)
 }
 
@@ -175,6 +186,9 @@ pub(crate) struct Lab {
     pub(crate) block: Block,
     pub(crate) pods: BTreeMap<Key, Placement>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) identities: Arc<Identities>,
+    /// Asked about policies by who explains.
+    pub(crate) judge: Arc<Judge>,
     proxies: Vec<Running>,
     logs: Logs,
     nonce: u64,
@@ -189,7 +203,23 @@ impl Lab {
         let certificates = Arc::new(Certificates::new(&OUTSIDE.map(|last| block.ip(last))));
         certificates.write(&block.files);
         block.pins = certificates.pins().clone();
-        Self { block, pods, certificates, proxies: Vec::new(), logs: Logs::default(), nonce: 0, guard: Guard::new() }
+        let judge = judge(&block, SystemTime::now());
+        Self {
+            block,
+            pods,
+            certificates,
+            identities: Arc::new(Identities::new()),
+            judge,
+            proxies: Vec::new(),
+            logs: Logs::default(),
+            nonce: 0,
+            guard: Guard::new(),
+        }
+    }
+
+    /// Somebody who asks policies as they would be at another time.
+    pub(crate) fn judge_at(&self, time: SystemTime) -> Arc<Judge> {
+        judge(&self.block, time)
     }
 
     /// Starts the proxies with a first World.
@@ -200,15 +230,16 @@ impl Lab {
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();
         let (tell, mut streams) = mpsc::channel(8);
-        let secrets = self.certificates.clone();
+        let (secrets, identities) = (self.certificates.clone(), self.identities.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(discovery::serve_with(stream, tell.clone(), secrets.clone(), Arc::new(NoCa)));
+                tokio::spawn(discovery::serve_with(stream, tell.clone(), secrets.clone(), identities.clone()));
             }
         });
-        for who in [Who::Front, Who::Cron, Who::Side, Who::Gateway] {
+        for who in [Who::Front, Who::Cron, Who::Side, Who::Gateway, Who::Member] {
             let id = identity(world, who);
-            let child = self.spawn(who, &id, &name);
+            let identity = self.identities.admit(world, &id, &self.block.files);
+            let child = self.spawn(who, &id, &name, identity);
             self.guard.watch(&child);
             let stream = timeout(LONG, streams.recv()).await.expect("the proxy subscribes").unwrap();
             assert_eq!(stream.id, id);
@@ -216,14 +247,16 @@ impl Lab {
         }
     }
 
-    fn spawn(&self, who: Who, id: &ProxyId, server: &str) -> Child {
-        let program = match who {
-            Who::Gateway => env!("CARGO_BIN_EXE_mesh-gateway"),
-            _ => env!("CARGO_BIN_EXE_mesh-proxy"),
+    fn spawn(&self, who: Who, id: &ProxyId, server: &str, (account, token): (String, PathBuf)) -> Child {
+        let mut command = match who {
+            Who::Member => super::member::program(self.door(who), server),
+            Who::Gateway => Command::new(env!("CARGO_BIN_EXE_mesh-gateway")),
+            _ => Command::new(env!("CARGO_BIN_EXE_mesh-proxy")),
         };
-        let mut command = Command::new(program);
-        command.args(["--admin-port", "off", "--health-port", "off", "--metrics-port", "off"]);
-        command.args(["--xds", &format!("@{server}")]);
+        if who != Who::Member {
+            command.args(["--admin-port", "off", "--health-port", "off", "--metrics-port", "off"]);
+            command.args(["--xds", &format!("@{server}")]);
+        }
         match who {
             Who::Gateway => {
                 for port in GATEWAY_PORTS.into_iter().chain(PORTS_TLS).chain([PORT_TCP]) {
@@ -234,19 +267,33 @@ impl Lab {
             Who::Side => {
                 command.env("MESH_MODE", "explicit").env("MESH_POD_IP", id.addresses[0].to_string());
                 command.env(discovery::ENV_APP_IP, self.block.ip(super::topology::SIDE_APP).to_string());
-                command.env(discovery::ENV_APP_PORTS, self.block.local.to_string());
+                let ports = format!("{},{}", self.block.local, super::topology::SIDE_BYTES);
+                command.env(discovery::ENV_APP_PORTS, ports);
             }
+            Who::Member => {}
             Who::Front | Who::Cron => {
                 command.args(["--explicit", &id.addresses[0].to_string()]);
             }
         }
         command.env(discovery::ENV_PROXY, serde_json::to_string(id).unwrap());
+        command.env("SERVICE_ACCOUNT", account).env(ENV_TOKEN_PATH, token).env("ECC_SIGNATURE_ALGORITHM", "ECDSA");
         command.env("RUST_LOG", "error").stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let logs = self.logs.clone();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         std::thread::Builder::new().spawn(move || logs.read(who, lines)).unwrap();
         child
+    }
+
+    /// Where an application's proxy takes what is to go out, or the application that has none.
+    pub(crate) fn door(&self, who: Who) -> SocketAddr {
+        let last = match who {
+            Who::Front => 1,
+            Who::Cron => 2,
+            Who::Member => 5,
+            Who::Gateway | Who::Side => panic!("{who:?} sends nothing"),
+        };
+        SocketAddr::new(self.block.ip(last), 15001)
     }
 
     /// Where a port of the gateway is opened.
@@ -257,6 +304,8 @@ impl Lab {
     /// Sends every proxy what a World changes for it and waits until it is in force. Gives the hash of the configuration
     /// that each names.
     pub(crate) async fn apply(&mut self, world: &World) -> BTreeMap<Who, ContentHash> {
+        // An address may come again: what nobody asked for is not to be taken for another one's line.
+        self.logs.0.0.lock().unwrap().clear();
         let mut in_force = BTreeMap::new();
         for proxy in &mut self.proxies {
             let set = scope(world, &proxy.id);
@@ -366,7 +415,7 @@ impl Logs {
 /// Who a proxy is.
 pub(crate) fn identity(world: &World, who: Who) -> ProxyId {
     let (namespace, name, kind) = match who {
-        Who::Front => ("shop", "front", ProxyKind::Sidecar),
+        Who::Front | Who::Member => ("shop", "front", ProxyKind::Sidecar),
         Who::Cron => ("other", "cron", ProxyKind::Sidecar),
         Who::Side => ("shop", "side", ProxyKind::Sidecar),
         Who::Gateway => ("istio-system", "istio-ingressgateway", ProxyKind::Gateway),

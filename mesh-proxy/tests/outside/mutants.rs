@@ -1,18 +1,20 @@
 //! Configurations that are wrong by one rule, given to `explain` alone: the comparison has to notice each.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "mutants/security.rs"]
+mod security;
 
-use mesh_core::api::Key;
-use mesh_core::convert::Placement;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
 use mesh_core::explain::Explainer;
+use mesh_policy::judge::Judge;
 use serde_json::{Value, json};
 
 use super::compare::{Depth, differences};
 use super::explained::Recorded;
-use super::lab::build;
-use super::secrets::Certificates;
+use super::generate::Config;
+use super::lab::{Lab, build};
 
 /// A name, and what it does to a document.
 type Mutant = (&'static str, fn(&mut Value));
@@ -102,45 +104,48 @@ const MUTANTS: [Mutant; 59] = [
 ];
 
 /// Mutants that the recorded pairs don't tell from the original, but should.
-pub(crate) fn missed(
-    recorded: &[Recorded],
-    pods: &BTreeMap<Key, Placement>,
-    certificates: &Certificates,
-) -> Vec<&'static str> {
+pub(crate) fn missed(recorded: &[Recorded], lab: &Lab) -> Vec<&'static str> {
+    let all: Vec<&Mutant> = MUTANTS.iter().chain(&security::MUTANTS).collect();
     let next = AtomicUsize::new(0);
     let missed = Mutex::new(Vec::new());
     std::thread::scope(|threads| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             threads.spawn(|| {
-                while let Some((name, change)) = MUTANTS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if !noticed(*change, recorded, pods, certificates) {
+                while let Some((name, change)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !noticed(*change, recorded, lab) {
                         missed.lock().unwrap().push(*name);
                     }
                 }
             });
         }
     });
-    missed.into_inner().unwrap()
+    let mut missed = missed.into_inner().unwrap();
+    // What is over now was good then.
+    let before = lab.judge_at(SystemTime::now() - Duration::from_secs(200_000));
+    if !recorded.iter().any(|r| tells_apart(&r.config, r, (lab, &before))) {
+        missed.push("tokens that are over are good");
+    }
+    missed
 }
 
-fn noticed(
-    change: fn(&mut Value),
-    recorded: &[Recorded],
-    pods: &BTreeMap<Key, Placement>,
-    certificates: &Certificates,
-) -> bool {
+fn noticed(change: fn(&mut Value), recorded: &[Recorded], lab: &Lab) -> bool {
     recorded.iter().any(|r| {
         let mut changed = r.config.clone();
         changed.made.iter_mut().for_each(change);
         if changed.made == r.config.made {
             return false;
         }
-        let (world, _) = build(&changed.documents(), pods);
-        let explainer = Explainer::new(&world);
-        r.pairs.iter().any(|(ask, observed)| {
-            let explanation = explainer.explain(&ask.question()).unwrap();
-            !differences(ask, &explanation, observed, Depth::Behaviour, certificates).is_empty()
-        })
+        tells_apart(&changed, r, (lab, &lab.judge))
+    })
+}
+
+/// Some pair is not as it would be with this configuration and judge.
+fn tells_apart(config: &Config, r: &Recorded, (lab, judge): (&Lab, &Arc<Judge>)) -> bool {
+    let (world, _) = build(&config.documents(), &lab.pods);
+    let explainer = Explainer::new(&world).judged_by(judge.clone());
+    r.pairs.iter().any(|(ask, observed)| {
+        let explanation = explainer.explain(&ask.question()).unwrap();
+        !differences(ask, &explanation, observed, Depth::Behaviour, &lab.certificates).is_empty()
     })
 }
 

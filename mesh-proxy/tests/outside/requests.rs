@@ -6,12 +6,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh_core::explain::{Caller, ExplainRequest, From};
 use mesh_core::snapshot::TlsVersion;
 
-use super::client::To;
+use super::client::{CLIENT, To};
 use super::generate::Config;
+use super::identities::CLIENTS;
 use super::lab::{BOUND, GATEWAY_PORTS, Lab, PORT_TCP, PORTS_TLS, Who};
 use super::rng::Rng;
-use super::secrets::{CLIENT, Hello, REVOKED, STRANGER};
-use super::topology::{NAMES, vip};
+use super::secrets::{CLIENT as HAS, CLIENT_NAME, Hello, REVOKED, STRANGER};
+use super::topology::{CALLERS, NAMES, SIDE, SIDE_BYTES, vip};
 
 /// A request, with who sends it and where the connection leads.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Ask {
     pub(crate) closed: Option<bool>,
     /// It is HTTP/1.0: whether that is served.
     pub(crate) old: Option<bool>,
+    /// Clusters whose server's proxy says something itself.
+    pub(crate) answered_behind: Vec<String>,
 }
 
 /// What a client has to know of the mesh's settings.
@@ -99,6 +102,21 @@ const SERVICES: [(&str, u16, &str); 12] = [
     ("ext.example.com", 80, "ext"),
 ];
 
+/// Hosts that know HTTP, by names that lead there without an address.
+const HTTP_HOSTS: [&str; 11] = [
+    "srv.shop.svc.cluster.local",
+    "srv.shop",
+    "srv",
+    "back.back.svc.cluster.local",
+    "back.back",
+    "side.shop.svc.cluster.local",
+    "dead.shop",
+    "rpc.other.svc.cluster.local",
+    "ext.example.com",
+    "alias.shop.svc.cluster.local",
+    "headless.shop",
+];
+
 const FOREIGN: [&str; 8] = [
     "a.example.com",
     "nobody.example.org",
@@ -112,7 +130,8 @@ const FOREIGN: [&str; 8] = [
 
 /// One request; `number` names it.
 pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
-    let who = rng.pick(&[Who::Front, Who::Front, Who::Cron, Who::Gateway, Who::Gateway]);
+    let lanes = [Who::Front, Who::Front, Who::Front, Who::Cron, Who::Cron, Who::Gateway, Who::Gateway, Who::Gateway];
+    let who = if rng.percent(20) { Who::Side } else { rng.pick(&lanes) };
     let mut target = rng.pick(&PATHS).to_owned();
     if rng.percent(35) {
         target += rng.pick(&["?k=a", "?k=ab&k=b", "?kk=b", "?k", "?K=a&k=", "?", "?k=%61", "?x=1&kk=ab"]);
@@ -121,6 +140,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     let (to, place, host) = match (who, rng.percent(12)) {
         (Who::Gateway, true) => gateway_tls(rng, lab),
         (Who::Gateway, false) => gateway(rng, lab),
+        (Who::Side, _) => direct(rng, lab),
         (_, true) => outbound_tls(rng, lab, who),
         (_, false) => outbound(rng, lab, who),
     };
@@ -149,6 +169,7 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
             }
         }
     }
+    target = shown(rng, lab, target, &mut headers);
     let todo = rng.pick(&[
         "",
         "",
@@ -171,7 +192,29 @@ pub(crate) fn ask(rng: &mut Rng, lab: &Lab, number: usize) -> Ask {
     if method == "POST" || method == "PUT" {
         headers.push(("content-length", "4".to_owned()));
     }
-    Ask { who, to, method, place, host, target, headers, bytes: false, copied: false, closed: None, old: None }
+    Ask {
+        who,
+        to,
+        method,
+        place,
+        host,
+        target,
+        headers,
+        bytes: false,
+        copied: false,
+        closed: None,
+        old: None,
+        answered_behind: Vec::new(),
+    }
+}
+
+/// Last byte of a client's address; an application's is its pod's.
+pub(crate) fn own_address(rng: &mut Rng, who: Who) -> u8 {
+    match who {
+        Who::Front | Who::Member => 1,
+        Who::Cron => 2,
+        Who::Gateway | Who::Side => rng.pick(&CALLERS),
+    }
 }
 
 /// The host, in one of its spellings, or a foreign one.
@@ -215,7 +258,7 @@ pub(crate) fn gateway_tls(rng: &mut Rng, lab: &Lab) -> Way {
 /// What a client can, and has.
 fn hello(rng: &mut Rng, name: &str) -> Hello {
     let mut hello = Hello::to(name);
-    hello.shows = rng.pick(&[Some(CLIENT), Some(CLIENT), Some(CLIENT), Some(STRANGER), Some(REVOKED), None]);
+    hello.shows = rng.pick(&[Some(HAS), Some(HAS), Some(HAS), Some(STRANGER), Some(REVOKED), None]);
     match rng.below(6) {
         0 => hello.speaks.min = TlsVersion::V1_3,
         1 | 2 => {
@@ -228,8 +271,59 @@ fn hello(rng: &mut Rng, name: &str) -> Hello {
     hello
 }
 
-pub(crate) fn door(lab: &Lab, who: Who) -> SocketAddr {
-    SocketAddr::new(lab.block.ip(if who == Who::Front { 1 } else { 2 }), 15001)
+/// What a client says of itself, true or not; gives the target, which may have a token in it.
+fn shown(rng: &mut Rng, lab: &Lab, mut target: String, headers: &mut Vec<(&'static str, String)>) -> String {
+    if rng.percent(18) {
+        headers.push(("x-forwarded-for", rng.pick(&["203.0.113.9", "192.0.2.1, 203.0.113.9", "me"]).to_owned()));
+    }
+    if rng.percent(6) {
+        headers.push(("x-forwarded-client-cert", "By=spiffe://a;URI=spiffe://cluster.local/ns/shop/sa/front".into()));
+    }
+    if rng.percent(6) {
+        headers.push((rng.pick(&["x-jwt-sub", "x-jwt-claim", "x-jwt-payload"]), "alice".into()));
+    }
+    if rng.percent(55) {
+        return target;
+    }
+    for _ in 0..if rng.percent(8) { 2 } else { 1 } {
+        let token = lab.block.tokens.token(rng);
+        match rng.below(10) {
+            0..=4 => headers.push(("authorization", format!("Bearer {token}"))),
+            5 => headers.push(("x-token", format!("{}{token}", rng.pick(&["Token ", "", "token "])))),
+            6 => headers.push(("cookie", format!("a=b; session={token}"))),
+            n => {
+                let name = if n == 7 { "jwt" } else { "access_token" };
+                target += &format!("{}{name}={token}", if target.contains('?') { "&" } else { "?" });
+            }
+        }
+    }
+    target
+}
+
+/// To a workload itself.
+pub(crate) fn direct(rng: &mut Rng, lab: &Lab) -> Way {
+    let port = if rng.percent(80) { lab.block.local } else { SIDE_BYTES };
+    let name = "side.shop.svc.cluster.local";
+    let mut to = To::door(SocketAddr::new(lab.block.ip(SIDE), port));
+    match rng.below(20) {
+        0..=9 => {
+            (to.tls, to.identity) = (Some(Hello::to(name)), Some(rng.pick(&CLIENTS[..4])));
+            if rng.percent(6) {
+                to.identity = Some(CLIENTS[4]);
+            }
+        }
+        10 | 11 => to.tls = Some(Hello::to(name)),
+        _ => {}
+    }
+    (to, format!("{name}:{port}"), Some(host_of(rng, name)))
+}
+
+/// To a workload that ends TLS itself.
+pub(crate) fn direct_tls(rng: &mut Rng, lab: &Lab) -> Way {
+    let name = "side.shop.svc.cluster.local";
+    let port = lab.block.local;
+    let to = To { tls: Some(hello(rng, name)), ..To::door(SocketAddr::new(lab.block.ip(SIDE), port)) };
+    (to, format!("{name}:{port}"), Some(name.to_owned()))
 }
 
 pub(crate) fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
@@ -241,13 +335,13 @@ pub(crate) fn outbound_tls(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
         ("srv.shop.svc.cluster.local", 80, "srv"),
     ]);
     let tunnel = SocketAddr::new(lab.block.ip(vip(service)), port);
-    let to = To { tunnel: Some(tunnel), tls: Some(Hello::to(name)), ..To::door(door(lab, who)) };
+    let to = To { tunnel: Some(tunnel), tls: Some(Hello::to(name)), ..To::door(lab.door(who)) };
     (to, format!("{name}:{port}"), Some(name.to_owned()))
 }
 
 fn outbound(rng: &mut Rng, lab: &Lab, who: Who) -> Way {
     let (host, port, service) = rng.pick(&SERVICES);
-    let door = To::door(door(lab, who));
+    let door = To::door(lab.door(who));
     if rng.percent(30) {
         let place = if port == 80 && rng.percent(70) { host.to_owned() } else { format!("{host}:{port}") };
         return (door, place, None);
@@ -262,6 +356,21 @@ impl Ask {
     /// It is the proxy that looks up where it goes.
     pub(crate) fn is_by_name(&self) -> bool {
         self.host.is_none() && self.place.parse::<SocketAddr>().is_err()
+    }
+
+    /// Asks an application with the mesh inside, where that is possible: by name, in plain HTTP.
+    pub(crate) fn ask_member(&mut self, lab: &Lab) {
+        let name = |host: &String| HTTP_HOSTS.contains(&&**host);
+        let place = match (&self.host, self.to.tunnel) {
+            (None, None) => Some(self.place.clone()),
+            (Some(host), Some(to)) if name(host) && to.port() == 80 => Some(host.clone()),
+            (Some(host), Some(to)) if name(host) => Some(format!("{host}:{}", to.port())),
+            _ => None,
+        };
+        let Some(place) = place.filter(|_| self.who == Who::Front && self.to.tls.is_none()) else { return };
+        self.who = Who::Member;
+        self.go((To::door(lab.door(Who::Member)), place, None));
+        self.old = None;
     }
 
     /// Takes another way.
@@ -306,6 +415,18 @@ impl Ask {
         text
     }
 
+    fn caller(&self) -> Caller {
+        let client = self.to.proxy_header.then(|| CLIENT.parse().unwrap());
+        // What it shows where it is asked for a certificate.
+        let own = self.to.tls.as_ref().and_then(|hello| hello.shows);
+        let outside = matches!(self.who, Who::Gateway | Who::Side);
+        Caller {
+            address: client.or(self.to.from).filter(|_| outside),
+            through: self.to.from.filter(|_| client.is_some()),
+            name: self.to.identity.or(own.map(|_| CLIENT_NAME)).filter(|_| outside).map(Into::into),
+        }
+    }
+
     /// The same for `explain`.
     pub(crate) fn question(&self) -> ExplainRequest {
         let mut headers = HeaderMap::new();
@@ -316,12 +437,13 @@ impl Ask {
             headers.append(HeaderName::from_static(name), HeaderValue::try_from(value).unwrap());
         }
         let from = match self.who {
-            Who::Front => From::Workload("front.shop".into()),
+            Who::Front | Who::Member => From::Workload("front.shop".into()),
             Who::Cron => From::Workload("cron.other".into()),
-            Who::Side => From::Workload("side.shop".into()),
+            Who::Side => From::Direct("side.shop".into()),
             Who::Gateway => From::Gateway("istio-ingressgateway.istio-system".into()),
         };
-        let scheme = if self.to.tls.is_some() { "https" } else { "http" };
+        // What is inside the mesh's own TLS is HTTP as it is.
+        let scheme = if self.to.tls.is_some() && self.to.identity.is_none() { "https" } else { "http" };
         let url = format!("{scheme}://{}{}", self.place, self.target);
         ExplainRequest {
             from,
@@ -329,7 +451,7 @@ impl Ask {
             url,
             headers,
             claims: None,
-            caller: Caller::default(),
+            caller: self.caller(),
         }
     }
 }

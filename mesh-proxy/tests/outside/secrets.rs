@@ -16,13 +16,14 @@ use tokio::sync::watch;
 use super::certificates::{Ca, Leaf, TlsClient, acceptor};
 
 /// Names that clients ask for, and the one that upstreams are to have.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "up.example",
     "a.example.com",
     "b.example.com",
     "ext.example.com",
     "nobody.example.org",
     "srv.shop.svc.cluster.local",
+    "side.shop.svc.cluster.local",
     "secure.back.svc.cluster.local",
     "one.tls.example",
     "two.tls.example",

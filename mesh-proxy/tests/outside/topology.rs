@@ -16,6 +16,12 @@ pub(crate) const SIDE: u8 = 31;
 /// Last byte of the address on which the application of `side.shop` listens, behind its sidecar.
 pub(crate) const SIDE_APP: u8 = 32;
 
+/// Port of `side.shop` that carries bytes.
+pub(crate) const SIDE_BYTES: u16 = 9100;
+
+/// Last bytes of the addresses from which clients without a proxy call.
+pub(crate) const CALLERS: [u8; 2] = [61, 62];
+
 /// Last byte of the address where mirrors lead.
 pub(crate) const COPIES: u8 = 53;
 
@@ -31,7 +37,7 @@ const TLS: u16 = 8443;
 /// Pods: namespace, name, labels, last byte of the address, ports that are open.
 type Pod = (&'static str, &'static str, &'static str, u8, &'static [u16]);
 
-const PODS: [Pod; 10] = [
+const PODS: [Pod; 12] = [
     ("shop", "front", "{app: front, tier: web, istio-locality: r1.z1}", 1, &[]),
     ("other", "cron", "{app: cron, tier: batch, istio-locality: r2.z1}", 2, &[]),
     ("shop", "srv-1", "{app: srv, version: v1, istio-locality: r1.z1}", 11, &[8080, 8081]),
@@ -43,20 +49,31 @@ const PODS: [Pod; 10] = [
     // Nobody listens on its port.
     ("shop", "dead", "{app: dead}", 41, &[]),
     ("other", "rpc", "{app: rpc}", 42, &[8080]),
+    // These serve what proxies ask themselves.
+    ("other", "keys", "{app: keys, istio-locality: r1.z1}", 43, &[]),
+    ("other", "check", "{app: check, istio-locality: r1.z1}", 44, &[]),
 ];
 
 /// Services: namespace, name, selector, last byte of the virtual address (0: none), ports.
 type Service = (&'static str, &'static str, &'static str, u8, &'static str);
 
-const SERVICES: [Service; 10] = [
+const SERVICES: [Service; 12] = [
     ("shop", "srv", "srv", 101, "[{name: http, port: 80, targetPort: 8080}, {name: http-alt, port: 8081}]"),
     ("back", "back", "back", 102, "[{name: http-main, port: 80, targetPort: web}]"),
-    ("shop", "side", "side", 103, "[{name: http, port: 8080, targetPort: LOCAL}]"),
+    ("shop", "side", "side", 103, "[{name: http, port: 8080, targetPort: LOCAL}, {name: tcp, port: 9100}]"),
     ("shop", "dead", "dead", 104, "[{name: http, port: 80, targetPort: 8080}]"),
     ("back", "auto", "back", 105, "[{name: main, port: 9000}]"),
     ("back", "raw", "back", 106, "[{name: tcp-raw, port: 9001, targetPort: 9000}]"),
     ("back", "secure", "back", 109, "[{name: tls, port: 443, targetPort: 8443}]"),
     ("other", "rpc", "rpc", 107, "[{name: grpc, port: 80, targetPort: 8080}]"),
+    ("other", "keys", "keys", 112, "[{name: http, port: 80, targetPort: 8080}]"),
+    (
+        "other",
+        "check",
+        "check",
+        113,
+        "[{name: http, port: 80, targetPort: 8080}, {name: grpc, port: 81, targetPort: 8081}]",
+    ),
     ("shop", "empty", "nobody", 108, "[{name: http, port: 80}]"),
     ("shop", "headless", "srv", 0, "[{name: http, port: 8080}]"),
 ];
@@ -96,8 +113,10 @@ pub(crate) async fn listen(lab: &Lab) -> Echo {
     for (last, port) in listening().chain([(SIDE_APP, app)]) {
         echo.listen(SocketAddr::new(block.ip(last), port)).await;
     }
+    echo.listen(SocketAddr::new(block.ip(SIDE_APP), SIDE_BYTES)).await;
     // Nobody's requests belong here: no pod of the laboratory has the host's loopback for itself.
     echo.serve_on(block.local_listener());
+    super::services::listen(block).await;
     echo
 }
 
@@ -108,18 +127,21 @@ pub(crate) fn documents(block: &Block) -> Vec<Value> {
         text += &format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{mesh: in}}}}\n");
     }
     for (namespace, name, labels, ..) in PODS {
+        let account = name.split('-').next().unwrap_or(name);
         let inject = if name == "side" { "true" } else { "false" };
         text += &format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: {namespace}\n  labels: {labels}\n  \
-             annotations: {{sidecar.istio.io/inject: '{inject}'}}\nspec:\n  containers:\n  - name: c\n    image: c\n    \
+             annotations: {{sidecar.istio.io/inject: '{inject}'}}\nspec:\n  serviceAccountName: {account}\n  containers:\n  - name: c\n    image: c\n    \
              ports: [{{name: web, containerPort: 8080}}]\n"
         );
     }
     for (namespace, name, selector, last, ports) in SERVICES {
         let ports = ports.replace("LOCAL", &block.local.to_string());
+        let own = ["keys", "check"].contains(&name);
+        let export = if own { ", annotations: {networking.istio.io/exportTo: '*'}" } else { "" };
         let ip = if last == 0 { "None".to_owned() } else { block.ip(last).to_string() };
         text += &format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  clusterIP: \
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}{export}}}\nspec:\n  clusterIP: \
              {ip}\n  selector: {{app: {selector}}}\n  ports: {ports}\n"
         );
     }

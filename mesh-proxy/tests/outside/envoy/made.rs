@@ -220,5 +220,6 @@ pub(super) fn ask(rng: &mut Rng, lab: &Lab, side: Side, number: usize) -> Ask {
         copied: false,
         closed: None,
         old: None,
+        answered_behind: Vec::new(),
     }
 }

@@ -1,15 +1,20 @@
 //! Situations that few configurations have by chance. One is dealt to every second configuration: documents that no
 //! other ones touch, and requests that show what they do.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::object;
 use crate::about::{dial, page, sidecar};
 use crate::client::To;
-use crate::lab::{Block, Lab};
-use crate::requests::{Ask, door};
+use crate::identities::CLIENTS;
+use crate::lab::{Block, Lab, PORTS_TLS, Who};
+use crate::requests::Ask;
 use crate::rng::Rng;
-use crate::topology::OUTSIDE;
+use crate::secrets::Hello;
+use crate::tokens::INLINE;
+use crate::topology::{OUTSIDE, SIDE};
 
 /// A situation.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(crate) struct Card {
     pub(crate) ask: fn(&mut Rng, &Lab, &mut Ask),
 }
 
-const CARDS: [Card; 9] = [
+const CARDS: [Card; 12] = [
     // Preflights from origins that no policy names.
     Card {
         documents: |_, made| {
@@ -96,6 +101,54 @@ const CARDS: [Card; 9] = [
         },
         ask: |r, lab, ask| dial(r, lab, ask, ("raw.back.svc.cluster.local", 9001, "raw")),
     },
+    // Users that are not the one who is meant, and tokens that are for somebody else.
+    Card {
+        documents: |block, made| {
+            let mut rule = json!({"issuer": INLINE, "jwks": block.tokens.inline_keys(), "forwardOriginalToken": true});
+            rule["audiences"] = json!(["web"]);
+            made.push(of_side("RequestAuthentication", "users-card", json!({"jwtRules": [rule]})));
+            let alice = json!([{"from": [{"source": {"requestPrincipals": [format!("{INLINE}/alice")]}}]}]);
+            made.push(of_side("AuthorizationPolicy", "alice", json!({"action": "DENY", "rules": alice})));
+        },
+        ask: |r, lab, ask| {
+            to_side(lab, ask);
+            let (subject, audience) = r.pick(&[("alice", "web"), ("bob", "web"), ("bob", "other")]);
+            let token = lab.block.tokens.of(subject, audience);
+            ask.set("authorization", &format!("Bearer {token}"));
+        },
+    },
+    // Clients that are not who connects.
+    Card {
+        documents: |_, made| {
+            for (name, field, networks) in
+                [("clients", "remoteIpBlocks", "203.0.113.0/24"), ("peers", "ipBlocks", "192.0.2.0/24")]
+            {
+                let rules = json!([{"from": [{"source": {field: [networks]}}]}]);
+                made.push(of_side("AuthorizationPolicy", name, json!({"action": "DENY", "rules": rules})));
+            }
+        },
+        ask: |r, lab, ask| {
+            to_side(lab, ask);
+            ask.set("x-forwarded-for", r.pick(&["203.0.113.9", "192.0.2.1"]));
+        },
+    },
+    // A server that takes no client but one that nobody is.
+    Card {
+        documents: |_, made| {
+            let tls =
+                json!({"mode": "MUTUAL", "credentialName": "gateway", "verifyCertificateHash": ["ab".repeat(32)]});
+            let port = json!({"number": PORTS_TLS[1], "name": "pinned", "protocol": "HTTPS"});
+            let servers = json!([{"port": port, "hosts": ["ext.example.com"], "tls": tls}]);
+            let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": servers});
+            made.push(object("Gateway", "istio-system", "pinned", spec));
+        },
+        ask: |_, lab, ask| {
+            ask.who = Who::Gateway;
+            let name = "ext.example.com";
+            let to = To { tls: Some(Hello::to(name)), ..To::door(lab.gateway(PORTS_TLS[1])) };
+            ask.go((to, format!("{name}:{}", PORTS_TLS[1]), Some(name.to_owned())));
+        },
+    },
     // A root namespace of which something holds for all others.
     Card {
         documents: |_, made| {
@@ -145,6 +198,27 @@ fn outside(block: &Block, made: &mut Vec<Value>, policy: Value, names: Value) {
     made.push(object("DestinationRule", "shop", "card", spec));
 }
 
+/// A policy of the server that clients call themselves.
+fn of_side(kind: &str, name: &str, mut spec: Value) -> Value {
+    spec["selector"] = json!({"matchLabels": {"app": "side"}});
+    let mut object = object(kind, "shop", name, spec);
+    object["apiVersion"] = json!("security.istio.io/v1");
+    object
+}
+
+/// To the server itself, as a workload of the mesh.
+fn to_side(lab: &Lab, ask: &mut Ask) {
+    ask.who = Who::Side;
+    let (name, port) = ("side.shop.svc.cluster.local", lab.block.local);
+    let door = To::door(SocketAddr::new(lab.block.ip(SIDE), port));
+    let to = To { tls: Some(Hello::to(name)), identity: Some(CLIENTS[0]), ..door };
+    ask.go((to, format!("{name}:{port}"), Some(name.to_owned())));
+    for name in ["x-do", "x-forwarded-for", "authorization", "x-token", "cookie"] {
+        ask.remove(name);
+    }
+    ask.target = "/a".to_owned();
+}
+
 /// From a sidecar, by the host alone.
 fn to_host(rng: &mut Rng, lab: &Lab, ask: &mut Ask, host: &str) {
     dial(rng, lab, ask, (host, 80, "srv"));
@@ -154,6 +228,6 @@ fn to_host(rng: &mut Rng, lab: &Lab, ask: &mut Ask, host: &str) {
 /// From a sidecar that looks the name up.
 fn to_outside(rng: &mut Rng, lab: &Lab, ask: &mut Ask) {
     sidecar(rng, ask);
-    ask.go((To::door(door(lab, ask.who)), "card.example.com".to_owned(), None));
+    ask.go((To::door(lab.door(ask.who)), "card.example.com".to_owned(), None));
     ask.remove("x-do");
 }

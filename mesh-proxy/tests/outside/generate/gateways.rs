@@ -74,19 +74,24 @@ fn tls_server(rng: &mut Rng, block: &Block, i: usize) -> Value {
         if mode != "SIMPLE" {
             clients(rng, block, &mut tls, in_files);
         }
-        match rng.below(5) {
-            0 => tls["minProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
-            1 => tls["maxProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
-            _ => {}
-        }
-        maybe(rng, 25, &mut tls, "cipherSuites", |r| json!(r.some(&SUITES, 2)));
-        maybe(rng, 25, &mut tls, "ecdhCurves", |r| json!(r.some(&CURVES, 2)));
+        speaks(rng, &mut tls);
     }
     json!({
         "port": {"number": rng.pick(&PORTS_TLS), "name": format!("tls-{i}"), "protocol": protocol},
         "hosts": rng.pick(&hosts),
         "tls": tls,
     })
+}
+
+/// Versions, suites and curves.
+pub(super) fn speaks(rng: &mut Rng, tls: &mut Value) {
+    match rng.below(5) {
+        0 => tls["minProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
+        1 => tls["maxProtocolVersion"] = json!(rng.pick(&["TLSV1_2", "TLSV1_3", "TLS_AUTO"])),
+        _ => {}
+    }
+    maybe(rng, 25, tls, "cipherSuites", |r| json!(r.some(&SUITES, 2)));
+    maybe(rng, 25, tls, "ecdhCurves", |r| json!(r.some(&CURVES, 2)));
 }
 
 /// What a server shows; true: out of files.
@@ -109,7 +114,7 @@ fn certificates(rng: &mut Rng, block: &Block, tls: &mut Value) -> bool {
 }
 
 /// Who may be a client.
-fn clients(rng: &mut Rng, block: &Block, tls: &mut Value, in_files: bool) {
+pub(super) fn clients(rng: &mut Rng, block: &Block, tls: &mut Value, in_files: bool) {
     let file = |name: &str| json!(block.files.join(name));
     let authorities = |r: &mut Rng| file(r.pick(&["ca.pem", "ca.pem", "elsewhere.pem"]));
     if rng.percent(if in_files { 25 } else { 50 }) {

@@ -50,7 +50,7 @@ fn endpoint(rng: &mut Rng, block: &Block, last: u8) -> Value {
 }
 
 /// Other protocols of ports, other visibility of services, namespaces that are not looked at, settings of one proxy.
-pub(super) fn vary(rng: &mut Rng, docs: &mut [Value]) {
+pub(super) fn vary(rng: &mut Rng, block: &Block, docs: &mut [Value]) {
     let of = |docs: &[Value], kind: &str, name: &str| {
         docs.iter().position(|d| d["kind"] == kind && d["metadata"]["name"] == name).unwrap()
     };
@@ -72,7 +72,7 @@ pub(super) fn vary(rng: &mut Rng, docs: &mut [Value]) {
     }
     if rng.percent(40) {
         let pod = of(docs, "Pod", rng.pick(&["front", "cron", "side"]));
-        let config = mesh_core::yaml::to_yaml(&proxy_config(rng));
+        let config = mesh_core::yaml::to_yaml(&proxy_config(rng, block));
         docs[pod]["metadata"]["annotations"]["proxy.istio.io/config"] = json!(config);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::traffic_policy::{keepalive, locality, outlier, pool, tls, zones};
-use super::{LOG, maybe};
+use super::{LOG, maybe, policies};
 use crate::lab::Block;
 use crate::requests::SUITES;
 use crate::rng::Rng;
@@ -37,7 +37,7 @@ pub(super) fn settings(rng: &mut Rng, block: &Block) -> Value {
     maybe(rng, 8, &mut mesh, "defaultVirtualServiceExportTo", visible);
     maybe(rng, 5, &mut mesh, "defaultDestinationRuleExportTo", visible);
     maybe(rng, 5, &mut mesh, "defaultServiceExportTo", visible);
-    maybe(rng, 50, &mut mesh, "defaultConfig", proxy_config);
+    maybe(rng, 50, &mut mesh, "defaultConfig", |r| proxy_config(r, block));
     maybe(rng, 25, &mut mesh, "h2UpgradePolicy", |r| json!(r.pick(&["UPGRADE", "DO_NOT_UPGRADE"])));
     maybe(rng, 8, &mut mesh, "connectTimeout", |_| json!("12s"));
     maybe(rng, 25, &mut mesh, "defaultTrafficPolicy", |r| {
@@ -60,9 +60,15 @@ pub(super) fn settings(rng: &mut Rng, block: &Block) -> Value {
     maybe(rng, 10, &mut mesh, "tcpKeepalive", |_| keepalive());
     maybe(rng, 10, &mut mesh, "dnsRefreshRate", |_| json!("30s"));
     maybe(rng, 10, &mut mesh, "protocolDetectionTimeout", |r| json!(r.pick(&["0s", "5s"])));
-    maybe(rng, 10, &mut mesh, "trustDomain", |r| json!(r.pick(&["cluster.local", "mesh.example"])));
-    maybe(rng, 10, &mut mesh, "trustDomainAliases", |_| json!(["old.example"]));
-    // The lab's instances do not take the mesh's own TLS, so nobody speaks it to them, whatever this says.
+    // The lab's proxies have their identities from the beginning.
+    maybe(rng, 10, &mut mesh, "trustDomain", |_| json!("cluster.local"));
+    maybe(rng, 30, &mut mesh, "trustDomainAliases", |_| json!(["old.example"]));
+    maybe(rng, 80, &mut mesh, "extensionProviders", policies::authorizers);
+    maybe(rng, 10, &mut mesh, "caCertificates", |r| {
+        let mut more = json!([{"pem": elsewhere(block)}]);
+        maybe(r, 50, &mut more[0], "trustDomains", |_| json!(["elsewhere.example"]));
+        more
+    });
     maybe(rng, 10, &mut mesh, "enableAutoMtls", |r| json!(r.percent(50)));
     maybe(rng, 10, &mut mesh, "meshMTLS", |r| {
         let mut tls = json!({"minProtocolVersion": r.pick(&["TLSV1_2", "TLSV1_3"])});
@@ -106,9 +112,15 @@ fn by_name(rng: &mut Rng, block: &Block) -> Value {
     out
 }
 
+/// An authority that none of the mesh's workloads has its certificate from.
+fn elsewhere(block: &Block) -> String {
+    std::fs::read_to_string(block.files.join("elsewhere.pem")).expect("invariant: certificates are written first")
+}
+
 /// Settings of a proxy; limits of time are never reached.
-pub(super) fn proxy_config(rng: &mut Rng) -> Value {
+pub(super) fn proxy_config(rng: &mut Rng, block: &Block) -> Value {
     let mut out = json!({});
+    maybe(rng, 10, &mut out, "caCertificatesPem", |_| json!([elsewhere(block)]));
     maybe(rng, 60, &mut out, "proxyHeaders", |r| {
         let mut headers = json!({});
         maybe(r, 25, &mut headers, "attemptCount", |r| json!({"disabled": r.percent(80)}));

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::gateways::{clients, speaks};
 use super::settings::unknown;
 use super::traffic_policy::pool;
 use super::{maybe, object};
 use crate::lab::{BOUND, Block};
 use crate::rng::Rng;
+use crate::topology::SIDE;
 
 /// What the clients' proxies know.
 pub(super) fn egress(rng: &mut Rng, block: &Block) -> Value {
@@ -39,8 +41,8 @@ pub(super) fn egress(rng: &mut Rng, block: &Block) -> Value {
     object("Sidecar", namespace, "limits", spec)
 }
 
-/// How `side.shop` hands requests to its application.
-pub(super) fn ingress(rng: &mut Rng, block: &Block) -> Value {
+/// How `side.shop` hands requests to its application, and takes them: with TLS of its own, instead of the mesh's.
+pub(super) fn ingress(rng: &mut Rng, block: &Block) -> Vec<Value> {
     let port = block.local;
     let mut listener =
         json!({"port": {"number": port, "name": "in", "protocol": rng.pick(&["HTTP", "HTTP", "HTTP2"])}});
@@ -48,9 +50,43 @@ pub(super) fn ingress(rng: &mut Rng, block: &Block) -> Value {
         json!(r.pick(&["127.0.0.1:", "0.0.0.0:", ":", "127.0.0.1:"]).to_owned() + &port.to_string())
     });
     maybe(rng, 30, &mut listener, "captureMode", |r| json!(r.pick(&["NONE", "DEFAULT", "IPTABLES"])));
-    maybe(rng, 20, &mut listener, "bind", |_| json!(block.ip(31).to_string()));
+    maybe(rng, 20, &mut listener, "bind", |_| json!(block.ip(SIDE).to_string()));
     maybe(rng, 60, &mut listener, "connectionPool", pool);
+    let mut out = Vec::new();
+    maybe(rng, 60, &mut listener, "tls", |r| tls(r, block));
+    if listener.get("tls").is_some() {
+        listener["port"]["protocol"] = json!(rng.pick(&["HTTPS", "HTTPS", "TLS"]));
+        // Else what is inside the mesh's TLS would be bytes, which the log's lines don't say whose they are.
+        let ports = json!({port.to_string(): {"mode": "DISABLE"}});
+        out.push(own_authentication(json!({"portLevelMtls": ports})));
+    }
     let mut spec = json!({"workloadSelector": {"labels": {"app": "side"}}, "ingress": [listener]});
     maybe(rng, 50, &mut spec, "inboundConnectionPool", pool);
-    object("Sidecar", "shop", "server", spec)
+    out.push(object("Sidecar", "shop", "server", spec));
+    out
+}
+
+/// How clients of `side.shop` are known, which no other policy changes: the oldest counts.
+fn own_authentication(mut spec: Value) -> Value {
+    spec["selector"] = json!({"matchLabels": {"app": "side"}});
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "before", "namespace": "shop", "creationTimestamp": "2019-01-01T00:00:00Z"},
+        "spec": spec,
+    })
+}
+
+/// TLS that ends in a sidecar: certificates are files.
+fn tls(rng: &mut Rng, block: &Block) -> Value {
+    let mode = rng.pick(&["SIMPLE", "MUTUAL", "MUTUAL", "OPTIONAL_MUTUAL"]);
+    let name = rng.pick(&["first", "second"]);
+    let [certificate, key] = ["", "-key"].map(|part| json!(block.files.join(format!("{name}{part}.pem"))));
+    let mut tls = json!({"mode": mode, "serverCertificate": certificate, "privateKey": key});
+    if mode != "SIMPLE" {
+        clients(rng, block, &mut tls, true);
+        tls.as_object_mut().expect("invariant: it is an object").remove("subjectAltNames");
+    }
+    speaks(rng, &mut tls);
+    tls
 }
