@@ -62,7 +62,11 @@ impl<'e> Server<'e> {
         let suite = max == TlsVersion::V1_3
             || self.suites.is_empty()
             || self.suites.iter().filter(|s| is_usable(s)).any(|s| own(s));
-        let group = |c: &&str| speaks.curves.is_empty() || speaks.curves.iter().any(|own| **own == **c);
+        let group = |c: &&str| {
+            // Which came after TLS 1.2.
+            let has = max == TlsVersion::V1_3 || !c.contains("MLKEM");
+            has && (speaks.curves.is_empty() || speaks.curves.iter().any(|own| **own == **c))
+        };
         let curve = self.curves.is_empty() || self.curves.iter().any(group);
         min <= max && suite && curve
     }
