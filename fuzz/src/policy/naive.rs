@@ -4,7 +4,7 @@ use mesh_core::api::{
     AuthorizationAction, AuthorizationPolicy, AuthorizationRule, DRY_RUN, Object, RuleCondition, RuleOperation,
     RuleSource, go_bool,
 };
-use mesh_core::matching::{Cidr, compile_regex};
+use mesh_core::matching::{Cidr, Regex};
 use mesh_policy::{Peer, PolicyInput};
 
 /// The mesh's trust domains.
@@ -110,7 +110,7 @@ fn path(pattern: &str, value: &str) -> bool {
             literal => quoted(literal),
         })
         .collect();
-    compile_regex(&segments.join("/")).is_ok_and(|r| r.is_match(value))
+    Regex::full(&segments.join("/")).is_ok_and(|r| r.is_match(value))
 }
 
 /// Whether a path is among patterns as it is and without parameters; `either`: or.
