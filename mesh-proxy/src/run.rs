@@ -32,6 +32,7 @@ use crate::force::InForce;
 use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::{HostEnv, HostNet, Inherited, Resolver};
+use crate::secrets::Own;
 use crate::source::FileSource;
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
@@ -92,7 +93,11 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
         }
         Source::Files(_) => None,
     };
-    tokio::spawn(crate::secrets::deliver_files(keys, identity.is_some()));
+    let own = match &identity {
+        Some(_) => Own::Issued,
+        None => Own::of_variables(|name| std::env::var(name).ok()),
+    };
+    tokio::spawn(crate::secrets::deliver_files(keys, own));
     if let Some(identity) = identity {
         state.set_identity(identity);
     }

@@ -25,9 +25,45 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Delivers files for ever, again when they change; and says of what nobody delivers that it is not there: of the own
-/// identity unless it is `issued`.
-pub(crate) async fn deliver_files(secrets: Arc<Secrets>, issued: bool) {
+/// Where the proxy's own identity comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Own {
+    /// Somebody else delivers it.
+    Issued,
+    /// These files hold it.
+    Files { certificate: Arc<str>, key: Arc<str>, roots: Arc<str> },
+    /// Nobody gives it one.
+    Nobody,
+}
+
+impl Own {
+    /// What a proxy without a CA has: the files that the variables of Istio's agent name, all three of them.
+    pub(crate) fn of_variables(get: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |what| get(&format!("ISTIO_META_TLS_CLIENT_{what}")).filter(|path| !path.is_empty());
+        match (get("CERT_CHAIN"), get("KEY"), get("ROOT_CERT")) {
+            (Some(chain), Some(key), Some(roots)) => {
+                Self::Files { certificate: chain.into(), key: key.into(), roots: roots.into() }
+            }
+            _ => Self::Nobody,
+        }
+    }
+
+    /// The files that a reference stands for.
+    fn resolve(&self, name: &SecretRef) -> SecretRef {
+        match (self, name) {
+            (Self::Files { certificate, key, .. }, SecretRef::Workload) => {
+                SecretRef::Files { certificate: Arc::clone(certificate), key: Arc::clone(key) }
+            }
+            (Self::Files { roots, .. }, SecretRef::MeshRoots) => {
+                SecretRef::RootsFile { roots: Some(Arc::clone(roots)), crl: None }
+            }
+            _ => name.clone(),
+        }
+    }
+}
+
+/// Delivers files for ever, again when they change; and says of what nobody delivers that it is not there.
+pub(crate) async fn deliver_files(secrets: Arc<Secrets>, own: Own) {
     let mut wishes = secrets.wishes();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,17 +76,18 @@ pub(crate) async fn deliver_files(secrets: Arc<Secrets>, issued: bool) {
         let wanted = secrets.wanted_since();
         seen.retain(|wish, _| wanted.contains(wish));
         for (name, wish) in wanted {
-            if issued && matches!(name, SecretRef::Workload | SecretRef::MeshRoots) {
+            if own == Own::Issued && matches!(name, SecretRef::Workload | SecretRef::MeshRoots) {
                 continue;
             }
-            let Some(paths) = paths(&name) else { continue };
+            let files = own.resolve(&name);
+            let Some(paths) = paths(&files) else { continue };
             let now: Vec<Stamp> = paths.iter().map(|p| stamp(p)).collect();
             let wish = (name, wish);
             if seen.get(&wish) == Some(&now) {
                 continue;
             }
             let name = &wish.0;
-            let state = match read(name) {
+            let state = match read(&files) {
                 Ok(material) => SecretState::Ready(material),
                 Err(error) => {
                     tracing::warn!(secret = %name, %error, "key material");
@@ -71,7 +108,7 @@ fn stamp(path: &str) -> Stamp {
     Some((about.modified().ok()?, about.len()))
 }
 
-/// The files of a reference; `None`: it is not for us. The mesh's own identity comes with no file.
+/// The files of a reference; `None`: it is not for us. Nobody's identity is in no file.
 fn paths(name: &SecretRef) -> Option<Vec<Arc<str>>> {
     Some(match name {
         SecretRef::Files { certificate, key } => vec![certificate.clone(), key.clone()],
@@ -111,7 +148,8 @@ pub fn read(name: &SecretRef) -> Result<Material, SecretError> {
             Roots::from_pem(&roots, crl.as_deref()).map(|r| Material::Roots(Arc::new(r)))
         }
         SecretRef::Workload | SecretRef::MeshRoots => {
-            Err(SecretError("no CA gives this proxy an identity (SERVICE_ACCOUNT is not set)".into()))
+            Err(SecretError("no CA gives this proxy an identity (SERVICE_ACCOUNT is not set), nor do files (ISTIO_META_TLS_CLIENT_CERT_CHAIN, \
+                 …_KEY and …_ROOT_CERT)".into()))
         }
         SecretRef::Credential { .. } | SecretRef::CredentialRoots { .. } | SecretRef::ConfigMapRoots { .. } => {
             Err(SecretError("it is not a file".into()))

@@ -24,6 +24,7 @@ use crate::force::{Facts, InForce};
 use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::{AppAddress, HostEnv, HostNet, Inherited, Resolver};
+use crate::secrets::Own;
 use crate::source::{FileSource, Input};
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
@@ -170,7 +171,8 @@ impl Builder {
         if let (Source::Stream(stream, id), false) = (&source, issued) {
             issuer = crate::identity::start(id, stream.channel(), &shared.env, &shared.http.runtime().tls)?;
         }
-        tasks.spawn(crate::secrets::deliver_files(keys, issued || issuer.is_some()));
+        let own = if issued || issuer.is_some() { Own::Issued } else { Own::Nobody };
+        tasks.spawn(crate::secrets::deliver_files(keys, own));
         let state = Arc::new(State::new(shared.clone(), metrics.clone(), log.clone()));
         if let Some(issuer) = issuer {
             state.set_identity(issuer);

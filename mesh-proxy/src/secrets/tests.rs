@@ -47,7 +47,7 @@ async fn files_are_delivered_when_they_appear_and_when_they_change() {
     let secrets = Arc::new(Secrets::default());
     let name = SecretRef::Files { certificate: path("tls.crt"), key: path("tls.key") };
     let mut watch = secrets_watch(&secrets, &name);
-    let delivering = tokio::spawn(deliver_files(secrets.clone(), false));
+    let delivering = tokio::spawn(deliver_files(secrets.clone(), Own::Nobody));
     watch.wait_for(|s| matches!(s, SecretState::Missing(_))).await.unwrap();
     let (certificate, key) = pem();
     std::fs::write(&*path("tls.key"), key).unwrap();
@@ -71,7 +71,7 @@ async fn what_another_one_who_delivers_made_forgotten_is_delivered_again() {
     std::fs::write(&*path("tls.crt"), certificate).unwrap();
     let secrets = Arc::new(Secrets::default());
     let name = SecretRef::Files { certificate: path("tls.crt"), key: path("tls.key") };
-    let delivering = tokio::spawn(deliver_files(secrets.clone(), false));
+    let delivering = tokio::spawn(deliver_files(secrets.clone(), Own::Nobody));
     for _ in 0..2 {
         let mut watch = secrets_watch(&secrets, &name);
         watch.wait_for(|s| matches!(s, SecretState::Ready(_))).await.unwrap();
@@ -108,4 +108,39 @@ fn what_is_no_file_of_usual_size_is_not_read() {
         assert!(said.starts_with(&path) && said.contains(why), "{said}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn the_own_identity_in_files() {
+    let folder = std::env::temp_dir().join(format!("mesh-secrets-own-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let variable = |name: &str| {
+        let file = match name {
+            "ISTIO_META_TLS_CLIENT_CERT_CHAIN" => "chain.pem",
+            "ISTIO_META_TLS_CLIENT_KEY" => "key.pem",
+            "ISTIO_META_TLS_CLIENT_ROOT_CERT" => "roots.pem",
+            _ => return None,
+        };
+        Some(path(file))
+    };
+    let (certificate, key) = pem();
+    for (file, text) in [("chain.pem", &certificate), ("key.pem", &key), ("roots.pem", &certificate)] {
+        std::fs::write(path(file), text).unwrap();
+    }
+    assert_eq!(Own::of_variables(|name| variable(name).filter(|p| !p.ends_with("key.pem"))), Own::Nobody);
+    let own = Own::of_variables(variable);
+    for (own, there) in [(own, true), (Own::Nobody, false)] {
+        let secrets = Arc::new(Secrets::default());
+        let mut identity = secrets_watch(&secrets, &SecretRef::Workload);
+        let mut roots = secrets_watch(&secrets, &SecretRef::MeshRoots);
+        let delivering = tokio::spawn(deliver_files(secrets, own));
+        let known = |s: &SecretState| !matches!(s, SecretState::Pending);
+        let identity = identity.wait_for(known).await.unwrap().clone();
+        let roots = roots.wait_for(known).await.unwrap().clone();
+        assert_eq!(matches!(identity, SecretState::Ready(Material::Identity(_))), there, "{identity:?}");
+        assert_eq!(matches!(roots, SecretState::Ready(Material::Roots(_))), there, "{roots:?}");
+        delivering.abort();
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }
