@@ -94,6 +94,7 @@ mod tests {
                 direct: None,
                 sni: sni.into(),
                 tls: None,
+                peer_text: Default::default(),
             };
             let id = format!("cluster.local/ns/foo/sa/{account}");
             let input = PolicyInput::connection(&conn, conn.peer.ip());

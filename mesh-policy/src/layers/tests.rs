@@ -72,6 +72,7 @@ fn connection(uris: &[&str]) -> ConnInfo {
             }
             .into_verified(),
         )),
+        peer_text: Default::default(),
     }
 }
 
