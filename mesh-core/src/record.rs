@@ -6,7 +6,7 @@ mod latest;
 mod tls;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -36,6 +36,22 @@ pub struct ConnInfo {
     pub sni: Arc<str>,
     /// TLS that this proxy terminated.
     pub tls: Option<Arc<TlsInfo>>,
+    /// The peer's address as text, once a request has needed it.
+    pub peer_text: AddressText,
+}
+
+/// An address as a header's value, made when it is needed for the first time.
+#[derive(Clone, Debug, Default)]
+pub struct AddressText(OnceLock<(IpAddr, HeaderValue)>);
+
+impl AddressText {
+    /// The text of this address. Of another one than the first it is made anew.
+    pub fn of(&self, address: IpAddr, text: impl Fn(IpAddr) -> HeaderValue) -> HeaderValue {
+        match self.0.get_or_init(|| (address, text(address))) {
+            (known, text) if *known == address => text.clone(),
+            _ => text(address),
+        }
+    }
 }
 
 /// Envoy's response flags, as a set of bits in [`Cx::flags`]. Printed in the order in which Envoy prints them.

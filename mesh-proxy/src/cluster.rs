@@ -177,7 +177,8 @@ impl<N: Net> Runtime<N> {
             EndpointSource::Service { .. } => self.choose(cluster, choice),
             EndpointSource::Dns { .. } => {
                 if cluster.members.load().is_empty() {
-                    cluster.dns.first_answer(plan.connect_timeout).await;
+                    // Boxed, as below: hardly any request waits here, and each would have room for it in its future.
+                    Box::pin(cluster.dns.first_answer(plan.connect_timeout)).await;
                 }
                 self.choose(cluster, choice)
             }
@@ -190,7 +191,7 @@ impl<N: Net> Runtime<N> {
                 let address = match choice.host.unwrap_or(&conn.sni) {
                     // Nothing tells a name: where the client dialled, unless a service is meant.
                     "" if port.is_none() => at,
-                    name => cluster.asked.address(self, name, at.port()).await?,
+                    name => Box::pin(cluster.asked.address(self, name, at.port())).await?,
                 };
                 (!self.is_own(address, conn)).then(|| self.dialled(cluster, address.into()))
             }

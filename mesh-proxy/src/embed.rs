@@ -142,6 +142,14 @@ impl Mesh {
     /// A connection of the application itself, for requests that come from inside.
     fn own(&self, direction: Direction, port: u16) -> ConnInfo {
         let ip = self.0.id.addresses.first().copied().unwrap_or(std::net::Ipv4Addr::LOCALHOST.into());
-        ConnInfo { direction, peer: (ip, 0).into(), local: (ip, port).into(), direct: None, sni: "".into(), tls: None }
+        ConnInfo {
+            direction,
+            peer: (ip, 0).into(),
+            local: (ip, port).into(),
+            direct: None,
+            sni: "".into(),
+            tls: None,
+            peer_text: Default::default(),
+        }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) async fn send<N: Net>(
         direct: None,
         sni: "".into(),
         tls: None,
+        peer_text: Default::default(),
     };
     request.extensions_mut().insert(Arc::new(Cx::new(Arc::new(conn), ContentHash::default())));
     let cluster = runtime.cluster(&plan.name);

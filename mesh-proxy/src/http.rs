@@ -14,6 +14,7 @@ mod rules;
 mod streams;
 mod upgrade;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -93,9 +94,10 @@ pub(crate) async fn serve_connection<I>(
     let ended = match protocol {
         Protocol::Http1 => {
             let guard = Guard::new(io, Arc::clone(&shared), settings.http10);
-            serve_http1(TokioIo::new(guard), exchanges, (shared, settings)).await
+            // Boxed: a connection has room for what it speaks.
+            Box::pin(serve_http1(TokioIo::new(guard), exchanges, (shared, settings))).await
         }
-        Protocol::Http2 => serve_http2(TokioIo::new(io), exchanges, drain, (shared, settings)).await,
+        Protocol::Http2 => Box::pin(serve_http2(TokioIo::new(io), exchanges, drain, (shared, settings))).await,
         Protocol::Broken => {
             // The client may have gone; there is nobody else to tell.
             let _ = io.write_all(prefix::SETTINGS_EXPECTED).await;
@@ -148,10 +150,10 @@ where
     let mut builder = http1::Builder::new();
     // The guard has its own, smaller limits, and knows the time of a head.
     builder.pipeline_flush(true).max_buf_size(buffer).preserve_header_case(settings.preserve_case);
-    let connection = builder.header_read_timeout(None).serve_connection(io, service).with_upgrades();
+    let mut connection = pin!(builder.header_read_timeout(None).serve_connection(io, service).with_upgrades());
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
     let kind = Kind { announces: false, finish, refuse_head: |reply| shared.too_late(reply) };
-    lifetime::serve(connection, kind, (&shared.life, &settings), std::future::pending()).await
+    lifetime::serve(connection.as_mut(), kind, (&shared.life, &settings), std::future::pending()).await
 }
 
 async fn serve_http2<I>(
@@ -182,8 +184,8 @@ where
     if let Some(limit) = settings.buffer_limit {
         builder.max_send_buf_size(limit as usize);
     }
-    let connection = builder.serve_connection(io, service);
+    let mut connection = pin!(builder.serve_connection(io, service));
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
     let kind = Kind { announces: true, finish, refuse_head: drop };
-    lifetime::serve(connection, kind, (&shared.life, &settings), drain.started()).await
+    lifetime::serve(connection.as_mut(), kind, (&shared.life, &settings), drain.started()).await
 }

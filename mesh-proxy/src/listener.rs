@@ -284,13 +284,21 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
                 _ => return,
             },
         };
-        let mut conn = ConnInfo { direction: door.direction(), peer, local, direct: None, sni: "".into(), tls: None };
+        let mut conn = ConnInfo {
+            direction: door.direction(),
+            peer,
+            local,
+            direct: None,
+            sni: "".into(),
+            tls: None,
+            peer_text: Default::default(),
+        };
         let route = match door {
             Door::Outbound | Door::OutboundDirect | Door::OutboundTo(_) => Route::Outbound(local),
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
             Door::GatewayAt(key) => Route::GatewayAt(key),
-            Door::Explicit => return crate::explicit::serve(self, stream, conn).await,
+            Door::Explicit => return Box::pin(crate::explicit::serve(self, stream, conn)).await,
         };
         let drain = self.drain_of(door).clone();
         let mut first = Bytes::new();

@@ -11,10 +11,12 @@ mod h2;
 mod shard;
 pub(crate) mod slot;
 
+use std::future::Future;
 use std::sync::Arc;
 
-use http::Version;
+use futures_util::future::Either;
 use http::header::HOST;
+use http::{Extensions, HeaderMap, Version};
 use mesh_core::balance::Tried;
 use mesh_core::error::Error;
 use mesh_core::layers::{Affinity, Request, Response};
@@ -22,7 +24,7 @@ use mesh_core::matching::host_without_port;
 use mesh_core::record::Cx;
 use mesh_core::snapshot::{ClusterPlan, EndpointSource, UpstreamProtocol};
 
-use crate::cluster::{Choice, Cluster, Runtime};
+use crate::cluster::{Active, Choice, Cluster, Runtime};
 use crate::net::Net;
 pub(crate) use shard::{Peer, Shard};
 
@@ -45,26 +47,39 @@ impl<N: Net> Destination<N> {
 }
 
 /// The host that a request asks for, without port.
-fn host(request: &Request) -> Option<&str> {
-    request.headers().get(HOST)?.to_str().ok().map(host_without_port)
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok().map(host_without_port)
 }
 
 /// Sends one request to one endpoint of the cluster.
-pub(crate) async fn send<N: Net>(to: Arc<Destination<N>>, request: Request) -> Result<Response, Error> {
+pub(crate) fn send<N: Net>(
+    to: Arc<Destination<N>>,
+    request: Request,
+) -> impl Future<Output = Result<Response, Error>> + Send + 'static {
     let cx =
         request.extensions().get::<Arc<Cx>>().cloned().expect("invariant: the server gives each request a context");
     let _ = cx.cluster.set(Arc::clone(&to.plan));
-    let extensions = request.extensions();
-    let tried = extensions.get::<Arc<Tried>>().cloned();
-    let hash = extensions.get::<Affinity>().map(|a| a.0);
-    let named = matches!(to.plan.source, EndpointSource::DynamicDns { .. });
-    let choice = Choice { hash, tried: tried.as_deref(), host: named.then(|| host(&request)).flatten() };
-    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, choice).await?;
-    cx.endpoint.set(Arc::clone(active.member().endpoint()));
     let http2 = match to.plan.protocol {
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => false,
         UpstreamProtocol::Client => request.version() == Version::HTTP_2,
     };
-    if http2 { h2::send(&to, active, cx, request).await } else { h1::send(&to, active, cx, request).await }
+    // Layers above embed and move this future. It has room for the request once.
+    if http2 { Either::Left(h2::send(to, cx, request)) } else { Either::Right(h1::send(to, cx, request)) }
+}
+
+/// The endpoint that a request goes to.
+async fn pick<N: Net>(
+    to: &Destination<N>,
+    cx: &Cx,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<Active<N>, Error> {
+    let tried = extensions.get::<Arc<Tried>>();
+    let hash = extensions.get::<Affinity>().map(|a| a.0);
+    let named = matches!(to.plan.source, EndpointSource::DynamicDns { .. });
+    let choice = Choice { hash, tried: tried.map(|t| &**t), host: named.then(|| host(headers)).flatten() };
+    let active = to.runtime.pick(&to.plan, &to.cluster, &cx.conn, choice).await?;
+    cx.endpoint.set(Arc::clone(active.member().endpoint()));
+    Ok(active)
 }

@@ -76,7 +76,15 @@ fn stack() -> Result<BoxService, Error> {
 async fn connection(stream: TlsStream<TcpStream>, stack: BoxService) -> Result<(), Error> {
     let tcp = stream.get_ref();
     let (peer, local, tls) = (tcp.peer_addr()?, tcp.local_addr()?, Some(Arc::clone(stream.info())));
-    let conn = ConnInfo { direction: Direction::Inbound, peer, local, direct: None, sni: "".into(), tls };
+    let conn = ConnInfo {
+        direction: Direction::Inbound,
+        peer,
+        local,
+        direct: None,
+        sni: "".into(),
+        tls,
+        peer_text: Default::default(),
+    };
     let conn = Arc::new(conn);
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (mut stack, conn) = (stack.clone(), Arc::clone(&conn));

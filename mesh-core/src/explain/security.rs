@@ -144,7 +144,15 @@ impl Peer {
 
     fn conn(&self, direction: Direction, local: SocketAddr, sni: &str) -> ConnInfo {
         let tls = self.name.as_ref().map(|_| Arc::new(self.tls(None)));
-        ConnInfo { direction, peer: self.address, local, direct: self.direct, sni: sni.into(), tls }
+        ConnInfo {
+            direction,
+            peer: self.address,
+            local,
+            direct: self.direct,
+            sni: sni.into(),
+            tls,
+            peer_text: Default::default(),
+        }
     }
 }
 

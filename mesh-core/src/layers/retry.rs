@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
@@ -167,7 +167,8 @@ struct Copy {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: HeaderMap,
+    /// Flat: one allocation, and nothing is hashed. It is made of every request and hardly ever used.
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: CopyBody,
 }
 
@@ -192,7 +193,12 @@ impl Copy {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: request.headers().clone(),
+            headers: {
+                let headers = request.headers();
+                let mut flat = Vec::with_capacity(headers.len());
+                flat.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+                flat
+            },
             body,
         }
     }
@@ -212,7 +218,7 @@ impl Copy {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = self.headers.iter().cloned().collect();
         Poll::Ready(Some(request))
     }
 
@@ -233,8 +239,7 @@ struct Again {
     tries: u32,
     retries: u32,
     replayed: bool,
-    /// When, where the upstream is told what is left of the time.
-    began: Option<Instant>,
+    began: Instant,
     /// All of it, where that is not what the first try says.
     whole: Option<timeout::Whole>,
     tried: Vec<Address>,
@@ -254,10 +259,7 @@ impl Again {
         copy: Copy,
         (cx, whole): (Option<Arc<Cx>>, Option<timeout::Whole>),
     ) -> Self {
-        // A try's own limit begins anew; of the whole request's less is left.
-        let limited = whole.is_some() || policy.per_try_timeout.is_none();
-        let tells = limited && timeout::is_told(&copy.headers);
-        let (tries, retries, replayed, began) = (1, 0, false, tells.then(Instant::now));
+        let (tries, retries, replayed, began) = (1, 0, false, Instant::now());
         Self { config, policy, copy, cx, tries, retries, replayed, began, whole, tried: Vec::new(), permit: None }
     }
 
@@ -325,8 +327,10 @@ impl Again {
         if self.config.attempt_count {
             request.headers_mut().insert(ATTEMPT_COUNT, value::number(self.tries.into()));
         }
-        if let Some(began) = self.began {
-            timeout::shorten(request.headers_mut(), self.whole, began.elapsed());
+        // A try's own limit begins anew; of the whole request's less is left.
+        let limited = self.whole.is_some() || self.policy.per_try_timeout.is_none();
+        if limited && timeout::is_told(request.headers()) {
+            timeout::shorten(request.headers_mut(), self.whole, self.began.elapsed());
         }
         if let Some(cx) = &self.cx {
             cx.attempts.store(self.tries, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{LocalReply, Request, Response, Upstream, respond::is_local};
+use super::{LocalReply, Request, Response, Upstream, respond::is_local, value};
 use crate::decide::{SlashDecision, decide_slashes, normalize_target};
 use crate::env::Env;
 use crate::error::Error;
@@ -92,12 +92,19 @@ impl SanitizeConfig {
 /// }
 /// ```
 #[derive(Clone)]
-pub struct SanitizeLayer(Arc<SanitizeConfig>);
+pub struct SanitizeLayer(Arc<Cleaner>);
+
+/// The config, with what need not be made for each request.
+struct Cleaner {
+    config: SanitizeConfig,
+    node_text: Option<HeaderValue>,
+}
 
 impl SanitizeLayer {
     /// With this config.
     pub fn new(config: SanitizeConfig) -> Self {
-        Self(Arc::new(config))
+        let node_text = config.node_address.map(value::address);
+        Self(Arc::new(Cleaner { config, node_text }))
     }
 }
 
@@ -105,14 +112,14 @@ impl<S> Layer<S> for SanitizeLayer {
     type Service = Sanitize<S>;
 
     fn layer(&self, inner: S) -> Sanitize<S> {
-        Sanitize { config: Arc::clone(&self.0), inner }
+        Sanitize { cleaner: Arc::clone(&self.0), inner }
     }
 }
 
 /// Service of [`SanitizeLayer`].
 #[derive(Clone)]
 pub struct Sanitize<S> {
-    config: Arc<SanitizeConfig>,
+    cleaner: Arc<Cleaner>,
     inner: S,
 }
 
@@ -126,7 +133,7 @@ impl<S: Upstream> Service<Request> for Sanitize<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let (inner, upgrade) = match self.config.clean(&mut request) {
+        let (inner, upgrade) = match self.cleaner.clean(&mut request) {
             Ok(seen) => {
                 let upgrade = seen.upgrade && request.headers().contains_key(UPGRADE);
                 (Inner::Called { future: self.inner.call(request) }, upgrade)
@@ -136,11 +143,11 @@ impl<S: Upstream> Service<Request> for Sanitize<S> {
                 (Inner::Refused { response: Some(reply.into_response(cx)) }, false)
             }
         };
-        SanitizeFuture { inner, upgrade, server: self.config.server.clone() }
+        SanitizeFuture { inner, upgrade, server: self.cleaner.config.server.clone() }
     }
 }
 
-impl SanitizeConfig {
+impl Cleaner {
     /// Cleans a request; says what it had.
     fn clean(&self, request: &mut Request) -> Result<hop::Seen, LocalReply> {
         // A request that the server could not parse comes with its answer.
@@ -154,30 +161,31 @@ impl SanitizeConfig {
         }
         self.slashes(request)?;
         self.normalize(request, cx.as_deref())?;
-        if self.settings.underscores != Underscores::Allow {
+        let config = &self.config;
+        if config.settings.underscores != Underscores::Allow {
             self.underscores(request)?;
         }
         let seen = hop::survey(request.headers());
         hop::clean_request(request.headers_mut(), seen)?;
-        let ingress = matches!(self.direction, Direction::Gateway);
+        let ingress = matches!(config.direction, Direction::Gateway);
         if seen.internal {
             forward::strip_internal(request.headers_mut(), ingress);
         }
         forward::set(self, request.headers_mut(), cx.as_deref(), seen.forwarded);
-        let make = self.settings.request_id.then_some(&*self.env);
-        request_id::set(make, self.use_remote_address, request.headers_mut(), cx.as_deref());
+        let make = config.settings.request_id.then_some(&*config.env);
+        request_id::set(make, config.use_remote_address, request.headers_mut(), cx.as_deref());
         Ok(seen)
     }
 
     /// `httpPathWithEscapedSlashesAction`.
     fn slashes(&self, request: &mut Request) -> Result<(), LocalReply> {
         let refuse = |status| LocalReply::new(status, "", "path_normalization_failed");
-        if self.settings.escaped_slashes == EscapedSlashes::Keep {
+        if self.config.settings.escaped_slashes == EscapedSlashes::Keep {
             return Ok(());
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let bad = || refuse(StatusCode::BAD_REQUEST).closing();
-        match decide_slashes(target, self.settings.escaped_slashes) {
+        match decide_slashes(target, self.config.settings.escaped_slashes) {
             SlashDecision::Keep => Ok(()),
             SlashDecision::Refuse => Err(bad()),
             SlashDecision::Redirect(to) => {
@@ -194,7 +202,7 @@ impl SanitizeConfig {
     /// `httpHeadersWithUnderscoresAction`, where it is not to allow them.
     fn underscores(&self, request: &mut Request) -> Result<(), LocalReply> {
         let named: Vec<_> = request.headers().keys().filter(|n| n.as_str().contains('_')).cloned().collect();
-        if !named.is_empty() && self.settings.underscores == Underscores::Reject {
+        if !named.is_empty() && self.config.settings.underscores == Underscores::Reject {
             let details = match request.version() {
                 http::Version::HTTP_2 => "http2.unexpected_underscore",
                 _ => "http1.unexpected_underscore",
@@ -210,7 +218,7 @@ impl SanitizeConfig {
     fn normalize(&self, request: &mut Request, cx: Option<&Cx>) -> Result<(), LocalReply> {
         let refuse = || LocalReply::new(StatusCode::BAD_REQUEST, "", "path_normalization_failed").closing();
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let changed = match normalize_target(target, self.path_normalization).map_err(|_| refuse())? {
+        let changed = match normalize_target(target, self.config.path_normalization).map_err(|_| refuse())? {
             std::borrow::Cow::Owned(target) => target,
             std::borrow::Cow::Borrowed(same) if same.len() != target.len() => same.to_owned(),
             std::borrow::Cow::Borrowed(_) => return Ok(()),

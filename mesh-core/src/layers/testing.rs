@@ -49,6 +49,7 @@ pub(super) fn context_from(peer: &str) -> Arc<Cx> {
         direct: None,
         sni: "".into(),
         tls: None,
+        peer_text: Default::default(),
     };
     Arc::new(Cx::new(Arc::new(conn), ContentHash(1)))
 }

@@ -70,8 +70,8 @@ where
         Box::pin(async move {
             let open = mesh.0.shared.outbound.enter();
             let active = mesh.0.shared.http.active();
-            let (answer, _) = dispatch(active, (&conn, Route::ByAuthority), request, |_| {}).await?;
-            Ok(answer.map(|body| ResponseBody(Counted::new(body, open))))
+            let (calling, _) = dispatch(active, (&conn, Route::ByAuthority), request, |_| {})?;
+            Ok(calling.await?.map(|body| ResponseBody(Counted::new(body, open))))
         })
     }
 }

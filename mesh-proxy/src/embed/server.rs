@@ -113,8 +113,12 @@ where
             let shared = &mesh.0.shared;
             let open = shared.inbound.enter();
             let route = Route::Inbound(conn.local.port());
-            Ok(match dispatch(shared.http.active(), (&conn, route), request, |_| {}).await {
-                Ok((answer, _)) => answer.map(|body| Body::stream(Counted::new(body, open))),
+            let called = match dispatch(shared.http.active(), (&conn, route), request, |_| {}) {
+                Ok((calling, _)) => calling.await,
+                Err(error) => Err(error),
+            };
+            Ok(match called {
+                Ok(answer) => answer.map(|body| Body::stream(Counted::new(body, open))),
                 Err(error) => {
                     tracing::debug!(%error, "a request that the mesh does not let in");
                     forbidden()

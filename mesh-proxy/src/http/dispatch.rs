@@ -1,6 +1,9 @@
 //! One request into the stack in force: what a server does with each request, and an application that calls.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
 use http::header::{HOST, HeaderValue};
@@ -9,49 +12,68 @@ use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{MeterBody, Request};
 use mesh_core::record::{ConnInfo, Cx};
 use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot};
+use pin_project_lite::pin_project;
 use tower::Service;
 
 use crate::listener::{Route, split_authority};
-use crate::stack::{Active, HttpStack};
+use crate::stack::{Active, HttpStack, Inbound, Outbound};
 
 /// The response of the stack.
 pub(crate) type Answer = http::Response<MeterBody>;
 
+pin_project! {
+    /// What a stack makes of a request: one of the two kinds of stacks there are.
+    #[project = CallingProj]
+    pub(crate) enum Calling {
+        Inbound { #[pin] future: <Inbound as Service<Request>>::Future },
+        Outbound { #[pin] future: <Outbound as Service<Request>>::Future },
+    }
+}
+
+impl Future for Calling {
+    type Output = Result<Answer, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            CallingProj::Inbound { future } => future.poll(cx),
+            CallingProj::Outbound { future } => future.poll(cx),
+        }
+    }
+}
+
 /// Calls the stack in force. One look at the configuration for the whole request. `known` is told the request's context
 /// before anything happens to it.
-pub(crate) async fn dispatch(
+pub(crate) fn dispatch(
     active: &ArcSwapOption<Active>,
     (conn, route): (&Arc<ConnInfo>, Route),
     mut request: Request,
     known: impl FnOnce(&Arc<Cx>),
-) -> Result<(Answer, Arc<Cx>), Error> {
-    let (stack, config, conn) = {
-        let active = active.load();
-        let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
-        let (conn, listener) = match route {
-            Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
-            _ => (Arc::clone(conn), route.listener(&active.snapshot)),
-        };
-        let stack = listener.and_then(|l| {
-            // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
-            if l.key.direction == Direction::Inbound && !l.allows(conn.tls.as_deref()) {
-                return None;
-            }
-            let renamed = || active.http(&l.key, route.renamed(l)?);
-            active.http(&l.key, route.server()).or_else(renamed)
-        });
-        (stack.cloned(), active.snapshot.hash, conn)
+) -> Result<(Calling, Arc<Cx>), Error> {
+    let active = active.load();
+    let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
+    let (conn, listener) = match route {
+        Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
+        _ => (Arc::clone(conn), route.listener(&active.snapshot)),
     };
-    let cx = Arc::new(Cx::new(conn, config));
+    let stack = listener.and_then(|l| {
+        // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
+        if l.key.direction == Direction::Inbound && !l.allows(conn.tls.as_deref()) {
+            return None;
+        }
+        let renamed = || active.http(&l.key, route.renamed(l)?);
+        active.http(&l.key, route.server()).or_else(renamed)
+    });
+    let cx = Arc::new(Cx::new(conn, active.snapshot.hash));
     request.extensions_mut().insert(Arc::clone(&cx));
     known(&cx);
     // The listener is gone or no longer HTTP: the client is to come again and meet what is there now.
     let Some(stack) = stack else { return Err(Error::new(ErrorKind::LocalReset)) };
-    let answer = match &*stack {
-        HttpStack::Inbound(stack) => stack.clone().call(request).await?,
-        HttpStack::Outbound(stack) => stack.clone().call(request).await?,
+    // Not in the future: it has no room for the request then, and is moved that much faster.
+    let calling = match &**stack {
+        HttpStack::Inbound(stack) => Calling::Inbound { future: stack.clone().call(request) },
+        HttpStack::Outbound(stack) => Calling::Outbound { future: stack.clone().call(request) },
     };
-    Ok((answer, cx))
+    Ok((calling, cx))
 }
 
 /// The listener for an explicitly proxied request, and the connection as if it had been captured on its way there.

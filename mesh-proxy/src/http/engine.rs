@@ -48,7 +48,8 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
 
 impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> for Proxy<N> {
     fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send {
-        serve_connection(io, conn, route, Arc::clone(&self.active), drain)
+        // Boxed: what is around it is of all connections, also of those that are not HTTP or have not said what they are.
+        Box::pin(serve_connection(io, conn, route, Arc::clone(&self.active), drain))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One request and its response, between the codec's types and the stack's.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,10 +16,11 @@ use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{Body, LocalReply, Request, StreamClock, StreamTimer};
 use mesh_core::record::{ConnInfo, Cx, Flag};
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::counted::Counted;
-use super::dispatch::{Answer, dispatch, origin_form};
+use super::dispatch::{Answer, Calling, dispatch, origin_form};
 use super::guard::Shared;
 use super::lifetime::Open;
 use super::rules;
@@ -53,13 +55,8 @@ impl Exchanges {
         Self(Arc::new(Common { active, drain, conn, route, shared }))
     }
 
-    pub(super) async fn http1(self, request: HttpRequest<Incoming>) -> Result<Counting, Error> {
+    pub(super) fn http1(self, mut request: HttpRequest<Incoming>) -> Http1 {
         let open = (self.0.drain.enter(), self.0.shared.life.enter());
-        let answer = self.answer(request).await?;
-        Ok(answer.map(|body| Counted::new(body, open)))
-    }
-
-    async fn answer(&self, mut request: HttpRequest<Incoming>) -> Result<Answer, Error> {
         let verdict = self.0.shared.next_request();
         if let Some(reply) = verdict.refused {
             stand_in(&mut request, reply);
@@ -70,39 +67,17 @@ impl Exchanges {
         let old = request.version() == Version::HTTP_10;
         let keeps = old && request.headers().get_all(CONNECTION).iter().any(asks_to_keep);
         let tunnel = upgrade::Tunnel::asked_for(&mut request);
-        let (request, received) = incoming(request);
-        let mut request = request;
+        let (mut request, received) = incoming(request);
         self.0.shared.pass_informational(&mut request);
         if let Some(timer) = self.0.shared.life.timer() {
             request.extensions_mut().insert(timer);
         }
-        let (mut answer, cx) = self.call(request, None).await?;
-        // The version is a matter of each hop: an upstream of HTTP/1.0 makes no HTTP/1.0 client.
-        *answer.version_mut() = Version::HTTP_11;
-        if answer.extensions().get::<ReasonPhrase>().is_some() || !knows_reason(answer.status()) {
-            set_reason(&mut answer);
-        }
-        if let Some(tunnel) = tunnel {
-            return Ok(tunnel.settle(answer, &cx, self.0.shared.life.tunnel, &self.0.drain));
-        }
-        let complete = received.is_none_or(|r| r.complete.load(Ordering::Acquire));
-        // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.
-        if old && keeps {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-        }
-        let goes = self.0.drain.is_draining() || self.0.shared.life.is_closing();
-        if !complete || goes || (old && !keeps) {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(answer)
+        let called = self.call(request, None);
+        Http1 { called: Called::of(called), asked: Some(Asked { exchanges: self, open, tunnel, received, old, keeps }) }
     }
 
     /// `clock` is what whoever polls this goes by.
-    pub(super) async fn http2(
-        self,
-        request: HttpRequest<Incoming>,
-        clock: Option<Arc<StreamClock>>,
-    ) -> Result<Counting, Error> {
+    pub(super) fn http2(self, request: HttpRequest<Incoming>, clock: Option<Arc<StreamClock>>) -> Http2 {
         let open = (self.0.drain.enter(), self.0.shared.life.enter());
         let (mut request, reception) = incoming(request);
         if clock.is_some() {
@@ -112,20 +87,119 @@ impl Exchanges {
         if let Some(reply) = malformed(&request) {
             request.extensions_mut().insert(reply);
         }
-        let (mut answer, _) = self.call(request, reception.as_deref()).await?;
-        answer.headers_mut().remove(CONNECTION);
-        answer.extensions_mut().remove::<ReasonPhrase>();
-        Ok(answer.map(|body| Counted::new(body, open)))
+        Http2 { called: Called::of(self.call(request, reception.as_deref())), open: Some(open) }
     }
 
-    async fn call(&self, request: Request, reception: Option<&Reception>) -> Result<(Answer, Arc<Cx>), Error> {
+    fn call(&self, request: Request, reception: Option<&Reception>) -> Result<(Calling, Arc<Cx>), Error> {
         let Common { active, conn, route, .. } = &*self.0;
         dispatch(active, (conn, *route), request, |cx| {
             if let Some(reception) = reception {
                 let _ = reception.cx.set(Arc::clone(cx));
             }
         })
-        .await
+    }
+}
+
+pin_project! {
+    /// A request that the stack has, or that it could not be given.
+    #[project = CalledProj]
+    enum Called {
+        Stack { #[pin] calling: Calling, cx: Arc<Cx> },
+        Nobody { error: Option<Error> },
+    }
+}
+
+impl Called {
+    fn of(called: Result<(Calling, Arc<Cx>), Error>) -> Self {
+        match called {
+            Ok((calling, cx)) => Self::Stack { calling, cx },
+            Err(error) => Self::Nobody { error: Some(error) },
+        }
+    }
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(Answer, Arc<Cx>), Error>> {
+        match self.project() {
+            CalledProj::Stack { calling, cx } => calling.poll(context).map_ok(|answer| (answer, Arc::clone(cx))),
+            CalledProj::Nobody { error } => Poll::Ready(Err(error.take().expect("invariant: polled once to the end"))),
+        }
+    }
+}
+
+pin_project! {
+    /// An exchange over HTTP/1.
+    pub(super) struct Http1 {
+        #[pin]
+        called: Called,
+        asked: Option<Asked>,
+    }
+}
+
+/// What has to be known about a request to finish its answer.
+struct Asked {
+    exchanges: Exchanges,
+    open: (InFlight, Open),
+    tunnel: Option<upgrade::Tunnel>,
+    received: Option<Arc<Reception>>,
+    old: bool,
+    keeps: bool,
+}
+
+impl Future for Http1 {
+    type Output = Result<Counting, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let called = ready!(this.called.poll(context));
+        let asked = this.asked.take().expect("invariant: polled once to the end");
+        Poll::Ready(called.map(|(answer, cx)| asked.finish(answer, &cx)))
+    }
+}
+
+impl Asked {
+    fn finish(self, mut answer: Answer, cx: &Arc<Cx>) -> Counting {
+        let Self { exchanges, open, tunnel, received, old, keeps } = self;
+        let Common { shared, drain, .. } = &*exchanges.0;
+        // The version is a matter of each hop: an upstream of HTTP/1.0 makes no HTTP/1.0 client.
+        *answer.version_mut() = Version::HTTP_11;
+        if answer.extensions().get::<ReasonPhrase>().is_some() || !knows_reason(answer.status()) {
+            set_reason(&mut answer);
+        }
+        if let Some(tunnel) = tunnel {
+            let answer = tunnel.settle(answer, cx, shared.life.tunnel, drain);
+            return answer.map(|body| Counted::new(body, open));
+        }
+        let complete = received.is_none_or(|r| r.complete.load(Ordering::Acquire));
+        // The codec speaks the client's version; it keeps an old client's connection only where that asks for it.
+        if old && keeps {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+        let goes = drain.is_draining() || shared.life.is_closing();
+        if !complete || goes || (old && !keeps) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer.map(|body| Counted::new(body, open))
+    }
+}
+
+pin_project! {
+    /// An exchange over HTTP/2.
+    pub(super) struct Http2 {
+        #[pin]
+        called: Called,
+        open: Option<(InFlight, Open)>,
+    }
+}
+
+impl Future for Http2 {
+    type Output = Result<Counting, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (mut answer, _) = ready!(this.called.poll(context))?;
+        answer.headers_mut().remove(CONNECTION);
+        answer.extensions_mut().remove::<ReasonPhrase>();
+        let open = this.open.take().expect("invariant: polled once to the end");
+        Poll::Ready(Ok(answer.map(|body| Counted::new(body, open))))
     }
 }
 

@@ -149,7 +149,7 @@ pub(super) struct Kind<F, R> {
 }
 
 /// A closure that any borrow of this connection will do for.
-pub(super) fn finish<C, F: Fn(Pin<&mut C>)>(_: &C, finish: F) -> F {
+pub(super) fn finish<C, F: Fn(Pin<&mut C>)>(_: &Pin<&mut C>, finish: F) -> F {
     finish
 }
 
@@ -177,7 +177,7 @@ enum Act {
 
 /// Serves a connection until it ends or its time is up. `drain` makes it finish from outside.
 pub(super) async fn serve<C, F, R>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     kind: Kind<F, R>,
     (life, settings): (&Life, &HttpSettings),
     drain: impl Future<Output = ()>,
@@ -187,7 +187,7 @@ where
     F: Fn(Pin<&mut C>),
     R: Fn(LocalReply),
 {
-    let (mut connection, mut drain) = (pin!(connection), pin!(drain));
+    let mut drain = pin!(drain);
     let mut watch = Watch { life, settings, announces: kind.announces, phase: Phase::Serving, given: None };
     let mut timer = pin!(tokio::time::sleep_until(watch.first()));
     let mut drained = false;

@@ -88,7 +88,15 @@ mod tests {
 
     fn conn(peer: &str) -> ConnInfo {
         let (peer, local) = (peer.parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-        ConnInfo { direction: Direction::Inbound, peer, local, direct: None, sni: "".into(), tls: None }
+        ConnInfo {
+            direction: Direction::Inbound,
+            peer,
+            local,
+            direct: None,
+            sni: "".into(),
+            tls: None,
+            peer_text: Default::default(),
+        }
     }
 
     #[test]

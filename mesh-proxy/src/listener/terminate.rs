@@ -55,7 +55,9 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         conn: Arc<ConnInfo>,
         drain: Drain,
     ) {
-        let Some((stream, conn)) = self.handshake(&server.tls, &server.name, stream, &conn).await else { return };
+        // Boxed: what a handshake needs is not needed afterwards.
+        let handshake = Box::pin(self.handshake(&server.tls, &server.name, stream, &conn));
+        let Some((stream, conn)) = handshake.await else { return };
         let route = Route::Terminated(key, ServerKey::of(server));
         match &server.then {
             TlsThen::Http(_) => {
@@ -80,7 +82,8 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         (conn, route): (Arc<ConnInfo>, Route),
         drain: Drain,
     ) {
-        let Some((stream, conn)) = self.handshake(tls, "the workload", stream, &conn).await else { return };
+        let handshake = Box::pin(self.handshake(tls, "the workload", stream, &conn));
+        let Some((stream, conn)) = handshake.await else { return };
         match inside {
             Inside::Http(_) => {
                 let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);

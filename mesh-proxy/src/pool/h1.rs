@@ -1,10 +1,12 @@
 //! HTTP/1.1 towards an upstream.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use futures_util::FutureExt;
+use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -20,9 +22,11 @@ use tokio::time::Instant;
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
 use super::slot::{Held, Slot, Turn};
 use super::{Destination, Peer, Shard, classify};
-use crate::cluster::{Active, Member};
+use crate::cluster::Member;
 use crate::dial::{ConnKey, For};
 use crate::net::{Net, Stream};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A connection that can take a request.
 pub(super) struct Connection {
@@ -66,48 +70,52 @@ impl Connection {
     }
 }
 
-pub(super) async fn send<N: Net>(
-    to: &Destination<N>,
-    active: Active<N>,
+#[expect(clippy::manual_async_fn, reason = "the future of an async fn has room for its arguments twice")]
+pub(super) fn send<N: Net>(
+    to: Arc<Destination<N>>,
     cx: Arc<Cx>,
     mut request: Request,
-) -> Result<Response, Error> {
-    let host = to.whom(&request);
-    let sending = prepare(&mut request);
-    loop {
-        let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http1 };
-        let mut connection = checkout(to, active.member(), whom).await?;
-        // Now, not before: a request that waits is not active.
-        let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
-            active.member().shard().put(connection);
-            return Err(Error::new(ErrorKind::Overflow));
-        };
-        cx.upstream_local.set(connection.local);
-        cx.upstream_tls.set(connection.tls.clone());
-        let reused = connection.served > 0;
-        connection.served += 1;
-        connection.heard.store(false, Ordering::Relaxed);
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                if let (false, Some(header)) = (reused, response.headers().get("keep-alive")) {
-                    active.member().shard().peer().announced(header.to_str().unwrap_or_default());
+) -> impl Future<Output = Result<Response, Error>> + Send + 'static {
+    async move {
+        let active = super::pick(&to, &cx, request.extensions(), request.headers()).await?;
+        let host = to.whom(&request);
+        let sending = prepare(&mut request);
+        loop {
+            let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http1 };
+            let mut connection = checkout(&to, active.member(), whom).await?;
+            // Now, not before: a request that waits is not active.
+            let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
+                active.member().shard().put(connection);
+                return Err(Error::new(ErrorKind::Overflow));
+            };
+            cx.upstream_local.set(connection.local);
+            cx.upstream_tls.set(connection.tls.clone());
+            let reused = connection.served > 0;
+            connection.served += 1;
+            connection.heard.store(false, Ordering::Relaxed);
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    // What it said for the first time holds for all that it serves.
+                    if !reused && let Some(header) = response.headers().get(KEEP_ALIVE) {
+                        active.member().shard().peer().announced(header.to_str().unwrap_or_default());
+                    }
+                    let lease = Lease::new(active, connection, sending, permit);
+                    return Ok(response.map(|incoming| UpstreamBody::wrap(incoming, lease, cx)));
                 }
-                let lease = Lease::new(active, connection, sending, permit);
-                return Ok(response.map(|incoming| UpstreamBody::wrap(incoming, lease, cx)));
+                Err(mut failed) => match failed.take_message() {
+                    // Not a byte of it was sent: the connection closed while it lay in the pool.
+                    Some(unsent) if reused => {
+                        cx.replays.fetch_add(1, Ordering::Relaxed);
+                        cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
+                        request = unsent;
+                    }
+                    Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
+                    None => {
+                        let silent = !connection.heard.load(Ordering::Relaxed);
+                        return Err(classify::error(&failed.into_error()).on_reused(reused && silent));
+                    }
+                },
             }
-            Err(mut failed) => match failed.take_message() {
-                // Not a byte of it was sent: the connection closed while it lay in the pool.
-                Some(unsent) if reused => {
-                    cx.replays.fetch_add(1, Ordering::Relaxed);
-                    cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
-                    request = unsent;
-                }
-                Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
-                None => {
-                    let silent = !connection.heard.load(Ordering::Relaxed);
-                    return Err(classify::error(&failed.into_error()).on_reused(reused && silent));
-                }
-            },
         }
     }
 }
@@ -235,14 +243,15 @@ impl Made {
         builder.preserve_header_case(preserves_case);
         let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
         let (number, pool) = (shard.number(), Arc::downgrade(shard));
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
+        // Not an async block: it would have room for the connection twice.
+        tokio::spawn(connection.with_upgrades().map(move |ended| {
+            if let Err(error) = ended {
                 tracing::trace!(%error, "upstream connection");
             }
             if let Some(pool) = pool.upgrade() {
                 pool.ended(number);
             }
-        });
+        }));
         let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let now = Instant::now();
         Ok(Connection { sender, local, tls, plan, key, number, made: now, idle_since: now, served: 0, heard })

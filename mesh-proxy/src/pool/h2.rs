@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame};
@@ -28,9 +28,11 @@ use tokio::time::Instant;
 use super::body::{Lease, UpstreamBody};
 use super::slot::{Held, Slot, Turn};
 use super::{Destination, Shard, classify};
-use crate::cluster::{Active, Member};
+use crate::cluster::Member;
 use crate::dial::{ConnKey, For};
 use crate::net::{Net, Stream as _};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Flow-control window of a stream, as Envoy's default.
 const STREAM_WINDOW: u32 = 16 << 20;
@@ -104,43 +106,46 @@ impl Drop for Stream {
     }
 }
 
-pub(super) async fn send<N: Net>(
-    to: &Destination<N>,
-    active: Active<N>,
+#[expect(clippy::manual_async_fn, reason = "the future of an async fn has room for its arguments twice")]
+pub(super) fn send<N: Net>(
+    to: Arc<Destination<N>>,
     cx: Arc<Cx>,
     mut request: Request,
-) -> Result<Response, Error> {
-    let host = to.whom(&request);
-    let upgrades = request.headers().contains_key(UPGRADE);
-    // Inside the mesh the scheme is that of the request.
-    let outwards = to.plan.tls.as_ref().is_some_and(|tls| !tls.is_mesh());
-    prepare(&mut request, outwards)?;
-    loop {
-        let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
-        let (mut connection, stream) = checkout(to, active.member(), whom).await?;
-        let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
-            return Err(Error::new(ErrorKind::Overflow));
-        };
-        cx.upstream_local.set(connection.local);
-        cx.upstream_tls.set(connection.tls.clone());
-        let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                let lease = Lease::shared(active, stream, permit);
-                let response = response.map(|i| UpstreamBody::wrap(i, lease, cx));
-                return Ok(if upgrades { switched(response) } else { response });
-            }
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) if reused => {
-                    forget(active.member().shard(), connection.number);
-                    cx.replays.fetch_add(1, Ordering::Relaxed);
-                    cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
-                    request = unsent;
+) -> impl Future<Output = Result<Response, Error>> + Send + 'static {
+    async move {
+        let active = super::pick(&to, &cx, request.extensions(), request.headers()).await?;
+        let host = to.whom(&request);
+        let upgrades = request.headers().contains_key(UPGRADE);
+        // Inside the mesh the scheme is that of the request.
+        let outwards = to.plan.tls.as_ref().is_some_and(|tls| !tls.is_mesh());
+        prepare(&mut request, outwards)?;
+        loop {
+            let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
+            let (mut connection, stream) = checkout(&to, active.member(), whom).await?;
+            let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
+                return Err(Error::new(ErrorKind::Overflow));
+            };
+            cx.upstream_local.set(connection.local);
+            cx.upstream_tls.set(connection.tls.clone());
+            let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => {
+                    let lease = Lease::shared(active, stream, permit);
+                    let response = response.map(|i| UpstreamBody::wrap(i, lease, cx));
+                    return Ok(if upgrades { switched(response) } else { response });
                 }
-                Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
-                // Other streams may have been at work on it: this is no race with an idle connection's close.
-                None => return Err(classify::error(&failed.into_error())),
-            },
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => {
+                        forget(active.member().shard(), connection.number);
+                        cx.replays.fetch_add(1, Ordering::Relaxed);
+                        cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
+                        request = unsent;
+                    }
+                    Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
+                    // Other streams may have been at work on it: this is no race with an idle connection's close.
+                    None => return Err(classify::error(&failed.into_error())),
+                },
+            }
         }
     }
 }
@@ -169,6 +174,10 @@ fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
     if matches!(request.body(), Body::Empty) && super::h1::is_meant_to_have_a_body(request.method()) {
         // Of a body that is known to be empty the codec would say so.
         *request.body_mut() = Body::Stream(Box::pin(Nothing));
+    }
+    if let Some(id) = request.headers_mut().get_mut(REQUEST_ID) {
+        // No other request has it: in the compression's tables, of both sides, it would only be in the way.
+        id.set_sensitive(true);
     }
     let broken = |_| Error::new(ErrorKind::DownstreamProtocol);
     let host = request.headers_mut().remove(HOST);

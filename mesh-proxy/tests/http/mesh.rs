@@ -217,7 +217,15 @@ impl Mesh {
             async move {
                 while let Ok((stream, peer)) = listener.accept().await {
                     let tls = tls.clone();
-                    let conn = Arc::new(ConnInfo { direction, peer, local, direct: None, sni: "".into(), tls });
+                    let conn = Arc::new(ConnInfo {
+                        direction,
+                        peer,
+                        local,
+                        direct: None,
+                        sni: "".into(),
+                        tls,
+                        peer_text: Default::default(),
+                    });
                     let (proxy, drain) = (Arc::clone(&proxy), drain.clone());
                     tokio::spawn(async move { proxy.serve(stream, conn, route, drain).await });
                 }

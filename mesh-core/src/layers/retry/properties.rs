@@ -40,7 +40,7 @@ fn body((pieces, trailers): &Upload) -> Body {
     let mut steps: VecDeque<_> =
         pieces.iter().map(|p| p.as_ref().map(|p| Frame::data(Bytes::copy_from_slice(p)))).collect();
     if *trailers {
-        let mut map = HeaderMap::new();
+        let mut map = http::HeaderMap::new();
         map.insert("x-sum", HeaderValue::from_static("1"));
         steps.push_back(Some(Frame::trailers(map)));
     }

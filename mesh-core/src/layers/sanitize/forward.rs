@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
-use super::{SanitizeConfig, client_cert};
+use super::{Cleaner, client_cert};
 use crate::layers::value;
 use crate::record::Cx;
 
@@ -41,7 +41,11 @@ const EDGE: &[&str] =
     &["x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node"];
 
 pub(super) fn strip_internal(headers: &mut HeaderMap, edge: bool) {
-    let internal = |name: &&HeaderName| INTERNAL.contains(&name.as_str()) || (edge && EDGE.contains(&name.as_str()));
+    let internal = |name: &&HeaderName| {
+        let name = name.as_str();
+        // All of them begin like this, and few others do.
+        name.starts_with("x-envoy-") && (INTERNAL.contains(&name) || (edge && EDGE.contains(&name)))
+    };
     // Mostly there is none: what sidecars say to each other begins alike, and stays.
     while let Some(name) = headers.keys().find(internal).cloned() {
         headers.remove(name);
@@ -69,19 +73,20 @@ pub fn forwarded_client(headers: &HeaderMap, use_remote_address: bool, trusted_h
 }
 
 /// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
-pub(super) fn set(config: &SanitizeConfig, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
+pub(super) fn set(cleaner: &Cleaner, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
+    let Cleaner { config, node_text } = cleaner;
     client_cert::forward(config.settings.client_cert, cx.and_then(|cx| cx.conn.tls.as_deref()), headers, present);
-    let peer = cx.map(|cx| cx.conn.peer.ip());
+    let peer = cx.map(|cx| (cx.conn.peer.ip(), &cx.conn.peer_text));
     let scheme = if cx.is_some_and(|cx| cx.conn.tls.is_some()) { "https" } else { "http" };
     let mut remote = None;
     let mut forwarded_for = None;
     if config.use_remote_address {
         let trusted = forwarded_client(headers, true, config.trusted_hops);
         remote = trusted;
-        if let Some(peer) = peer {
-            let address = value::address(peer);
-            let node = config.node_address.filter(|_| peer.is_loopback());
-            forwarded_for = append_peer(headers, node.map_or_else(|| address.clone(), value::address), present);
+        if let Some((peer, text)) = peer {
+            let address = text.of(peer, value::address);
+            let node = node_text.as_ref().filter(|_| peer.is_loopback());
+            forwarded_for = append_peer(headers, node.unwrap_or(&address).clone(), present);
             headers.insert(EXTERNAL_ADDRESS, trusted.map_or(address, value::address));
         }
         if config.trusted_hops == 0 || !headers.contains_key(FORWARDED_PROTO) {

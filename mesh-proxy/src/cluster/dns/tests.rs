@@ -89,7 +89,15 @@ fn addresses(runtime: &Runtime<Scripted>) -> Vec<String> {
 
 fn conn(sni: &str) -> ConnInfo {
     let local = "10.0.0.1:8443".parse().unwrap();
-    ConnInfo { direction: Direction::Outbound, peer: local, local, direct: None, sni: sni.into(), tls: None }
+    ConnInfo {
+        direction: Direction::Outbound,
+        peer: local,
+        local,
+        direct: None,
+        sni: sni.into(),
+        tls: None,
+        peer_text: Default::default(),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,5 @@
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 
 use mesh_core::snapshot::HttpSettings;
 
@@ -17,10 +18,10 @@ struct Told {
 async fn run(announces: bool, settings: HttpSettings, busy: &[Duration]) -> (Told, Duration) {
     let (life, told) = (Arc::new(Life::new(&settings)), Told::default());
     let began = Instant::now();
-    let connection = std::future::poll_fn(|_| match told.finished.get() {
+    let connection = pin!(std::future::poll_fn(|_| match told.finished.get() {
         Some(_) if !announces => Poll::Ready(Ok(())),
         _ => Poll::Pending,
-    });
+    }));
     let finish = finish(&connection, |_| told.finished.set(Some(began.elapsed())));
     let refuse = |reply: LocalReply| told.refused.borrow_mut().push((began.elapsed(), reply.details));
     let kind = Kind { announces, finish, refuse_head: refuse };
@@ -79,7 +80,7 @@ async fn c12_a_head_that_does_not_come() {
         let began = Instant::now();
         // In a later poll than the first: the timer was set without it.
         let mut polls = 0;
-        let connection = std::future::poll_fn(|cx: &mut Context<'_>| {
+        let connection = pin!(std::future::poll_fn(|cx: &mut Context<'_>| {
             polls += 1;
             match polls {
                 1 => cx.waker().wake_by_ref(),
@@ -87,7 +88,7 @@ async fn c12_a_head_that_does_not_come() {
                 _ => {}
             }
             if refused.borrow().is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
-        });
+        }));
         let finish = finish(&connection, |_| {});
         let refuse_head = |reply: LocalReply| refused.borrow_mut().push((reply.details, began.elapsed()));
         let kind = Kind { announces: false, finish, refuse_head };
@@ -112,13 +113,13 @@ async fn a_request_over_its_limit_is_looked_at_and_given_up_if_nothing_moves() {
     let began = Instant::now();
     let polled = RefCell::new(Vec::new());
     // Only the first look reaches the request: then its client stops reading.
-    let connection = std::future::poll_fn(|cx: &mut Context<'_>| {
+    let connection = pin!(std::future::poll_fn(|cx: &mut Context<'_>| {
         polled.borrow_mut().push(began.elapsed());
         if polled.borrow().len() == 1 {
             assert!(call.as_mut().poll(cx).is_pending());
         }
         Poll::Pending
-    });
+    }));
     let finish = finish(&connection, |_| {});
     let kind = Kind { announces: false, finish, refuse_head: drop };
     serve(connection, kind, (&life, &settings), std::future::pending()).await.unwrap();

@@ -39,6 +39,7 @@ async fn held_up(limits: StreamLimitConfig, reads: &'static [u64]) -> (Duration,
         local: "192.0.2.2:80".parse().unwrap(),
         sni: "".into(),
         tls: None,
+        peer_text: Default::default(),
     };
     let cx = Arc::new(Cx::new(Arc::new(conn), Default::default()));
     let clock: Arc<StreamClock> = Arc::default();

@@ -33,6 +33,7 @@ impl Bench {
             direct: None,
             sni: "".into(),
             tls: None,
+            peer_text: Default::default(),
         };
         let whom = crate::dial::For { conn: &conn, host: None, carries: mesh_tls::Carries::Http1 };
         let key = ConnKey::of(&plan(PoolPlan::default()), &testing::endpoint(), whom);

@@ -22,6 +22,7 @@ fn cx() -> Cx {
         direct: None,
         sni: "".into(),
         tls: None,
+        peer_text: Default::default(),
     };
     Cx::new(Arc::new(conn), ContentHash(0xab))
 }

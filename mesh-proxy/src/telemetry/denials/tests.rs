@@ -32,7 +32,15 @@ fn policies() -> Policies {
 
 fn cx() -> Cx {
     let (peer, local) = ("10.0.0.9:1234".parse().unwrap(), "10.0.0.1:8080".parse().unwrap());
-    let conn = ConnInfo { direction: Direction::Inbound, peer, local, direct: None, sni: "".into(), tls: None };
+    let conn = ConnInfo {
+        direction: Direction::Inbound,
+        peer,
+        local,
+        direct: None,
+        sni: "".into(),
+        tls: None,
+        peer_text: Default::default(),
+    };
     Cx::new(Arc::new(conn), mesh_core::api::ContentHash(7))
 }
 

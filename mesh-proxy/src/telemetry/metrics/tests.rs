@@ -72,6 +72,7 @@ fn record(direction: Direction, http: bool) -> RequestRecord {
         direct: None,
         sni: "".into(),
         tls: None,
+        peer_text: Default::default(),
     };
     RequestRecord {
         start: SystemTime::UNIX_EPOCH,
