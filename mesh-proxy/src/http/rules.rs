@@ -293,9 +293,17 @@ fn unfold(head: &[u8]) -> Option<Vec<u8>> {
     folded.then_some(out)
 }
 
-/// Whether an empty line is in the bytes.
+/// Whether an empty line is in the bytes, which may begin anywhere in a head: with what ends its last line, for example.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
-    end_of_head(bytes).is_some()
+    let mut line_is_empty = false;
+    bytes.iter().any(|b| match b {
+        b'\n' => std::mem::replace(&mut line_is_empty, true),
+        b'\r' => false,
+        _ => {
+            line_is_empty = false;
+            false
+        }
+    })
 }
 
 /// Length of a head with its empty line.

@@ -129,3 +129,14 @@ async fn accepted_requests() {
     assert_eq!(seen.answer.interim.len(), 1, "O25: {:?}", seen.answer);
     row("O25 forwarded", Up::Echo).raw(expect).upstream_has(&["expect: 100-continue"]).run().await;
 }
+
+/// A head may come in any pieces. The first read takes 1,024 bytes, so that of these heads what is left is more and more of
+/// the empty line, and once its last byte alone.
+#[tokio::test]
+async fn heads_that_end_in_another_read_than_they_began() {
+    for length in 1022..=1031 {
+        let begin = "GET /x HTTP/1.1\r\nhost: up.example\r\nx-long: ";
+        let head = format!("{begin}{}\r\n\r\n", "y".repeat(length - begin.len() - 4));
+        row("a long head", Up::Echo).raw(head).run().await;
+    }
+}
