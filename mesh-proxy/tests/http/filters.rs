@@ -14,7 +14,7 @@ const GRPC: &str =
     "POST /x HTTP/1.1\r\nhost: up.example\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n";
 
 fn fault(id: &'static str, fault: &str) -> Row {
-    let routes = format!("[{{retries: {{attempts: 0}}, timeout: 0.01s, fault: {fault}, route: [$up]}}]");
+    let routes = format!("[{{retries: {{attempts: 0}}, timeout: 0.4s, fault: {fault}, route: [$up]}}]");
     row(id, Up::Reply("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).routes(routes.leak())
 }
 
@@ -45,8 +45,8 @@ async fn aborts() {
 async fn delays() {
     // F7: longer than the route's timeout.
     let seen =
-        fault("F2, F7", "{delay: {fixedDelay: 0.05s, percent: 100}}").log("DI", "via_upstream").tries(1).run().await;
-    assert!(seen.record.duration >= Duration::from_millis(50), "{:?}", seen.record.duration);
+        fault("F2, F7", "{delay: {fixedDelay: 0.5s, percent: 100}}").log("DI", "via_upstream").tries(1).run().await;
+    assert!(seen.record.duration >= Duration::from_millis(500), "{:?}", seen.record.duration);
     let both =
         "{delay: {fixedDelay: 0.05s, percentage: {value: 100}}, abort: {httpStatus: 403, percentage: {value: 100}}}";
     let f3 = fault("F3", both).status("403 Forbidden").log("DI,FI", "fault_filter_abort").tries(0);

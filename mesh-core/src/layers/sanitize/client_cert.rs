@@ -8,10 +8,10 @@ use crate::record::TlsInfo;
 
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Observed: N1, N4, N5, N6. Only what the client proved is believed: where it showed no certificate, every mode but one
-/// removes what it sent. `present`: the request may have the header.
+/// Observed: N1, N4, N5, N6. Only what the client proved is believed: where it showed no certificate, or one that nobody has
+/// verified (`insecureSkipVerify`), every mode but one removes what it sent. `present`: the request may have the header.
 pub(crate) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
-    let shown = tls.filter(|tls| tls.peer.is_some());
+    let shown = tls.filter(|tls| tls.verified().is_some());
     let element = shown.and_then(|tls| tls.client_cert.as_ref());
     if !present && element.is_none() {
         return;
@@ -148,6 +148,12 @@ mod tests {
             assert_eq!(left(mode, Some(&mutual)), *with, "{id} {mode:?}, a certificate was shown");
             assert_eq!(left(mode, Some(&simple)), *without, "{id} {mode:?}, TLS without");
             assert_eq!(left(mode, None), *without, "{id} {mode:?}, plaintext");
+            let unverified = TlsInfo { is_verified: false, identity: None, ..mutual.clone() };
+            assert_eq!(
+                left(mode, Some(&unverified)),
+                *without,
+                "{id} {mode:?}, a certificate that nobody has verified"
+            );
         }
     }
 }
