@@ -128,6 +128,21 @@ pub struct ProxyId {
     pub domain: Arc<str>,
 }
 
+impl ProxyId {
+    /// An application in namespace `default` that is no workload: it calls as with a sidecar, and nobody calls it.
+    #[must_use]
+    pub fn application() -> Self {
+        Self {
+            kind: ProxyKind::Sidecar,
+            workload: "".into(),
+            name: "application".into(),
+            namespace: "default".into(),
+            addresses: Vec::new(),
+            domain: "cluster.local".into(),
+        }
+    }
+}
+
 /// Settings of the whole proxy, from MeshConfig and ProxyConfig.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ProxyPlan {

@@ -13,7 +13,7 @@ use crate::convert::{Addresses, Options, inputs, quarantined};
 use crate::decide::decide_route;
 use crate::matching::RequestFacts;
 use crate::report::{Level, Report};
-use crate::snapshot::{ClusterPlan, Direction, HttpPlan, ListenerKey, ProxyId, ProxyKind, RoutePlan, Snapshot};
+use crate::snapshot::{ClusterPlan, Direction, HttpPlan, ListenerKey, ProxyId, RoutePlan, Snapshot};
 use crate::validate::validate;
 use crate::yaml;
 
@@ -86,15 +86,7 @@ impl Rules {
         if !reports.is_empty() {
             return Err(RulesError(reports));
         }
-        let id = ProxyId {
-            kind: ProxyKind::Sidecar,
-            workload: "".into(),
-            name: "application".into(),
-            namespace: "default".into(),
-            addresses: Vec::new(),
-            domain: "cluster.local".into(),
-        };
-        Ok(Self(compile(&made.world, &id, None).snapshot))
+        Ok(Self(compile(&made.world, &ProxyId::application(), None).snapshot))
     }
 
     /// The rules of all hosts with a port, for a [`RouteLayer`](super::RouteLayer). `None`: no service has it, or it is not HTTP.

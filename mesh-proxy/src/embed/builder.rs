@@ -228,14 +228,7 @@ fn files(input: Input, workload: Option<String>, keys: &Arc<Secrets>) -> io::Res
             let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
             input.pod_id(ProxyKind::Sidecar, namespace, name)?
         }
-        None => ProxyId {
-            kind: ProxyKind::Sidecar,
-            workload: "".into(),
-            name: "application".into(),
-            namespace: "default".into(),
-            addresses: Vec::new(),
-            domain: "cluster.local".into(),
-        },
+        None => ProxyId::application(),
     };
     // What can't be read is an error now, not a log line later.
     input.world()?;
