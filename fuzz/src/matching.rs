@@ -173,7 +173,7 @@ impl State {
         };
         Arc::new(VirtualHostPlan {
             name: domain.into(),
-            domains: vec![domain.into()],
+            domains: [domain.into()].into(),
             routes: vec![Arc::new(route)],
             paths: None,
             origin,

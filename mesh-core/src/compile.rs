@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
     /// Plans a virtual host, remembered.
     fn virtual_host(&mut self, input: &VirtualHostInput<'_>) -> Arc<VirtualHostPlan> {
         let planned = self.virtual_host_memo.get(input.hash(), || virtual_host::plan_virtual_host(input));
-        self.parts.push(planned.notes);
+        self.parts.extend(planned.notes);
         planned.plan
     }
 

@@ -14,54 +14,66 @@ use crate::world::{World, covers};
 /// The endpoints of a cluster whose source is a service, in a stable order (by address). Where the client chooses one itself,
 /// those of all ports of the service that are known. Other sources have none here.
 pub fn endpoints(world: &World, cluster: &ClusterPlan) -> Vec<Endpoint> {
-    match &cluster.source {
-        EndpointSource::Service { namespace, hostname, port, labels } => match world.service(namespace, hostname) {
-            Some(service) => of_service(world, service, *port, labels),
-            None => Vec::new(),
-        },
-        EndpointSource::OriginalDst { .. } => match world.service(&cluster.service_namespace, &cluster.service) {
-            Some(service) => of_ports(world, service, |_| true, &BTreeMap::new()),
-            None => Vec::new(),
-        },
-        _ => Vec::new(),
-    }
+    Finder::new(world).endpoints(cluster)
 }
 
 /// The endpoints of a service port, of those with these labels.
 pub fn of_service(world: &World, service: &Service, port: u16, subset: &BTreeMap<String, String>) -> Vec<Endpoint> {
-    of_ports(world, service, |p| p.number == port, subset)
-}
-
-fn of_ports(
-    world: &World,
-    service: &Service,
-    is_meant: impl Fn(&ServicePort) -> bool,
-    subset: &BTreeMap<String, String>,
-) -> Vec<Endpoint> {
-    let mut known = Known { world, trust: TrustDomains::of(&world.mesh().spec), identities: BTreeMap::new() };
-    let mut found: Vec<Endpoint> = Vec::new();
-    for port in service.ports.iter().filter(|p| is_meant(p)) {
-        let all = service.endpoints.iter().chain(world.selected_workloads(service));
-        let all = all.filter(|w| covers(subset, &w.labels));
-        found.extend(all.filter_map(|w| known.endpoint(service, port, w)));
-    }
-    found.sort_by(|a, b| (&a.address, &a.workload.uid).cmp(&(&b.address, &b.workload.uid)));
-    found.dedup_by(|a, b| a.address == b.address);
-    found
+    Finder::new(world).of_ports(service, |p| p.number == port, subset)
 }
 
 /// Namespace and service account.
 type Account = (Arc<str>, Arc<str>);
 
-/// What endpoints of one service have in common.
-struct Known<'a> {
+/// Finds the endpoints of many clusters in one World; what they have in common it makes once.
+#[derive(Debug)]
+pub struct Finder<'a> {
     world: &'a World,
     trust: TrustDomains,
     /// By namespace and service account.
     identities: BTreeMap<Account, Arc<[Arc<str>]>>,
 }
 
-impl Known<'_> {
+impl<'a> Finder<'a> {
+    /// In this World.
+    pub fn new(world: &'a World) -> Self {
+        Self { world, trust: TrustDomains::of(&world.mesh().spec), identities: BTreeMap::new() }
+    }
+
+    /// As [`endpoints`].
+    pub fn endpoints(&mut self, cluster: &ClusterPlan) -> Vec<Endpoint> {
+        let world = self.world;
+        match &cluster.source {
+            EndpointSource::Service { namespace, hostname, port, labels } => match world.service(namespace, hostname) {
+                Some(service) => self.of_ports(service, |p| p.number == *port, labels),
+                None => Vec::new(),
+            },
+            EndpointSource::OriginalDst { .. } => match world.service(&cluster.service_namespace, &cluster.service) {
+                Some(service) => self.of_ports(service, |_| true, &BTreeMap::new()),
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+
+    fn of_ports(
+        &mut self,
+        service: &Service,
+        is_meant: impl Fn(&ServicePort) -> bool,
+        subset: &BTreeMap<String, String>,
+    ) -> Vec<Endpoint> {
+        let world = self.world;
+        let mut found: Vec<Endpoint> = Vec::new();
+        for port in service.ports.iter().filter(|p| is_meant(p)) {
+            let all = service.endpoints.iter().chain(world.selected_workloads(service));
+            let all = all.filter(|w| covers(subset, &w.labels));
+            found.extend(all.filter_map(|w| self.endpoint(service, port, w)));
+        }
+        found.sort_by(|a, b| (&a.address, &a.workload.uid).cmp(&(&b.address, &b.workload.uid)));
+        found.dedup_by(|a, b| a.address == b.address);
+        found
+    }
+
     fn endpoint(&mut self, service: &Service, port: &ServicePort, workload: &Arc<Workload>) -> Option<Endpoint> {
         let (address, mesh) = match &workload.socket {
             // A socket has no ports, and no proxy in front of it.

@@ -20,7 +20,7 @@ pub(crate) fn object<S: DeserializeOwned>(
     let key = Key::new(Kind::new(group, kind), namespace, name);
     let meta = Meta { name: name.into(), namespace: namespace.into(), ..Meta::default() };
     let path = format!("{name}.yaml").into();
-    let spans = [("spec".into(), Span { line: 5, column: 1 })].into();
+    let spans = [("spec", Span { line: 5, column: 1 })].into_iter().collect();
     let origin = Origin {
         source: Source::File { path, document: 0 },
         span: Span { line: 1, column: 1 },

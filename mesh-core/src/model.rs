@@ -3,6 +3,7 @@
 
 mod filters;
 mod route;
+mod selector;
 mod workload;
 
 pub use filters::RuleFilters;
@@ -10,6 +11,7 @@ pub use route::{
     Backend, L4Match, L4Route, PathRewrite, RedirectPort, RedirectTo, Route, Rule, RuleAction, RuleMatch, RuleRedirect,
     Sourced, StaticMatch,
 };
+pub use selector::Selector;
 pub use workload::{
     AppProtocol, Health, Location, Resolution, Service, ServicePort, TlsMode, TrafficDistribution, Tunnel, Workload,
 };

@@ -27,6 +27,11 @@ pub fn scope(world: &World, id: &ProxyId) -> ResourceSet {
     scope_of(world, &Encoded::of(world, &Encoded::default()), id)
 }
 
+/// The same for a proxy in this process, for which nothing has to be encoded.
+pub fn scope_here(world: &World, id: &ProxyId) -> ResourceSet {
+    scope_of(world, &Encoded::here(world), id)
+}
+
 /// What a proxy is sent, out of the encoded World.
 pub fn scope_of(world: &World, encoded: &Encoded, id: &ProxyId) -> ResourceSet {
     let seen = match id.kind {

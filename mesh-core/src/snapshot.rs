@@ -44,7 +44,7 @@ pub use mesh_tls::{MeshAuthority, MeshTls, MtlsMode};
 pub use pool::{Http2Ping, Keepalive, PoolPlan, RetryBudgetPlan};
 pub use route::{
     Action, DirectResponse, Domains, HeaderOps, RedirectPath, RedirectPlan, RetryOn, RetryPlan, Rewrite, RewritePath,
-    RouteDecision, RoutePlan, RouteTable, VirtualHostPlan, WeightedCluster,
+    RouteDecision, RoutePlan, RouteTable, SomeOps, VirtualHostPlan, WeightedCluster,
 };
 pub use security::{AuthorizerPlan, BodyPlan, HttpCheck, NamePattern, ProviderPlan, SecurityPlan};
 pub use tls::{
@@ -57,9 +57,15 @@ use crate::api::{ContentHash, Key, MeshConfig, Object, Origin};
 /// A map keyed by name, with the workspace's hasher.
 pub type Map<K, V> = HashMap<K, V, RandomState>;
 
-/// Which object and field made a decision, and where that was written.
+/// Which object and field made a decision, and where that was written. Much in a plan has the same one, so that a copy is
+/// a reference count.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Provenance {
+#[serde(transparent)]
+pub struct Provenance(Arc<DecidedBy>);
+
+/// What a [`Provenance`] says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DecidedBy {
     /// The object; `None` when it is a built-in default.
     pub object: Option<Key>,
     /// The field (`spec.http[1].timeout`), or the rule in words for a default.
@@ -68,10 +74,19 @@ pub struct Provenance {
     pub location: Option<Arc<str>>,
 }
 
+impl std::ops::Deref for Provenance {
+    type Target = DecidedBy;
+
+    fn deref(&self) -> &DecidedBy {
+        &self.0
+    }
+}
+
 impl Provenance {
     /// A field of an object.
     pub fn field(key: &Key, origin: &Origin, field: &str) -> Self {
-        Self { object: Some(key.clone()), field: field.into(), location: origin.location(field).map(Into::into) }
+        let location = origin.location(field).map(Into::into);
+        Self(Arc::new(DecidedBy { object: Some(key.clone()), field: field.into(), location }))
     }
 
     /// A field of the mesh's settings; where it is only the default that was merged in, that default, said in words.
@@ -81,7 +96,7 @@ impl Provenance {
 
     /// A built-in default, said in words.
     pub fn default(rule: &str) -> Self {
-        Self { object: None, field: rule.into(), location: None }
+        Self(Arc::new(DecidedBy { object: None, field: rule.into(), location: None }))
     }
 
     /// Hash of object and field. The location does not count: a proxy does not hear of an object that only moved in its

@@ -11,12 +11,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use codec::{
-    Encoded, decode, encode_object, encode_service, encode_workload, kind, object_name, removal, service_name,
-    workload_name,
-};
+pub use codec::{Encoded, decode, kind, object_name, removal, service_name, workload_name};
 
 use crate::api::ContentHash;
+use crate::world::Change;
 
 /// Name of a resource: its type and, inside it, `namespace/name` (services: `namespace/hostname`, workloads: uid).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -27,22 +25,56 @@ pub struct ResourceName {
     pub name: Arc<str>,
 }
 
-/// An encoded resource.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// A resource.
+#[derive(Clone, PartialEq, Debug)]
 pub struct WireResource {
     /// Name.
     pub name: ResourceName,
-    /// Hash of the body's content: the version.
+    /// Hash of the content: the version.
     pub version: ContentHash,
-    /// The encoded resource.
-    pub body: Arc<[u8]>,
+    /// The content.
+    pub body: Body,
+}
+
+/// Content of a resource.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Body {
+    /// Encoded, as it is sent to another process.
+    Encoded(Arc<[u8]>),
+    /// The object itself, for a proxy in the process that has it.
+    Here(Change),
+}
+
+impl Body {
+    /// It encoded.
+    pub fn bytes(&self) -> Arc<[u8]> {
+        match self {
+            Self::Encoded(bytes) => Arc::clone(bytes),
+            Self::Here(change) => change.encode().into(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Encoded(bytes.into())
+    }
+}
+
+impl From<&[u8]> for Body {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Encoded(bytes.into())
+    }
 }
 
 /// Everything a proxy has been sent, by name.
 pub type ResourceSet = BTreeMap<ResourceName, Arc<WireResource>>;
 
+/// The same without the contents: what it takes to tell a change.
+pub type Versions = BTreeMap<ResourceName, ContentHash>;
+
 /// A change to a [`ResourceSet`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Delta {
     /// Names this delta in the acknowledgement.
     pub nonce: String,
@@ -55,7 +87,16 @@ pub struct Delta {
 impl Delta {
     /// What turns `from` into `to`.
     pub fn between(from: &ResourceSet, to: &ResourceSet) -> Self {
-        let changed = to.iter().filter(|(n, r)| from.get(n).is_none_or(|o| o.version != r.version));
+        Self::to(to, from, |held| held.version)
+    }
+
+    /// The same from what is only known by its versions.
+    pub fn since(from: &Versions, to: &ResourceSet) -> Self {
+        Self::to(to, from, |held| *held)
+    }
+
+    fn to<H>(to: &ResourceSet, from: &BTreeMap<ResourceName, H>, version: impl Fn(&H) -> ContentHash) -> Self {
+        let changed = to.iter().filter(|(n, r)| from.get(n).is_none_or(|held| version(held) != r.version));
         let removed = from.keys().filter(|n| !to.contains_key(n));
         Self {
             nonce: String::new(),

@@ -4,6 +4,7 @@
 //! the same code ([`crate::compile`]).
 
 mod list;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::model::{Service, Workload};
 use crate::snapshot::Map;
 
 pub use list::{List, Listed};
+pub(crate) use texts::Texts;
 
 type ByNamespace<T> = Map<Arc<str>, Vec<Arc<T>>>;
 
@@ -46,7 +48,7 @@ pub struct World {
 }
 
 /// One change of a World. Setting an object replaces the one of the same identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Change {
     /// Sets a VirtualService.
     VirtualService(Arc<Object<VirtualService>>),
@@ -403,7 +405,7 @@ impl Service {
     /// nothing.
     pub fn selects(&self, workload: &Workload) -> bool {
         *self.namespace == *workload.namespace
-            && self.selector.as_ref().is_some_and(|s| !s.is_empty() && covers(s, &workload.labels))
+            && self.selector.as_ref().is_some_and(|s| !s.is_empty() && s.is_in(&workload.labels))
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) use read::merge_settings_into;
 pub use read::{mesh_config, objects, read};
 pub use write::to_yaml;
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -57,23 +58,28 @@ pub struct SyntaxError {
 /// Reads all documents of a text. Documents that are empty or only comments are skipped; a broken one does not affect
 /// the others.
 pub fn documents(text: &str) -> (Vec<Document>, Vec<SyntaxError>) {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut documents, mut errors) = (Vec::new(), Vec::new());
+    each_document(text, |document| match document {
+        Ok(document) => documents.push(document),
+        Err(error) => errors.push(error),
+    });
+    (documents, errors)
+}
+
+/// The same one after the other, so that a large text need not be in memory as a whole in this form.
+fn each_document(text: &str, mut take: impl FnMut(Result<Document, SyntaxError>)) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut index = 0..;
+    let mut next = || index.next().expect("invariant: there are fewer documents than lines");
     for (first_line, chunk) in chunks(text) {
-        let index = (documents.len() + errors.len()) as u32;
         match compose::compose(chunk, first_line) {
-            Ok(nodes) => {
-                for (i, node) in nodes.into_iter().enumerate() {
-                    documents.push(node.into_document(index + i as u32));
-                }
-            }
-            Err(error) => match json(chunk, first_line) {
-                Some((value, span)) => documents.push(Document { value, spans: Arc::default(), span, index }),
-                None => errors.push(SyntaxError { index, ..error }),
-            },
+            Ok(nodes) => nodes.into_iter().for_each(|node| take(Ok(node.into_document(next())))),
+            Err(error) => take(match json(chunk, first_line) {
+                Some((value, span)) => Ok(Document { value, spans: Arc::default(), span, index: next() }),
+                None => Err(SyntaxError { index: next(), ..error }),
+            }),
         }
     }
-    (documents, errors)
 }
 
 /// JSON that is not quite YAML (tabs, surrogate pairs), without places.
@@ -103,17 +109,40 @@ fn chunks(text: &str) -> Vec<(u32, &str)> {
 
 /// The path of a field below a path; an empty parent is the document itself.
 pub fn child(parent: &str, key: &str) -> String {
+    let mut path = String::with_capacity(parent.len() + 1 + key.len());
+    path.push_str(parent);
+    push_child(&mut path, key);
+    path
+}
+
+/// Goes on from a path to a field below it, as [`child`].
+fn push_child(path: &mut String, key: &str) {
     let plain = !key.is_empty() && !key.contains(['.', '[', ']', '"', '\\']);
-    match (plain, parent.is_empty()) {
-        (true, true) => key.to_owned(),
-        (true, false) => format!("{parent}.{key}"),
-        (false, _) => format!("{parent}[\"{}\"]", key.replace('\\', "\\\\").replace('"', "\\\"")),
+    if !plain {
+        path.push_str("[\"");
+        for c in key.chars() {
+            if matches!(c, '\\' | '"') {
+                path.push('\\');
+            }
+            path.push(c);
+        }
+        path.push_str("\"]");
+        return;
     }
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(key);
 }
 
 /// The path of an item of a list.
 pub fn item(parent: &str, index: usize) -> String {
     format!("{parent}[{index}]")
+}
+
+/// Goes on from a path to an item below it, as [`item`].
+fn push_item(path: &mut String, index: usize) {
+    let _ = write!(path, "[{index}]");
 }
 
 #[cfg(test)]

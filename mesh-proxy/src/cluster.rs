@@ -13,8 +13,9 @@ pub(crate) mod testing;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_core::balance::{Ask, Layout, Tried};
@@ -32,6 +33,7 @@ use mesh_core::snapshot::{
 };
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -119,7 +121,7 @@ impl<N: Net> Runtime<N> {
         if let Some(found) = self.clusters.load().get(name) {
             return Arc::clone(found);
         }
-        let fresh = Arc::new(Cluster::new(name));
+        let fresh = Cluster::new(name.into(), self.workers);
         // Two threads may add at the same time: the first one in the map is the one.
         self.clusters.rcu(|all| {
             let mut all = Map::clone(all);
@@ -127,6 +129,24 @@ impl<N: Net> Runtime<N> {
             all
         });
         Arc::clone(self.clusters.load().get(name).expect("invariant: just added, and only `retain` removes"))
+    }
+
+    /// Makes the clusters of these names that there are not yet. One at a time each would cost a copy of the list.
+    pub(crate) fn expect<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) {
+        let known = self.clusters.load();
+        let fresh = names.filter(|name| !known.contains_key(*name));
+        let fresh: Vec<_> = fresh.map(|n| (Arc::clone(n), Cluster::new(Arc::clone(n), self.workers))).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        self.clusters.rcu(|all| {
+            let mut all = Map::clone(all);
+            all.reserve(fresh.len());
+            for (name, cluster) in &fresh {
+                all.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(cluster));
+            }
+            all
+        });
     }
 
     /// The bucket of a rate limit: one in the process for as long as any stack uses it and its rates stay.
@@ -137,16 +157,16 @@ impl<N: Net> Runtime<N> {
     /// Sets a cluster's endpoints. Those that stay keep connections and counters. Says whether anything changed.
     pub fn set_endpoints(&self, cluster: &str, endpoints: Vec<Arc<Endpoint>>) -> bool {
         let cluster = self.cluster(cluster);
-        let changed = cluster.set(endpoints, self.workers, self.env.random());
-        if changed {
-            cluster.know(|address| Arc::new(self.endpoint_at(address)));
+        let changed = cluster.set(endpoints, self.env.random());
+        if let Some(used) = cluster.used.get().filter(|_| changed) {
+            used.know(|address| Arc::new(self.endpoint_at(address)));
         }
         changed
     }
 
     /// The endpoints of a cluster now, for the config dump.
     pub fn endpoints(&self, cluster: &str) -> Vec<Arc<Endpoint>> {
-        self.cluster(cluster).members.load().iter().map(|m| Arc::clone(m.endpoint())).collect()
+        self.cluster(cluster).endpoints()
     }
 
     /// Forgets clusters that no plan names any more.
@@ -328,8 +348,31 @@ pub struct Choice<'a> {
     pub host: Option<&'a str>,
 }
 
-/// One cluster's endpoints and counters.
+/// One cluster. Until it is used, all that there is of it is what configuration says: of thousands that a proxy may use, most
+/// never are. Whatever is asked of its endpoints or counters first makes these; from then on asking costs one look.
 pub struct Cluster<N: Net> {
+    name: Arc<str>,
+    me: Weak<Self>,
+    workers: usize,
+    began: Instant,
+    /// What it was told, until its first use.
+    told: Mutex<Told>,
+    used: OnceLock<Box<Used<N>>>,
+}
+
+/// What configuration says about a cluster that is not used yet.
+#[derive(Clone, Default)]
+struct Told {
+    /// Each with when it came, on the cluster's clock.
+    endpoints: Box<[(Arc<Endpoint>, Duration)]>,
+    rules: Option<health::Rules>,
+    /// Where tasks for it run.
+    runtime: Option<Handle>,
+    seed: u64,
+}
+
+/// A cluster's endpoints and counters.
+pub struct Used<N: Net> {
     name: Arc<str>,
     members: ArcSwap<Vec<Arc<Member<N>>>>,
     /// The members in the order in which they are used.
@@ -339,7 +382,6 @@ pub struct Cluster<N: Net> {
     dialled: ArcSwap<Map<Address, Arc<Member<N>>>>,
     /// Virtual time of weighted balancing.
     clock: AtomicU64,
-    began: Instant,
     detector: Arc<Detector>,
     changed: Arc<Notify>,
     watch: Mutex<health::Watch>,
@@ -349,9 +391,97 @@ pub struct Cluster<N: Net> {
     usage: Arc<Usage>,
 }
 
+impl<N: Net> std::ops::Deref for Cluster<N> {
+    type Target = Used<N>;
+
+    fn deref(&self) -> &Used<N> {
+        match self.used.get() {
+            Some(used) => used,
+            None => self.first_use(),
+        }
+    }
+}
+
 impl<N: Net> Cluster<N> {
-    fn new(name: &str) -> Self {
-        let (name, changed): (Arc<str>, Arc<Notify>) = (name.into(), Arc::default());
+    fn new(name: Arc<str>, workers: usize) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            name,
+            me: Weak::clone(me),
+            workers,
+            began: Instant::now(),
+            told: Mutex::default(),
+            used: OnceLock::new(),
+        })
+    }
+
+    #[cold]
+    fn first_use(&self) -> &Used<N> {
+        // Whoever tells it something looks under this lock whether it is used.
+        let mut told = self.told.lock();
+        self.used.get_or_init(|| {
+            let used = self.as_told(&std::mem::take(&mut *told));
+            used.warn();
+            Box::new(used)
+        })
+    }
+
+    /// What it is when it is used first.
+    fn as_told(&self, told: &Told) -> Used<N> {
+        let Told { endpoints, rules, runtime, seed } = told;
+        let used = Used::new(Arc::clone(&self.name));
+        let member = |(endpoint, joined): &(Arc<Endpoint>, Duration)| {
+            Arc::new(Member::new(Arc::clone(endpoint), self.workers, *joined))
+        };
+        used.take_members(endpoints.iter().map(member).collect());
+        if let Some(rules) = rules {
+            used.follow(rules, runtime.as_ref(), &self.me);
+        }
+        used.lay_out(*seed);
+        used
+    }
+
+    /// The endpoints now.
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let told = self.told.lock();
+        match self.used.get() {
+            Some(used) => used.members.load().iter().map(|m| Arc::clone(m.endpoint())).collect(),
+            None => told.endpoints.iter().map(|(endpoint, _)| Arc::clone(endpoint)).collect(),
+        }
+    }
+
+    /// Sets the endpoints. Says whether anything changed.
+    fn set(&self, endpoints: Vec<Arc<Endpoint>>, seed: u64) -> bool {
+        let now = self.began.elapsed();
+        let used = {
+            let mut told = self.told.lock();
+            match self.used.get() {
+                Some(used) => used,
+                None => return told.set(endpoints, now, seed),
+            }
+        };
+        used.set(endpoints, (self.workers, now), seed)
+    }
+}
+
+impl Told {
+    fn set(&mut self, endpoints: Vec<Arc<Endpoint>>, now: Duration, seed: u64) -> bool {
+        let old = &self.endpoints;
+        if old.len() == endpoints.len() && old.iter().zip(&endpoints).all(|((old, _), new)| **old == **new) {
+            return false;
+        }
+        let with_age = |new: Arc<Endpoint>| {
+            let joined = old.iter().find(|(old, _)| old.address == new.address).map_or(now, |(_, joined)| *joined);
+            (new, joined)
+        };
+        let next = endpoints.into_iter().map(with_age).collect();
+        (self.endpoints, self.seed) = (next, seed);
+        true
+    }
+}
+
+impl<N: Net> Used<N> {
+    fn new(name: Arc<str>) -> Self {
+        let changed: Arc<Notify> = Arc::default();
         Self {
             members: ArcSwap::default(),
             layout: ArcSwap::from_pointee(Layout::empty()),
@@ -359,7 +489,6 @@ impl<N: Net> Cluster<N> {
             rules: ArcSwap::default(),
             dialled: ArcSwap::default(),
             clock: AtomicU64::new(0),
-            began: Instant::now(),
             detector: Arc::new(health::detector(Arc::clone(&name), Arc::clone(&changed))),
             changed,
             watch: Mutex::default(),
@@ -417,9 +546,8 @@ impl<N: Net> Cluster<N> {
         });
     }
 
-    fn set(&self, endpoints: Vec<Arc<Endpoint>>, workers: usize, seed: u64) -> bool {
+    fn set(&self, endpoints: Vec<Arc<Endpoint>>, (workers, now): (usize, Duration), seed: u64) -> bool {
         let old = self.members.load();
-        let now = self.began.elapsed();
         let member = |endpoint: Arc<Endpoint>| {
             let same = old.iter().find(|m| m.endpoint().address == endpoint.address);
             match same {
@@ -431,11 +559,15 @@ impl<N: Net> Cluster<N> {
         let new: Vec<_> = endpoints.into_iter().map(member).collect();
         let unchanged = new.len() == old.len() && new.iter().zip(old.iter()).all(|(a, b)| Arc::ptr_eq(a, b));
         if !unchanged {
-            self.detector.set_hosts(new.iter().map(|m| (m.endpoint().address.clone(), Arc::clone(m.outlier()))));
-            self.members.store(Arc::new(new));
+            self.take_members(new);
             self.order(seed);
         }
         !unchanged
+    }
+
+    fn take_members(&self, members: Vec<Arc<Member<N>>>) {
+        self.detector.set_hosts(members.iter().map(|m| (m.endpoint().address.clone(), Arc::clone(m.outlier()))));
+        self.members.store(Arc::new(members));
     }
 }
 

@@ -35,5 +35,5 @@ pub(crate) async fn send<N: Net>(
     request.extensions_mut().insert(Arc::new(Cx::new(Arc::new(conn), ContentHash::default())));
     let cluster = runtime.cluster(&plan.name);
     let to = Destination { runtime: Arc::clone(runtime), cluster, plan: Arc::clone(plan) };
-    stack::cluster(to, None).call(request).await
+    stack::cluster(Arc::new(to), None).call(request).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_core::compile::{Compiled, compile};
-use mesh_core::endpoints::endpoints;
+use mesh_core::endpoints::Finder;
 use mesh_core::model::Health;
 use mesh_core::snapshot::{ClusterPlan, EndpointSource, Map, ProxyId, Snapshot};
 use mesh_core::wire::{Ack, Delta};
@@ -87,14 +87,19 @@ impl<N: Net> InForce<N> {
         let known = |name: &Arc<str>, cluster: &Arc<ClusterPlan>| {
             before.is_some_and(|b| b.clusters.get(name).is_some_and(|old| Arc::ptr_eq(old, cluster)))
         };
-        for (name, cluster) in snapshot.clusters.iter() {
+        let has_endpoints = |cluster: &ClusterPlan| match cluster.source {
+            EndpointSource::Service { .. } => true,
             // Of addresses that clients choose, it is only said how they are spoken to.
-            let chosen = matches!(cluster.source, EndpointSource::Service { .. });
-            let tls = cluster.auto_tls.is_some() || cluster.tls.as_ref().is_some_and(|tls| tls.is_mesh());
-            let dialled = matches!(cluster.source, EndpointSource::OriginalDst { .. }) && tls;
-            if (chosen || dialled) && !known(name, cluster) {
-                self.shared.http.set_endpoints(name, endpoints(world, cluster).into_iter().map(Arc::new).collect());
+            EndpointSource::OriginalDst { .. } => {
+                cluster.auto_tls.is_some() || cluster.tls.as_ref().is_some_and(|tls| tls.is_mesh())
             }
+            _ => false,
+        };
+        let fresh = || snapshot.clusters.iter().filter(|(name, c)| has_endpoints(c) && !known(name, c));
+        self.shared.http.runtime().expect(fresh().map(|(name, _)| name));
+        let mut finder = Finder::new(world);
+        for (name, cluster) in fresh() {
+            self.shared.http.set_endpoints(name, finder.endpoints(cluster).into_iter().map(Arc::new).collect());
         }
     }
 }

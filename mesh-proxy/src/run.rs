@@ -33,7 +33,7 @@ use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::{HostEnv, HostNet, Inherited, Resolver};
 use crate::secrets::Own;
-use crate::source::FileSource;
+use crate::source::{FileSource, Input};
 use crate::telemetry::Sinks;
 use crate::telemetry::access_log::{AccessLog, LineWriter};
 use crate::telemetry::metrics::Metrics;
@@ -180,14 +180,18 @@ enum Source {
 
 impl Source {
     fn open(kind: ProxyKind, args: &Args, inherited: Option<OwnedFd>, keys: Arc<Secrets>) -> io::Result<Self> {
-        let id = args.id(kind)?;
+        let id = args.id()?;
         if !args.config.is_empty() {
-            let id = match id {
-                Some(id) => id,
-                None if kind == ProxyKind::Gateway => FileSource::gateway_id(&args.config)?,
-                None => return Err(io::Error::other("with --config a sidecar also needs --workload NAMESPACE/NAME")),
+            let paths = args.config.clone();
+            let source = match (id, &args.workload) {
+                (Some(id), _) => FileSource::new(paths, id),
+                (None, Some(workload)) => FileSource::of_pod(Input::Files(paths), kind, workload)?,
+                (None, None) if kind == ProxyKind::Gateway => FileSource::of_gateway(paths)?,
+                (None, None) => {
+                    return Err(io::Error::other("with --config a sidecar also needs --workload NAMESPACE/NAME"));
+                }
             };
-            return Ok(Self::Files(Box::new(FileSource::new(args.config.clone(), id).with_secrets(keys))));
+            return Ok(Self::Files(Box::new(source.with_secrets(keys))));
         }
         let id = id.ok_or_else(|| {
             let name = discovery::ENV_PROXY;

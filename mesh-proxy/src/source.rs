@@ -9,10 +9,10 @@ use mesh_core::api::Resource;
 use mesh_core::convert::{Addresses, Inject, Options, builtin_gateway, inputs, quarantined};
 use mesh_core::model::Workload;
 use mesh_core::report::{Level, Report};
-use mesh_core::scope::scope;
+use mesh_core::scope::scope_here;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::validate::validate;
-use mesh_core::wire::{Ack, ConfigSource, Delta, ResourceSet};
+use mesh_core::wire::{Ack, ConfigSource, Delta, Versions};
 use mesh_core::world::{World, covers};
 use mesh_core::yaml;
 use mesh_tls::Secrets;
@@ -38,8 +38,10 @@ pub struct FileSource {
     input: Input,
     id: ProxyId,
     ticks: Interval,
+    /// What was read already, to find out who it is for.
+    read: Option<Box<Read>>,
     seen: Vec<Stamp>,
-    sent: Option<ResourceSet>,
+    sent: Option<Versions>,
     nonce: u64,
     keys: Arc<Secrets>,
     manifests: Manifests,
@@ -53,19 +55,57 @@ struct Stamp {
     length: u64,
 }
 
+/// What the files said when they were like this.
+#[derive(Debug)]
+struct Read {
+    stamps: Vec<Stamp>,
+    world: World,
+    reports: Vec<Report>,
+    manifests: Manifests,
+}
+
 impl FileSource {
     /// A source for this proxy; call it inside a tokio runtime. What is wrong in the files is logged.
     pub fn new(paths: Vec<PathBuf>, id: ProxyId) -> Self {
-        Self::over(Input::Files(paths), id)
+        Self::over(Input::Files(paths), id, None)
     }
 
-    pub(crate) fn over(input: Input, id: ProxyId) -> Self {
+    /// The source of a standalone gateway: it is the first pod in the files that one of their Gateways selects, else the
+    /// ingress gateway that the mesh brings along.
+    ///
+    /// # Errors
+    /// A file can't be read, or no Gateway in them selects a pod.
+    pub fn of_gateway(paths: Vec<PathBuf>) -> io::Result<Self> {
+        Self::read(Input::Files(paths), gateway)
+    }
+
+    /// The source of the proxy of a pod: `NAMESPACE/NAME`, or a name in namespace `default`. A Deployment stands for its
+    /// first pod.
+    ///
+    /// # Errors
+    /// A file can't be read, or there is no such pod.
+    pub(crate) fn of_pod(input: Input, kind: ProxyKind, workload: &str) -> io::Result<Self> {
+        Self::read(input, |world| pod(world, kind, workload))
+    }
+
+    /// A source that has been read once, so that what is in it can say who it is for.
+    ///
+    /// # Errors
+    /// A file can't be read, or it does not say that.
+    pub(crate) fn read(input: Input, who: impl FnOnce(&World) -> io::Result<ProxyId>) -> io::Result<Self> {
+        let read = input.read(input.stamps()?)?;
+        let id = who(&read.world)?;
+        Ok(Self::over(input, id, Some(Box::new(read))))
+    }
+
+    fn over(input: Input, id: ProxyId, read: Option<Box<Read>>) -> Self {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             input,
             id,
             ticks,
+            read,
             seen: Vec::new(),
             sent: None,
             nonce: 0,
@@ -81,48 +121,28 @@ impl FileSource {
         self
     }
 
-    /// Who a standalone gateway is: the first pod in the files that one of their Gateways selects, else the ingress
-    /// gateway that the mesh brings along.
-    ///
-    /// # Errors
-    /// A file can't be read, or no Gateway in them selects a pod.
-    pub fn gateway_id(paths: &[PathBuf]) -> io::Result<ProxyId> {
-        let (world, _) = Input::Files(paths.to_vec()).world()?;
-        let selected = |labels| world.gateways().iter().any(|g| covers(&g.spec.selector, labels));
-        let found = world.workloads().iter().find(|w| selected(&w.labels)).or_else(|| {
-            let is_ingress = |v: &String| v == "ingressgateway";
-            world.workloads().iter().find(|w| w.labels.get("istio").is_some_and(is_ingress))
-        });
-        let workload = found.ok_or_else(|| io::Error::other("no Gateway in these files selects a pod"))?;
-        Ok(id_of(workload, ProxyKind::Gateway))
-    }
-
     /// Who it is for.
     pub fn id(&self) -> &ProxyId {
         &self.id
     }
 
+    /// What the files say, unless that was sent already.
+    fn look(&mut self) -> io::Result<Option<Read>> {
+        if let Some(read) = self.read.take() {
+            return Ok(Some(*read));
+        }
+        let now = self.input.stamps()?;
+        if self.sent.is_some() && now == self.seen { Ok(None) } else { self.input.read(now).map(Some) }
+    }
+
     /// The change since what was sent, if the files changed. A file that can't be read leaves everything as it was.
     fn poll_files(&mut self) -> Option<Delta> {
-        let now = match self.input.stamps() {
-            Ok(now) => now,
-            Err(error) => {
-                tracing::warn!(%error, "configuration can't be read; the last one stays in force");
-                return None;
-            }
-        };
-        if self.sent.is_some() && now == self.seen {
-            return None;
-        }
-        let (world, reports) = match self.input.world() {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(%error, "configuration can't be read; the last one stays in force");
-                return None;
-            }
-        };
-        self.seen = now;
-        self.manifests = self.input.manifests();
+        let read = self.look().unwrap_or_else(|error| {
+            tracing::warn!(%error, "configuration can't be read; the last one stays in force");
+            None
+        });
+        let Read { stamps, world, reports, manifests } = read?;
+        (self.seen, self.manifests) = (stamps, manifests);
         for report in &reports {
             match report.level {
                 Level::Error => tracing::error!("{report}"),
@@ -130,10 +150,10 @@ impl FileSource {
                 Level::Info => tracing::info!("{report}"),
             }
         }
-        let to = scope(&world, &self.id);
+        let to = scope_here(&world, &self.id);
         let first = self.sent.is_none();
-        let mut delta = Delta::between(&self.sent.take().unwrap_or_default(), &to);
-        self.sent = Some(to);
+        let mut delta = Delta::since(&self.sent.take().unwrap_or_default(), &to);
+        self.sent = Some(to.into_iter().map(|(name, resource)| (name, resource.version)).collect());
         if delta.is_empty() && !first {
             return None;
         }
@@ -174,22 +194,30 @@ fn id_of(workload: &Workload, kind: ProxyKind) -> ProxyId {
     }
 }
 
-impl Input {
-    /// Who the proxy of a pod in it is.
-    ///
-    /// # Errors
-    /// A file can't be read, or there is no such pod.
-    pub(crate) fn pod_id(&self, kind: ProxyKind, namespace: &str, name: &str) -> io::Result<ProxyId> {
-        let (world, _) = self.world()?;
-        let is_it = |w: &&Arc<Workload>| {
-            *w.namespace == *namespace
-                && (*w.name == *name || (*w.workload_name == *name && *w.workload_kind == *"deployment"))
-        };
-        let found = world.workloads().iter().find(is_it);
-        let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in the configuration"));
-        found.map(|w| id_of(w, kind)).ok_or_else(missing)
-    }
+/// Who a standalone gateway is.
+fn gateway(world: &World) -> io::Result<ProxyId> {
+    let selected = |labels| world.gateways().iter().any(|g| covers(&g.spec.selector, labels));
+    let found = world.workloads().iter().find(|w| selected(&w.labels)).or_else(|| {
+        let is_ingress = |v: &String| v == "ingressgateway";
+        world.workloads().iter().find(|w| w.labels.get("istio").is_some_and(is_ingress))
+    });
+    let workload = found.ok_or_else(|| io::Error::other("no Gateway in these files selects a pod"))?;
+    Ok(id_of(workload, ProxyKind::Gateway))
+}
 
+/// Who the proxy of a pod is.
+fn pod(world: &World, kind: ProxyKind, workload: &str) -> io::Result<ProxyId> {
+    let (namespace, name) = workload.split_once('/').unwrap_or(("default", workload));
+    let is_it = |w: &&Arc<Workload>| {
+        *w.namespace == *namespace
+            && (*w.name == *name || (*w.workload_name == *name && *w.workload_kind == *"deployment"))
+    };
+    let found = world.workloads().iter().find(is_it);
+    let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in the configuration"));
+    found.map(|w| id_of(w, kind)).ok_or_else(missing)
+}
+
+impl Input {
     /// Name and text of each part.
     fn texts(&self) -> io::Result<Vec<(String, String)>> {
         let paths = match self {
@@ -203,7 +231,7 @@ impl Input {
         files(paths)?.into_iter().map(read).collect()
     }
 
-    pub(crate) fn world(&self) -> io::Result<(World, Vec<Report>)> {
+    fn read(&self, stamps: Vec<Stamp>) -> io::Result<Read> {
         let (mut resources, mut reports) = (Vec::<Resource>::new(), Vec::new());
         for (name, text) in self.texts()? {
             let (found, said) = yaml::read(&name, &text);
@@ -211,23 +239,16 @@ impl Input {
             reports.extend(said);
         }
         resources.extend(builtin_gateway(&resources));
+        let mut manifests = Manifests::default();
         for resource in &resources {
             reports.extend(validate(resource));
+            manifests.add(resource);
         }
         // Whether a pod has a sidecar, labels say: nobody puts one beside it here.
         let options = Options { quarantined: quarantined(&reports), inject: Inject::Labels, ..Options::default() };
         let made = inputs(&resources, &options, &mut Addresses::default());
         reports.extend(made.reports);
-        Ok((made.world, reports))
-    }
-
-    fn manifests(&self) -> Manifests {
-        let mut manifests = Manifests::default();
-        // Whoever could not read a file has said so when the World was made.
-        for (_, text) in self.texts().unwrap_or_default() {
-            manifests.add(&text);
-        }
-        manifests
+        Ok(Read { stamps, world: made.world, reports, manifests })
     }
 
     fn stamps(&self) -> io::Result<Vec<Stamp>> {

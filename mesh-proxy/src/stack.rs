@@ -4,6 +4,7 @@
 //! what is not part of the plan yet, too: filling it later changes no order.
 
 mod activate;
+mod host;
 mod router;
 mod security;
 mod slots;
@@ -221,8 +222,7 @@ pub struct Place {
 }
 
 /// One cluster, for routes with this timeout of one try.
-pub(crate) fn cluster<N: Net>(to: Destination<N>, per_try: Option<std::time::Duration>) -> impl Upstream + use<N> {
-    let to = Arc::new(to);
+pub(crate) fn cluster<N: Net>(to: Arc<Destination<N>>, per_try: Option<std::time::Duration>) -> impl Upstream + use<N> {
     let balancing = &to.plan.balancing;
     let outliers = balancing.outlier.is_some().then(|| OutlierLayer::new(Arc::clone(to.cluster.detector())));
     let affinity = |key: &HashKey| AffinityConfig { key: key.clone(), env: Arc::clone(&to.runtime.env) };

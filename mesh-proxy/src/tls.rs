@@ -1,19 +1,36 @@
 //! TLS of a proxy: what terminates and originates it, by plan; kept across snapshots, so that sessions and key material
 //! that did not change stay.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use mesh_core::api::ContentHash;
 use mesh_core::snapshot::{DownstreamTls, Map, MeshAuthority, Snapshot, TlsServer, UpstreamTls};
-use mesh_tls::{Acceptor, Authorities, Connector, Roots, Secrets};
+use mesh_tls::{Acceptor, Authorities, Connector, Roots, SecretRef, SecretSource, SecretState, Secrets};
+use parking_lot::Mutex;
 use tokio::sync::watch;
+
+/// What originates TLS by one plan, from its first connection on: most clusters of a large mesh have none.
+#[derive(Clone)]
+struct Originates {
+    plan: Arc<UpstreamTls>,
+    connector: OnceLock<Arc<Connector>>,
+}
+
+impl From<&Arc<UpstreamTls>> for Originates {
+    fn from(plan: &Arc<UpstreamTls>) -> Self {
+        Self { plan: Arc::clone(plan), connector: OnceLock::new() }
+    }
+}
 
 /// Acceptors and connectors by the hash of their plan.
 #[derive(Default)]
 pub struct Tls {
     secrets: Arc<Secrets>,
-    connectors: ArcSwap<Map<ContentHash, Arc<Connector>>>,
+    connectors: ArcSwap<Map<ContentHash, Originates>>,
+    /// What connectors need, whether they are made already or not.
+    needed: Mutex<BTreeMap<SecretRef, watch::Receiver<SecretState>>>,
     acceptors: ArcSwap<Map<ContentHash, Arc<Acceptor>>>,
     /// Who vouches for workloads beside the mesh's CA, as the plan says.
     trusted: ArcSwap<Box<[MeshAuthority]>>,
@@ -33,7 +50,10 @@ impl Tls {
 
     /// What originates TLS by this plan.
     pub(crate) fn connector(&self, plan: &Arc<UpstreamTls>) -> Arc<Connector> {
-        self.connectors.load().get(&plan.hash).map_or_else(|| self.new_connector(plan), Arc::clone)
+        match self.connectors.load().get(&plan.hash) {
+            Some(Originates { plan, connector }) => Arc::clone(connector.get_or_init(|| self.new_connector(plan))),
+            None => self.new_connector(plan),
+        }
     }
 
     /// What ends TLS by this plan.
@@ -55,9 +75,17 @@ impl Tls {
         self.trust(&snapshot.proxy.authorities);
         if !same_clusters {
             let old = self.connectors.load();
-            let upstream = snapshot.clusters.values().filter_map(|c| c.tls.as_ref().or(c.auto_tls.as_ref()));
-            let made = upstream.map(|p| (p.hash, old.get(&p.hash).map_or_else(|| self.new_connector(p), Arc::clone)));
-            self.connectors.store(Arc::new(made.collect()));
+            let upstream = || snapshot.clusters.values().filter_map(|c| c.tls.as_ref().or(c.auto_tls.as_ref()));
+            let next = upstream().map(|plan| (plan.hash, old.get(&plan.hash).cloned().unwrap_or_else(|| plan.into())));
+            self.connectors.store(Arc::new(next.collect()));
+            let mut needed = self.needed.lock();
+            let names: BTreeSet<&SecretRef> = upstream().flat_map(|plan| Connector::needs(plan)).collect();
+            needed.retain(|name, _| names.contains(name));
+            for name in names {
+                if !needed.contains_key(name) {
+                    needed.insert(name.clone(), self.secrets.watch(name));
+                }
+            }
         }
         let old = self.acceptors.load();
         let servers = snapshot.listeners.values().flat_map(|l| &l.tls).map(|TlsServer { tls, .. }| tls);

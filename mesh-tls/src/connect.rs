@@ -97,9 +97,13 @@ const NAMELESS: &str = "nameless.invalid";
 impl Connector {
     /// A connector that takes key material from `secrets`.
     pub fn new(plan: Arc<UpstreamTls>, secrets: &dyn SecretSource) -> Self {
-        let refs: Vec<&SecretRef> = plan.identity.iter().chain(plan.verify.then_some(&plan.roots)).collect();
-        let materials = Materials::watch(secrets, refs);
+        let materials = Materials::watch(secrets, Self::needs(&plan));
         Self { plan, config: Following::new(materials) }
+    }
+
+    /// The key material that a connector of this plan takes.
+    pub fn needs(plan: &UpstreamTls) -> impl Iterator<Item = &SecretRef> {
+        plan.identity.iter().chain(plan.verify.then_some(&plan.roots))
     }
 
     /// The plan.

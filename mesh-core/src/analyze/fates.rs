@@ -169,12 +169,11 @@ fn below_another(fields: &BTreeMap<Arc<str>, Outcome>, field: &str) -> bool {
 /// `settings`: of the mesh, into which defaults were merged that nobody wrote.
 fn leaves(origin: &Origin, settings: bool, field: &str) -> Vec<String> {
     let below = |p: &str| p.strip_prefix(field).is_some_and(|r| r.is_empty() || r.starts_with(['.', '[']));
-    let from: Arc<str> = field.into();
-    let all: Vec<&Arc<str>> = origin.spans.range(from..).map(|(p, _)| p).take_while(|p| p.starts_with(field)).collect();
-    let inside: Vec<&Arc<str>> = all.into_iter().filter(|p| below(p)).collect();
+    let all = origin.spans.since(field).map(|(p, _)| p).take_while(|p| p.starts_with(field));
+    let inside: Vec<&str> = all.filter(|p| below(p)).collect();
     let is_leaf =
         |p: &str| !inside.iter().any(|q| q.len() > p.len() && q.starts_with(p) && q[p.len()..].starts_with(['.', '[']));
-    let leaves: Vec<String> = inside.iter().filter(|p| is_leaf(p)).map(|p| p.to_string()).collect();
+    let leaves: Vec<String> = inside.iter().filter(|p| is_leaf(p)).map(|p| (*p).to_owned()).collect();
     match leaves.is_empty() {
         true if origin.wrote(field) || !settings => vec![field.to_owned()],
         _ => leaves,

@@ -340,6 +340,10 @@ struct Items<'a, 'p> {
 impl<'a> SeqAccess<'a> for Items<'a, '_> {
     type Error = Error;
 
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len() - self.next)
+    }
+
     fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         let Some(value) = self.items.get(self.next) else {
             return Ok(None);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Spans;
+
 /// API group and kind, without the version: `networking.istio.io` and `VirtualService`. Core Kubernetes kinds have an
 /// empty group. Two kinds are called `Gateway`, which is why the group belongs to the identity.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,9 +37,15 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// Identity of a resource. The derived order groups resources by cluster, kind and namespace.
+/// Identity of a resource. Reports, fates and much of a plan name the same few objects again and again, so that a copy is
+/// a reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Key {
+#[serde(transparent)]
+pub struct Key(Arc<Identity>);
+
+/// What a [`Key`] says. The derived order groups resources by cluster, kind and namespace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Identity {
     /// Cluster the object lives in; empty for the only or local one.
     pub cluster: Arc<str>,
     /// Group and kind.
@@ -51,7 +59,22 @@ pub struct Key {
 impl Key {
     /// A key in the local cluster.
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
-        Self { cluster: "".into(), kind, namespace: namespace.into(), name: name.into() }
+        Self(Arc::new(Identity { cluster: "".into(), kind, namespace: namespace.into(), name: name.into() }))
+    }
+}
+
+impl std::ops::Deref for Key {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Key {
+    /// Other copies stay as they are.
+    fn deref_mut(&mut self) -> &mut Identity {
+        Arc::make_mut(&mut self.0)
     }
 }
 
@@ -72,12 +95,16 @@ pub struct ContentHash(pub u64);
 impl ContentHash {
     /// Hash of bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        // FNV-1a, then a finalizer: stable across builds, which std's and foldhash's hashers do not promise.
-        let mut h: u64 = 0xcbf2_9ce4_8422_2325;
-        for b in bytes {
-            h = (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Self(mix(h))
+        let mut sink = Fnv::default();
+        sink.add(bytes);
+        Self(mix(sink.0))
+    }
+
+    /// Hash of a value as JSON, which is not written for it.
+    pub(crate) fn of_json(value: &impl Serialize) -> Self {
+        let mut sink = Fnv::default();
+        serde_json::to_writer(&mut sink, value).expect("invariant: our structs have text keys");
+        Self(mix(sink.0))
     }
 
     /// The hash of a sequence of parts, in order.
@@ -90,6 +117,34 @@ impl ContentHash {
     #[must_use]
     pub fn with_str(self, text: &str) -> Self {
         self.with(Self::of(text.as_bytes()))
+    }
+}
+
+/// FNV-1a; a finalizer comes after it. Stable across builds, which std's and foldhash's hashers do not promise.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+impl std::io::Write for Fnv {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -198,10 +253,6 @@ pub enum Source {
     Generated(Arc<str>),
 }
 
-/// Spans of an object's fields by field path (`spec.http[0].match[1].uri.exact`). The path of an object or list is the
-/// span of its key.
-pub type Spans = BTreeMap<Arc<str>, Span>;
-
 /// Where an object and each of its fields was written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Origin {
@@ -224,7 +275,7 @@ impl Origin {
         let mut p = path;
         loop {
             if let Some(s) = self.spans.get(p) {
-                return *s;
+                return s;
             }
             match p.rfind(['.', '[']) {
                 Some(i) => p = &p[..i],
@@ -233,12 +284,23 @@ impl Origin {
         }
     }
 
+    /// Hash of all of it.
+    pub(crate) fn hash(&self) -> ContentHash {
+        let Self { source, span: Span { line, column }, spans } = self;
+        let source = match source {
+            Source::File { path, document } => ContentHash::of(path.as_bytes()).with(ContentHash((*document).into())),
+            Source::Live => ContentHash(0),
+            Source::Generated(why) => ContentHash::of(why.as_bytes()),
+        };
+        source.with(ContentHash((*line).into())).with(ContentHash((*column).into())).with(spans.hash())
+    }
+
     /// Whether the user wrote this field, as opposed to a default that was merged in. Without places everything counts
     /// as written, except in what the mesh itself made.
     pub fn wrote(&self, path: &str) -> bool {
         match self.source {
             Source::Generated(_) => false,
-            Source::File { .. } | Source::Live => self.spans.is_empty() || self.spans.contains_key(path),
+            Source::File { .. } | Source::Live => self.spans.is_empty() || self.spans.contains(path),
         }
     }
 

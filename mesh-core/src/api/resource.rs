@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
     fn object<T: Serialize>(&self, spec: T) -> Object<T> {
         let Meta { name, namespace, labels, annotations, creation_timestamp, .. } = &self.meta;
         let hashed = (&self.key.kind, name, namespace, labels, annotations, creation_timestamp, &spec);
-        let hash = ContentHash::of(json_of(&hashed).to_string().as_bytes());
+        let hash = ContentHash::of_json(&hashed);
         Object { key: self.key.clone(), meta: self.meta.clone(), origin: self.origin.clone(), hash, spec }
     }
 }

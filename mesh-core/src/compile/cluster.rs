@@ -259,6 +259,7 @@ fn cluster(input: &ClusterInput<'_>, subset: Option<SubsetOf<'_>>, blocks: Block
         _ => source(input, labels),
     };
     let (balancer, balancing) = balancing::plan(input, &blocks, &source);
+    let balancing = input.defaults.balancing(balancing);
     with_hash(ClusterPlan {
         name: name(input.port.number, subset_name, &service.hostname),
         source,
@@ -379,7 +380,7 @@ pub(super) fn special_with(
         source,
         protocol: pool.protocol,
         balancer: Balancer::default(),
-        balancing: Balancing::default(),
+        balancing: defaults.balancing(Balancing::default()),
         tls: None,
         auto_tls: None,
         tls_origin: no_service(),

@@ -17,8 +17,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// It says something.
-    pub(super) fn is_worth_keeping(&self) -> bool {
+    fn is_worth_keeping(&self) -> bool {
         !self.fates.is_empty() || !self.reports.is_empty()
     }
 }
@@ -28,13 +27,13 @@ impl Notes {
 pub(super) struct Planned<T> {
     /// The plan.
     pub plan: T,
-    /// What its making said.
-    pub notes: Arc<Notes>,
+    /// What its making said, if anything.
+    pub notes: Option<Arc<Notes>>,
 }
 
 impl<T> Planned<T> {
     pub(super) fn new(plan: T, notes: Notes) -> Self {
-        Self { plan, notes: Arc::new(notes) }
+        Self { plan, notes: notes.is_worth_keeping().then(|| Arc::new(notes)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::imported::Imported;
+use super::imported::{Imported, Visible};
 use super::memo::{Notes, Planned, hash_set};
 use super::table::alternates;
 use super::{Run, keep_equal};
@@ -31,24 +31,26 @@ pub(super) fn compile(run: &mut Run<'_>, imported: &[Arc<Imported>], before: Opt
         return;
     }
     let mut all = All::default();
-    for service in imported.iter().flat_map(|i| &i.services).map(|s| &s.service) {
+    for Visible { service, domains, .. } in imported.iter().flat_map(|i| &i.services) {
         if !service.headless {
             let input = service.hash.with_str(&service.hostname).with(run.place);
-            let make = || named(run.id, &service.hostname, &service.hostname, service.addresses.clone());
+            let make =
+                || named(run.id, (&*service.hostname, &domains[..]), &service.hostname, service.addresses.clone());
             all.insert(&run.name_memo.get(input, || Planned::new(make().into(), Notes::default())).plan);
             continue;
         }
         let instances = instances_of(run, service);
         let addresses = instances.iter().flat_map(|(_, a)| a.clone()).collect();
-        all.insert(&named(run.id, &service.hostname, &service.hostname, addresses));
+        all.insert(&named(run.id, (&*service.hostname, &domains[..]), &service.hostname, addresses));
         for (name, addresses) in instances {
-            all.insert(&named(run.id, &format!("{name}.{}", service.hostname), &service.hostname, addresses));
+            let name = format!("{name}.{}", service.hostname);
+            all.insert(&named(run.id, (&*name, &[][..]), &service.hostname, addresses));
         }
     }
     for alias in imported.iter().flat_map(|i| &i.aliases) {
         let target = alias.external_name.as_ref().and_then(|t| all.0.get(t)).map(|(e, _)| e.clone());
         if let Some(target) = target {
-            all.insert(&named(run.id, &alias.hostname, &target.hostname, target.addresses.clone()));
+            all.insert(&named(run.id, (&*alias.hostname, &[][..]), &target.hostname, target.addresses.clone()));
         }
     }
     let hash = hash_set(all.0.values().map(|(_, hash)| *hash));
@@ -66,14 +68,15 @@ fn instances_of(run: &Run<'_>, service: &Service) -> Vec<(Arc<str>, Vec<IpAddr>)
 /// A name with what it stands for, and the hash of both.
 pub(super) type Named = (Arc<str>, Arc<NameEntry>, ContentHash);
 
-/// A full name and then its shorter forms; nothing without addresses.
-fn named(id: &ProxyId, name: &str, hostname: &Arc<str>, addresses: Vec<IpAddr>) -> Vec<Named> {
+/// A full name and then its shorter forms; nothing without addresses. Of `texts` are those that are there already.
+fn named(id: &ProxyId, (name, texts): (&str, &[Arc<str>]), hostname: &Arc<str>, addresses: Vec<IpAddr>) -> Vec<Named> {
     if addresses.is_empty() {
         return Vec::new();
     }
     let entry = Arc::new(NameEntry { hostname: hostname.clone(), addresses });
-    let shorter = alternates(name, &id.namespace, &id.domain).into_iter().map(Arc::from);
-    let all = std::iter::once(Arc::from(name)).chain(shorter);
+    let text = |name: &str| texts.iter().find(|t| ***t == *name).cloned().unwrap_or_else(|| name.into());
+    let shorter = alternates(name, &id.namespace, &id.domain).into_iter().map(|name| text(&name));
+    let all = std::iter::once(text(name)).chain(shorter);
     all.map(|n: Arc<str>| (n.clone(), entry.clone(), hash(&n, &entry))).collect()
 }
 

@@ -350,7 +350,7 @@ fn listener(
         fallback: key.address.is_none().then_some(&unknown.tcp),
     };
     let planned = run.listener_memo.get(input.hash(), || plan_listener(&input));
-    run.parts.push(planned.notes);
+    run.parts.extend(planned.notes);
     let used: Vec<Arc<Route>> = input.routes.iter().copied().filter(|r| input.uses(r)).cloned().collect();
     for route in used {
         run.use_route(&route);
@@ -431,7 +431,7 @@ fn foreign_host(
     domains.retain(|d| !taken.contains(d));
     let name: Arc<str> = format!("{host}:{port}").into();
     let origin = Written::Field(&route.key, &route.origin, "spec.hosts");
-    let plan = run.routed_host((name, port), domains.clone(), route, Fallback::Nothing, origin);
+    let plan = run.routed_host((name, port), domains.clone().into(), route, Fallback::Nothing, origin);
     if plan.routes.is_empty() {
         return None;
     }
@@ -454,7 +454,7 @@ fn own_table(run: &mut Run<'_>, view: &View, place: usize, port: u16) -> Arc<Rou
     let service = &view.imported.services[place].service;
     let name: Arc<str> = format!("{}:{port}", service.hostname).into();
     let routes: Vec<_> = view.routes_of(place).iter().map(|(_, place)| view.routes.at(*place).route.clone()).collect();
-    let host = run.service_host((name.clone(), port), vec!["*".into()], service, &routes);
+    let host = run.service_host((name.clone(), port), ["*".into()].into(), service, &routes);
     run.table(&name, vec![host.into()])
 }
 

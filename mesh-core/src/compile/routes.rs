@@ -18,7 +18,7 @@ pub(super) struct One {
     pub(super) route: Arc<Route>,
     /// Hash of what it was made from, identity included.
     pub(super) input: ContentHash,
-    notes: Arc<Notes>,
+    notes: Option<Arc<Notes>>,
     /// It includes rules of others.
     delegates: bool,
 }
@@ -107,7 +107,7 @@ impl Routes {
 
     /// What was said when they were made.
     pub(super) fn notes(&self) -> impl Iterator<Item = &Arc<Notes>> {
-        self.entries.iter().flat_map(|e| std::iter::once(&e.own).chain(&e.merged)).map(|one| &one.notes)
+        self.entries.iter().flat_map(|e| std::iter::once(&e.own).chain(&e.merged)).filter_map(|one| one.notes.as_ref())
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn compile(run: &mut Run<'_>) -> Arc<SecurityPlan> {
     let input = Input { world: run.world, workload, identity: identity(run), places, providers };
     let hash = input.hash(&client.labels);
     let planned = run.security_memo.get(hash, || plan(&input));
-    run.parts.push(planned.notes);
+    run.parts.extend(planned.notes);
     planned.plan
 }
 

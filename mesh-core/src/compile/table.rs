@@ -138,7 +138,7 @@ impl Run<'_> {
     pub(super) fn service_host(
         &mut self,
         (name, port): (Arc<str>, u16),
-        domains: Vec<Arc<str>>,
+        domains: Arc<[Arc<str>]>,
         service: &Arc<Service>,
         routes: &[Arc<Route>],
     ) -> Arc<VirtualHostPlan> {
@@ -173,7 +173,7 @@ impl Run<'_> {
     pub(super) fn routed_host(
         &mut self,
         (name, port): (Arc<str>, u16),
-        domains: Vec<Arc<str>>,
+        domains: Arc<[Arc<str>]>,
         route: &Arc<Route>,
         fallback: Fallback,
         origin: Written<'_>,

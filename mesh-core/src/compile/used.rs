@@ -174,7 +174,7 @@ impl Run<'_> {
                     namespace: &self.id.namespace,
                 };
                 let planned = self.cluster_memo.get(input.hash(), || cluster::plan_clusters(&input));
-                notes.push(planned.notes);
+                notes.extend(planned.notes);
                 clusters.extend(planned.plan.iter().map(|c| (c.name.clone(), c.clone())));
             }
         }

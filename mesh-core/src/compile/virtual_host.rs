@@ -18,7 +18,7 @@ use crate::model::{
 use crate::report::{Fate, Outcome};
 use crate::snapshot::{
     Action, CorsPlan, DirectResponse, FaultPlan, HeaderOps, MirrorPlan, Provenance, RateLimitPlan, RedirectPath,
-    RedirectPlan, RetryPlan, Rewrite, RewritePath, RouteFilters, RouteHeaders, RoutePlan, Share, StatsPlan,
+    RedirectPlan, RetryPlan, Rewrite, RewritePath, RouteFilters, RouteHeaders, RoutePlan, Share, SomeOps, StatsPlan,
     VirtualHostPlan, WeightedCluster,
 };
 use crate::world::covers;
@@ -72,9 +72,13 @@ pub(super) struct Destination {
 pub(super) struct RouteDefaults {
     pub(super) retry: Option<RetryPlan>,
     pub(super) retry_origin: Provenance,
+    /// Of routes without a timeout.
+    pub(super) timeout_origin: Provenance,
     pub(super) headers: RouteHeaders,
     /// Bytes of a body that are kept for retries.
     pub(super) replay: usize,
+    /// Name and match of a route that nobody wrote.
+    pub(super) plain: (Arc<str>, RequestMatch),
     /// From a sidecar to its application; `None`: no retries.
     pub(super) inbound: Option<(RetryPlan, Provenance)>,
     pub(super) hash: ContentHash,
@@ -98,7 +102,10 @@ impl RouteDefaults {
         let hash =
             hash_debug(&(&retry, inbound.as_ref().map(|(plan, _)| plan), headers, replay)).with(retry_origin.hash());
         let hash = inbound.iter().fold(hash, |h, (_, origin)| h.with(origin.hash()));
-        Self { retry, retry_origin, inbound, headers, replay, hash }
+        let timeout_origin = Provenance::default("no timeout, by default");
+        let all = RequestMatch { uri: Some(StringMatcher::Prefix("/".into())), ..RequestMatch::default() };
+        let plain = ("default".into(), all);
+        Self { retry, retry_origin, timeout_origin, headers, replay, plain, inbound, hash }
     }
 
     /// `defaultInboundHttpRetryPolicy`: attempts, retryOn and backoff of it.
@@ -126,7 +133,7 @@ impl RouteDefaults {
 #[derive(Clone, Debug)]
 pub(super) struct VirtualHostInput<'a> {
     pub(super) name: Arc<str>,
-    pub(super) domains: Vec<Arc<str>>,
+    pub(super) domains: Arc<[Arc<str>]>,
     pub(super) port: u16,
     pub(super) client: &'a Client,
     pub(super) client_hash: ContentHash,
@@ -199,7 +206,7 @@ impl Fallback {
 impl VirtualHostInput<'_> {
     pub(super) fn hash(&self) -> ContentHash {
         let mut h = ContentHash::of(self.name.as_bytes()).with(ContentHash(self.port.into())).with(self.client_hash);
-        for d in &self.domains {
+        for d in &*self.domains {
             h = h.with_str(d);
         }
         for r in &self.routes {
@@ -228,13 +235,15 @@ pub(super) fn plan_virtual_host(input: &VirtualHostInput<'_>) -> Planned<Arc<Vir
     if input.catch_all_last {
         routes.sort_by_key(|r| r.matches.is_catch_all());
     }
+    let origin = input.origin.in_words();
     if routes.is_empty() {
-        routes.extend(fallback_route(input).map(Arc::new));
+        routes.extend(fallback_route(input, &origin).map(Arc::new));
     }
+    routes.shrink_to_fit();
     let (name, domains) = (input.name.clone(), input.domains.clone());
     let hash = routes.iter().fold(hash_debug(&(&name, &domains)), |h, r| h.with(r.hash));
-    let paths = PathIndex::of(routes.iter().map(|r| &r.matches));
-    let plan = VirtualHostPlan { name, domains, routes, paths, origin: input.origin.in_words(), hash };
+    let paths = PathIndex::of(routes.iter().map(|r| &r.matches)).map(Box::new);
+    let plan = VirtualHostPlan { name, domains, routes, paths, origin, hash };
     Planned::new(Arc::new(plan), notes)
 }
 
@@ -320,7 +329,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
     };
     let (timeout, timeout_origin) = match &rule.timeout {
         Some(t) => (t.value, t.origin.clone()),
-        None => (None, Provenance::default(NO_TIMEOUT)),
+        None => (None, input.defaults.timeout_origin.clone()),
     };
     let path = rule.rewrite.as_ref().map(|r| match (r, matches.prefix_length()) {
         (PathRewrite::Uri(to), Some(length)) => RewritePath::Prefix(length, to.clone()),
@@ -371,8 +380,6 @@ fn filters(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> 
 fn rate_limits(input: &VirtualHostInput<'_>, rule: Option<&Rule>) -> Vec<Arc<RateLimitPlan>> {
     input.limits.iter().filter(|l| l.covers(rule)).map(|l| l.plan.clone()).collect()
 }
-
-const NO_TIMEOUT: &str = "no timeout, by default";
 
 fn redirect(from: &RuleRedirect, matches: &RequestMatch, port: u16) -> RedirectPlan {
     let RuleRedirect { code, scheme, authority, port: redirect_port, path } = from;
@@ -428,8 +435,11 @@ pub(super) fn weighted(backend: &Backend, destination: Option<&Destination>, por
 
 /// Header operations of a rule, then of its only destination. They are one list for Envoy, which does all that sets before
 /// all that adds: a later `set` replaces an earlier one, unless its value is empty, and nothing that is added.
-fn followed_by(mut first: HeaderOps, then: HeaderOps) -> HeaderOps {
-    let HeaderOps { remove, set, add } = then;
+fn followed_by(mut first: HeaderOps, mut then: HeaderOps) -> HeaderOps {
+    if then.is_empty() {
+        return first;
+    }
+    let SomeOps { remove, set, add } = std::mem::take(&mut *then);
     let always = |value: &HeaderValueTemplate| !matches!(value, HeaderValueTemplate::Parts(_));
     let replaced = |(name, _): &(_, HeaderValueTemplate)| set.iter().any(|(n, value)| n == name && always(value));
     first.set.retain(|op| !replaced(op));
@@ -441,9 +451,9 @@ fn followed_by(mut first: HeaderOps, then: HeaderOps) -> HeaderOps {
     first
 }
 
-fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
+fn fallback_route(input: &VirtualHostInput<'_>, origin: &Provenance) -> Option<RoutePlan> {
     let defaults = input.defaults;
-    let one = |cluster: &Arc<str>| Action::Forward(vec![plain(cluster.clone(), input.origin.in_words())]);
+    let one = |cluster: &Arc<str>| Action::Forward(vec![plain(cluster.clone(), origin.clone())]);
     let (action, retry, retry_origin) = match &input.fallback {
         Fallback::Nothing => return None,
         Fallback::Cluster(c) => (one(c), defaults.retry.clone(), defaults.retry_origin.clone()),
@@ -470,12 +480,12 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         name: match &input.fallback {
             Fallback::Https => "".into(),
             Fallback::Plain(..) | Fallback::Status(_) if &*input.name != "allow_any" && &*input.name != "block_all" => {
-                "default".into()
+                defaults.plain.0.clone()
             }
             Fallback::Plain(..) | Fallback::Status(_) => input.name.clone(),
-            Fallback::Cluster(_) | Fallback::Nothing => "default".into(),
+            Fallback::Cluster(_) | Fallback::Nothing => defaults.plain.0.clone(),
         },
-        matches: RequestMatch { uri: Some(StringMatcher::Prefix("/".into())), ..RequestMatch::default() },
+        matches: defaults.plain.1.clone(),
         action,
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
@@ -485,8 +495,8 @@ fn fallback_route(input: &VirtualHostInput<'_>) -> Option<RoutePlan> {
         timeout: None,
         retry,
         replay: defaults.replay,
-        origin: input.origin.in_words(),
-        timeout_origin: Provenance::default(NO_TIMEOUT),
+        origin: origin.clone(),
+        timeout_origin: defaults.timeout_origin.clone(),
         retry_origin,
         hash: ContentHash::default(),
     }))

@@ -23,7 +23,7 @@ use crate::api::{
 };
 use crate::matching::{HeaderValueTemplate, HostPattern};
 use crate::model::{Backend, Route, Rule, RuleAction, Sourced};
-use crate::snapshot::HeaderOps;
+use crate::snapshot::{HeaderOps, SomeOps};
 use crate::world::full_host;
 use crate::yaml::child;
 
@@ -291,7 +291,7 @@ fn header_ops(ledger: &mut Ledger<'_>, at: &str, headers: Option<&Headers>) -> R
     let mut side = |ledger: &mut Ledger<'_>, name: &str, ops: Option<&HeaderOperations>| {
         let Some(HeaderOperations { set, add, remove }) = ops else { return Ok(HeaderOps::default()) };
         let at = format!("{at}.headers.{name}");
-        let mut out = HeaderOps::default();
+        let mut out = SomeOps::default();
         for (field, from, to) in [("set", set, &mut out.set), ("add", add, &mut out.add)] {
             templates(ledger, &format!("{at}.{field}"), from, to, &mut authority)?;
         }
@@ -300,7 +300,7 @@ fn header_ops(ledger: &mut Ledger<'_>, at: &str, headers: Option<&Headers>) -> R
             ledger.consumed(&field);
             out.remove.push(header_name(name).map_err(Wrong::at(&field))?);
         }
-        Ok(out)
+        Ok(out.into())
     };
     let request = side(ledger, "request", request.as_ref())?;
     let response = side(ledger, "response", response.as_ref())?;

@@ -10,7 +10,7 @@ use crate::api::kube::{ConfigMap, PodSpec, ServiceSpec};
 use crate::api::{Key, Kind, MeshConfig, MeshLabelSelector, Meta, Object, Origin, Resource, Span, Spans};
 use crate::report::{Level, Report};
 use crate::validate::validate_mesh_config;
-use crate::world::{Change, World};
+use crate::world::{Change, Texts, World};
 use crate::yaml;
 
 /// Name of the ConfigMap with the mesh's settings, in the root namespace.
@@ -66,9 +66,9 @@ pub fn inputs(resources: &[Resource], options: &Options<'_>, addresses: &mut Add
     for r in usable() {
         set_aside(r, addresses);
     }
-    let mut all = vec![Change::Mesh(mesh)];
+    let (mut all, mut texts) = (vec![Change::Mesh(mesh)], Texts::default());
     for r in usable() {
-        all.extend(changes(r, &options, addresses));
+        all.extend(changes(r, &options, addresses).into_iter().map(|change| texts.pack(change)));
     }
     Inputs { world: World::of(all), reports }
 }
@@ -133,11 +133,12 @@ pub fn mesh_config(map: &Object<ConfigMap>) -> Result<(Object<MeshConfig>, Vec<R
     let at = map.origin.at("data.mesh");
     let place = |s: Span| Span { line: if at.line == 0 { 0 } else { at.line + s.line }, column: s.column };
     let (documents, _) = yaml::documents(text);
-    let (mut spans, mut written) = (Spans::from([("spec".into(), at)]), Spans::from([("data.mesh".into(), at)]));
-    for (path, span) in documents.iter().take(1).flat_map(|d| d.spans.iter()) {
-        spans.insert(format!("spec.{path}").into(), place(*span));
-        written.insert(format!("data.mesh.{path}").into(), place(*span));
-    }
+    let below = |base: &str| {
+        let all = documents.iter().take(1).flat_map(|d| d.spans.iter());
+        let inner = all.map(|(path, span)| (format!("{base}.{path}"), place(span)));
+        std::iter::once((base.to_owned(), at)).chain(inner).collect::<Spans>()
+    };
+    let (spans, written) = (below("spec"), below("data.mesh"));
     reports.extend(validate_mesh_config(&spec, &map.key, &Origin { spans: Arc::new(written), ..map.origin.clone() }));
     if reports.iter().any(|r| r.level == Level::Error) {
         return Err(reports);

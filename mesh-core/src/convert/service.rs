@@ -36,7 +36,7 @@ pub fn service(object: &Object<ServiceSpec>, virtual_address: Option<IpAddr>, se
         addresses,
         networks: Vec::new(),
         ports: spec.ports.iter().filter_map(port).collect(),
-        selector: (!spec.selector.is_empty()).then(|| spec.selector.clone()),
+        selector: (!spec.selector.is_empty()).then(|| (&spec.selector).into()),
         endpoints: Vec::new(),
         resolution: if external { Resolution::Dns } else { Resolution::Static },
         location: Location::Internal,

@@ -53,7 +53,7 @@ pub fn service_entry(
             addresses,
             networks: networks.clone(),
             ports: spec.ports.iter().filter_map(port).collect(),
-            selector: spec.workload_selector.as_ref().map(|s| s.labels.clone()),
+            selector: spec.workload_selector.as_ref().map(|s| (&s.labels).into()),
             endpoints: endpoints.clone(),
             resolution,
             location: match spec.location {

@@ -118,7 +118,8 @@ pub fn pods_of(deployment: &Object<DeploymentSpec>) -> Vec<Object<PodSpec>> {
             let name = format!("{}-{revision}-{suffix}", deployment.key.name);
             let mut labels = template.metadata.labels.clone();
             labels.insert(TEMPLATE_HASH.to_owned(), revision.clone());
-            let key = Key { kind: Kind::new("", "Pod"), name: name.as_str().into(), ..deployment.key.clone() };
+            let mut key = deployment.key.clone();
+            (key.kind, key.name) = (Kind::new("", "Pod"), name.as_str().into());
             let hash = template_hash.with_str(&name).with_str(&key.namespace);
             let meta = Meta {
                 name,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::settings::{self, Sources};
 use super::{Decided, From, Policy, policies, start, words};
-use crate::api::Key;
+use crate::api::Identity;
 use crate::compile::compile;
 use crate::snapshot::{
     Action, ListenerKey, ListenerPlan, Provenance, ProxyId, RoutePlan, SecurityPlan, TcpPlan, TlsThen, VirtualHostPlan,
@@ -84,7 +84,7 @@ pub fn effective(world: &World, of: &From) -> Result<EffectiveConfig, String> {
 fn selected(world: &World, id: &ProxyId) -> Option<String> {
     let labels = &world.workload(&id.workload)?.labels;
     let by = world.gateways().iter().find(|g| !g.spec.selector.is_empty() && covers(&g.spec.selector, labels))?;
-    let Key { namespace, name, .. } = &by.key;
+    let Identity { namespace, name, .. } = &*by.key;
     Some(format!("Gateway {namespace}/{name} selects this workload: if it is a gateway, add --gateway"))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Decided;
 use crate::decide::rewrite_path;
-use crate::snapshot::{Action, EndpointSource, HeaderOps, RewritePath, RoutePlan};
+use crate::snapshot::{Action, EndpointSource, HeaderOps, RewritePath, RoutePlan, SomeOps};
 
 /// Timeout of a route that forwards.
 pub(super) fn timeout(route: &RoutePlan) -> Decided {
@@ -92,7 +92,7 @@ pub(super) fn changes(route: &Arc<RoutePlan>, path: &str, query: Option<&str>) -
 }
 
 fn ops(of: &str, ops: &HeaderOps, out: &mut Vec<String>) {
-    let HeaderOps { remove, set, add } = ops;
+    let SomeOps { remove, set, add } = &**ops;
     out.extend(remove.iter().map(|n| format!("{of} header {n} is removed")));
     out.extend(set.iter().map(|(n, v)| format!("{of} header {n} is set to {v}")));
     out.extend(add.iter().map(|(n, v)| format!("{of} header {n} gets {v} added")));

@@ -24,7 +24,7 @@ use crate::decide::{apply_redirect, rewrite_path};
 use crate::error::Error;
 use crate::matching::{Claims, HeaderValueTemplate, RequestFacts};
 use crate::record::Cx;
-use crate::snapshot::{Action, HeaderOps, RouteHeaders, RoutePlan, WeightedCluster};
+use crate::snapshot::{Action, HeaderOps, RouteHeaders, RoutePlan, SomeOps, WeightedCluster};
 use template::{Kept, Scope};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -65,7 +65,12 @@ impl NodeFacts {
     /// The route with these put in, so that no request looks them up.
     fn put_in(&self, route: &Arc<RoutePlan>) -> Arc<RoutePlan> {
         let fixed = |v: &mut HeaderValueTemplate| *v = v.with_fixed(|name, argument| self.value(name, argument));
-        let ops = |ops: &mut HeaderOps| ops.set.iter_mut().chain(&mut ops.add).for_each(|(_, v)| fixed(v));
+        let ops = |ops: &mut HeaderOps| {
+            if !ops.is_empty() {
+                let SomeOps { remove: _, set, add } = &mut **ops;
+                set.iter_mut().chain(add).for_each(|(_, v)| fixed(v));
+            }
+        };
         let mut out = RoutePlan::clone(route);
         ops(&mut out.request_headers);
         ops(&mut out.response_headers);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Selector;
 use crate::api::{ContentHash, Key, Origin};
 use crate::matching::Cidr;
 
@@ -150,7 +151,7 @@ pub struct Service {
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// Labels that a workload of the same namespace must have; `None`: no selector, `endpoints` are all there is.
-    pub selector: Option<BTreeMap<String, String>>,
+    pub selector: Option<Selector>,
     /// Listed endpoints of a ServiceEntry.
     pub endpoints: Vec<Arc<Workload>>,
     /// How endpoints are found.

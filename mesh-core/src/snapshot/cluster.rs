@@ -96,7 +96,7 @@ pub struct ClusterPlan {
     /// Balancer.
     pub balancer: Balancer,
     /// Consistent hash, warm-up, locality, outliers.
-    pub balancing: Balancing,
+    pub balancing: Arc<Balancing>,
     /// TCP connect timeout.
     pub connect_timeout: Duration,
     /// TLS to every endpoint, because a rule says so.
@@ -110,7 +110,7 @@ pub struct ClusterPlan {
     /// Tunnel for byte streams.
     pub tunnel: Option<Arc<TunnelPlan>>,
     /// Limits.
-    pub pool: PoolPlan,
+    pub pool: Arc<PoolPlan>,
     /// Service host for metrics labels (`destination_service`); empty for passthrough clusters.
     pub service: Arc<str>,
     /// Service name for metrics labels.

@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde_json::{Map as Object, Value, json};
 
 use super::{
-    Action, ClusterPlan, DirectResponse, HeaderOps, Http2Ping, HttpPlan, Keepalive, L4Rule, ListenerKey, ListenerPlan,
-    NameEntry, PoolPlan, Provenance, ProxyPlan, RedirectPath, RedirectPlan, RetryBudgetPlan, RetryPlan, Rewrite,
-    RewritePath, RoutePlan, RouteTable, Snapshot, TcpPlan, TlsServer, TlsThen, VirtualHostPlan, WeightedCluster,
+    Action, ClusterPlan, DecidedBy, DirectResponse, HeaderOps, Http2Ping, HttpPlan, Keepalive, L4Rule, ListenerKey,
+    ListenerPlan, NameEntry, PoolPlan, Provenance, ProxyPlan, RedirectPath, RedirectPlan, RetryBudgetPlan, RetryPlan,
+    Rewrite, RewritePath, RoutePlan, RouteTable, Snapshot, SomeOps, TcpPlan, TlsServer, TlsThen, VirtualHostPlan,
+    WeightedCluster,
 };
 use crate::matching::{
     ClaimMatch, HeaderMatch, HeaderValueTemplate, HostPattern, QueryMatch, RequestMatch, StringMatcher,
@@ -46,7 +47,7 @@ fn duration(d: Option<Duration>) -> Value {
 }
 
 fn provenance(p: &Provenance) -> Value {
-    let Provenance { object, field, location } = p;
+    let DecidedBy { object, field, location } = &**p;
     json!({ "object": object.as_ref().map(ToString::to_string), "field": field, "location": location })
 }
 
@@ -301,7 +302,7 @@ fn weighted(target: &WeightedCluster) -> Value {
 }
 
 fn header_ops(ops: &HeaderOps) -> Value {
-    let HeaderOps { remove, set, add } = ops;
+    let SomeOps { remove, set, add } = &**ops;
     if ops.is_empty() {
         return Value::Null;
     }

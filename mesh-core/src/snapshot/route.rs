@@ -43,11 +43,11 @@ pub struct VirtualHostPlan {
     /// `reviews.default.svc.cluster.local:9080`, `allow_any`, `block_all`.
     pub name: Arc<str>,
     /// Domains it answers to.
-    pub domains: Vec<Arc<str>>,
+    pub domains: Arc<[Arc<str>]>,
     /// Routes in order of evaluation.
     pub routes: Vec<Arc<RoutePlan>>,
     /// What finds the route of a path among many; `None`: there are few.
-    pub paths: Option<PathIndex>,
+    pub paths: Option<Box<PathIndex>>,
     /// Which object made it.
     pub origin: Provenance,
     /// Hash over all of it.
@@ -119,9 +119,13 @@ pub struct WeightedCluster {
     pub origin: Provenance,
 }
 
-/// Header operations of one level: removals first, then `set`, then `add`.
+/// Header operations of one level. Most levels have none, which takes next to no room.
+#[derive(Clone, Default)]
+pub struct HeaderOps(Option<Box<SomeOps>>);
+
+/// Header operations: removals first, then `set`, then `add`.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct HeaderOps {
+pub struct SomeOps {
     /// Names to remove.
     pub remove: Vec<HeaderName>,
     /// Overwrite or add, sorted by name.
@@ -130,10 +134,44 @@ pub struct HeaderOps {
     pub add: Vec<(HeaderName, HeaderValueTemplate)>,
 }
 
-impl HeaderOps {
+static NO_OPS: SomeOps = SomeOps { remove: Vec::new(), set: Vec::new(), add: Vec::new() };
+
+impl SomeOps {
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+impl From<SomeOps> for HeaderOps {
+    fn from(ops: SomeOps) -> Self {
+        Self((!ops.is_empty()).then(|| Box::new(ops)))
+    }
+}
+
+impl std::ops::Deref for HeaderOps {
+    type Target = SomeOps;
+
+    fn deref(&self) -> &SomeOps {
+        self.0.as_deref().unwrap_or(&NO_OPS)
+    }
+}
+
+impl std::ops::DerefMut for HeaderOps {
+    fn deref_mut(&mut self) -> &mut SomeOps {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for HeaderOps {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for HeaderOps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, Rejection, ResourceName, ResourceSet, WireResource};
+use super::{Body, Delta, Rejection, ResourceName, ResourceSet, WireResource};
 use crate::api::{ContentHash, Key, Kind, MeshConfig, Meta, Object, Origin};
 use crate::model::{Service, Workload};
-use crate::world::{Change, World};
+use crate::world::{Change, List, Listed, Texts, World};
 
 /// Resource types.
 pub mod kind {
@@ -90,52 +90,125 @@ pub fn workload_name(w: &Workload) -> ResourceName {
     ResourceName { kind: kind::WORKLOAD.into(), name: w.uid.clone() }
 }
 
-/// Encodes an object of a kind in [`kind`].
-pub fn encode_object<S: Serialize>(kind: &str, o: &Object<S>) -> WireResource {
+/// What a change sets.
+struct Sets<'a> {
+    name: ResourceName,
+    hash: ContentHash,
+    origin: Option<&'a Origin>,
+}
+
+fn sets<'a, S>(kind: &str, o: &'a Object<S>) -> Sets<'a> {
+    Sets { name: object_name(kind, &o.key), hash: o.hash, origin: Some(&o.origin) }
+}
+
+fn json<S: Serialize>(o: &Object<S>) -> Vec<u8> {
     let Object { key, meta, origin, hash, spec } = o;
-    encode(object_name(kind, key), &Borrowed { key, meta, origin, hash: *hash, spec })
+    json_of(&Borrowed { key, meta, origin, hash: *hash, spec })
 }
 
-/// Encodes a service.
-pub fn encode_service(s: &Service) -> WireResource {
-    encode(service_name(s), s)
+fn json_of<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("invariant: resources have string keys only")
 }
 
-/// Encodes a workload.
-pub fn encode_workload(w: &Workload) -> WireResource {
-    encode(workload_name(w), w)
+impl Change {
+    /// What proxies are sent for it; `None`: nothing, or that something is gone.
+    fn sets(&self) -> Option<Sets<'_>> {
+        Some(match self {
+            Self::VirtualService(o) => sets(kind::VIRTUAL_SERVICE, o),
+            Self::DestinationRule(o) => sets(kind::DESTINATION_RULE, o),
+            Self::Gateway(o) => sets(kind::GATEWAY, o),
+            Self::Sidecar(o) => sets(kind::SIDECAR, o),
+            Self::LocalRateLimit(o) => sets(kind::LOCAL_RATE_LIMIT, o),
+            Self::ProxyConfig(o) => sets(kind::PROXY_CONFIG, o),
+            Self::PeerAuthentication(o) => sets(kind::PEER_AUTHENTICATION, o),
+            Self::RequestAuthentication(o) => sets(kind::REQUEST_AUTHENTICATION, o),
+            Self::AuthorizationPolicy(o) => sets(kind::AUTHORIZATION_POLICY, o),
+            Self::EgressPolicy(o) => sets(kind::EGRESS_POLICY, o),
+            Self::Mesh(o) => sets(kind::MESH_CONFIG, o.as_ref()?),
+            Self::Service(s) => Sets { name: service_name(s), hash: s.hash, origin: Some(&s.origin) },
+            Self::Workload(w) => Sets { name: workload_name(w), hash: w.hash, origin: None },
+            Self::Namespace(..) | Self::Remove(_) | Self::RemoveService(..) | Self::RemoveWorkload(_) => return None,
+        })
+    }
+
+    /// The content of the resource that it sets, encoded.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::VirtualService(o) => json(o),
+            Self::DestinationRule(o) => json(o),
+            Self::Gateway(o) => json(o),
+            Self::Sidecar(o) => json(o),
+            Self::LocalRateLimit(o) => json(o),
+            Self::ProxyConfig(o) => json(o),
+            Self::PeerAuthentication(o) => json(o),
+            Self::RequestAuthentication(o) => json(o),
+            Self::AuthorizationPolicy(o) | Self::EgressPolicy(o) => json(o),
+            Self::Mesh(Some(o)) => json(o),
+            Self::Service(s) => json_of(s),
+            Self::Workload(w) => json_of(w),
+            Self::Mesh(None)
+            | Self::Namespace(..)
+            | Self::Remove(_)
+            | Self::RemoveService(..)
+            | Self::RemoveWorkload(_) => Vec::new(),
+        }
+    }
 }
 
-fn encode<T: Serialize>(name: ResourceName, value: &T) -> WireResource {
-    let body = serde_json::to_vec(value).expect("invariant: resources have string keys only");
-    WireResource { name, version: ContentHash::of(&body), body: body.into() }
+/// Everything of a World that proxies may be sent.
+fn all_of(world: &World) -> impl Iterator<Item = Change> {
+    fn list<'w, T: Listed>(all: &'w List<T>, change: fn(Arc<T>) -> Change) -> impl Iterator<Item = Change> + 'w {
+        all.iter().map(move |one| change(Arc::clone(one)))
+    }
+    std::iter::once(Change::Mesh(Some(Arc::clone(world.mesh()))))
+        .chain(list(world.virtual_services(), Change::VirtualService))
+        .chain(list(world.destination_rules(), Change::DestinationRule))
+        .chain(list(world.gateways(), Change::Gateway))
+        .chain(list(world.sidecars(), Change::Sidecar))
+        .chain(list(world.rate_limits(), Change::LocalRateLimit))
+        .chain(list(world.proxy_configs(), Change::ProxyConfig))
+        .chain(list(world.peer_authentications(), Change::PeerAuthentication))
+        .chain(list(world.request_authentications(), Change::RequestAuthentication))
+        .chain(list(world.authorization_policies(), Change::AuthorizationPolicy))
+        .chain(list(world.egress_policies(), Change::EgressPolicy))
+        .chain(list(world.services(), Change::Service))
+        .chain(list(world.workloads(), Change::Workload))
 }
 
 /// Decodes a resource. The error names the resource, and the field if there is one that this version does not know:
 /// what a proxy does not understand it must not half apply.
 pub fn decode(resource: &WireResource) -> Result<Change, Rejection> {
-    let body = &resource.body;
+    decode_beside(resource, &mut Texts::default())
+}
+
+/// The same for one of many, which share texts.
+fn decode_beside(resource: &WireResource, texts: &mut Texts) -> Result<Change, Rejection> {
+    let body = match &resource.body {
+        Body::Encoded(body) => body,
+        Body::Here(change) => return Ok(change.clone()),
+    };
     let change = match &*resource.name.kind {
-        kind::VIRTUAL_SERVICE => object(body).map(Change::VirtualService),
-        kind::DESTINATION_RULE => object(body).map(Change::DestinationRule),
-        kind::GATEWAY => object(body).map(Change::Gateway),
-        kind::SIDECAR => object(body).map(Change::Sidecar),
-        kind::LOCAL_RATE_LIMIT => object(body).map(Change::LocalRateLimit),
-        kind::PROXY_CONFIG => object(body).map(Change::ProxyConfig),
-        kind::PEER_AUTHENTICATION => object(body).map(Change::PeerAuthentication),
-        kind::REQUEST_AUTHENTICATION => object(body).map(Change::RequestAuthentication),
-        kind::AUTHORIZATION_POLICY => object(body).map(Change::AuthorizationPolicy),
-        kind::EGRESS_POLICY => object(body).map(Change::EgressPolicy),
-        kind::MESH_CONFIG => object::<MeshConfig>(body).map(|o| Change::Mesh(Some(o))),
-        kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(s))),
+        kind::VIRTUAL_SERVICE => object(body, texts).map(Change::VirtualService),
+        kind::DESTINATION_RULE => object(body, texts).map(Change::DestinationRule),
+        kind::GATEWAY => object(body, texts).map(Change::Gateway),
+        kind::SIDECAR => object(body, texts).map(Change::Sidecar),
+        kind::LOCAL_RATE_LIMIT => object(body, texts).map(Change::LocalRateLimit),
+        kind::PROXY_CONFIG => object(body, texts).map(Change::ProxyConfig),
+        kind::PEER_AUTHENTICATION => object(body, texts).map(Change::PeerAuthentication),
+        kind::REQUEST_AUTHENTICATION => object(body, texts).map(Change::RequestAuthentication),
+        kind::AUTHORIZATION_POLICY => object(body, texts).map(Change::AuthorizationPolicy),
+        kind::EGRESS_POLICY => object(body, texts).map(Change::EgressPolicy),
+        kind::MESH_CONFIG => object::<MeshConfig>(body, texts).map(|o| Change::Mesh(Some(o))),
+        kind::SERVICE => read(body).map(|s| Change::Service(Arc::new(texts.of_service(s)))),
         kind::WORKLOAD => read(body).map(|w| Change::Workload(Arc::new(w))),
         other => Err(format!("kind {other} is not known to this proxy")),
     };
     change.map_err(|message| Rejection { name: resource.name.clone(), message })
 }
 
-fn object<S: DeserializeOwned>(body: &[u8]) -> Result<Arc<Object<S>>, String> {
-    let Owned { key, meta, origin, hash, spec } = read(body)?;
+fn object<S: DeserializeOwned>(body: &[u8], texts: &mut Texts) -> Result<Arc<Object<S>>, String> {
+    let Owned { mut key, meta, mut origin, hash, spec } = read(body)?;
+    texts.of_head(&mut key, &mut origin);
     Ok(Arc::new(Object { key, meta, origin, hash, spec }))
 }
 
@@ -186,10 +259,10 @@ impl World {
     /// The same for a World that nobody needs as it was.
     #[must_use]
     pub fn after(self, delta: &Delta) -> (Self, Vec<Rejection>) {
-        let mut rejected = Vec::new();
+        let (mut rejected, mut texts) = (Vec::new(), Texts::default());
         let mut changes: Vec<Change> = delta.removed.iter().filter_map(removal).collect();
         for r in &delta.changed {
-            match decode(r) {
+            match decode_beside(r, &mut texts) {
                 Ok(c) => changes.push(c),
                 Err(e) => rejected.push(e),
             }
@@ -215,65 +288,27 @@ impl Encoded {
     /// Encodes a World; what is unchanged since `previous` is taken from there.
     pub fn of(world: &World, previous: &Self) -> Self {
         let mut next = Self::default();
-        let previous = Some(previous);
-        for o in world.virtual_services().iter() {
-            next.object(kind::VIRTUAL_SERVICE, o, previous);
-        }
-        for o in world.destination_rules().iter() {
-            next.object(kind::DESTINATION_RULE, o, previous);
-        }
-        for o in world.gateways().iter() {
-            next.object(kind::GATEWAY, o, previous);
-        }
-        for o in world.sidecars().iter() {
-            next.object(kind::SIDECAR, o, previous);
-        }
-        for o in world.rate_limits().iter() {
-            next.object(kind::LOCAL_RATE_LIMIT, o, previous);
-        }
-        for o in world.proxy_configs().iter() {
-            next.object(kind::PROXY_CONFIG, o, previous);
-        }
-        for o in world.peer_authentications().iter() {
-            next.object(kind::PEER_AUTHENTICATION, o, previous);
-        }
-        for o in world.request_authentications().iter() {
-            next.object(kind::REQUEST_AUTHENTICATION, o, previous);
-        }
-        for o in world.egress_policies().iter() {
-            next.object(kind::EGRESS_POLICY, o, previous);
-        }
-        for o in world.authorization_policies().iter() {
-            next.object(kind::AUTHORIZATION_POLICY, o, previous);
-        }
-        next.object(kind::MESH_CONFIG, world.mesh(), previous);
-        for s in world.services().iter() {
-            next.put(service_name(s), s.hash, Some(&s.origin), previous, || encode_service(s));
-        }
-        for w in world.workloads().iter() {
-            next.put(workload_name(w), w.hash, None, previous, || encode_workload(w));
-        }
+        all_of(world).for_each(|change| next.put(&change, Some(previous)));
         next
+    }
+
+    /// The same for proxies in this process: nothing is encoded.
+    pub(crate) fn here(world: &World) -> Self {
+        let entry = |change: Change| {
+            let Sets { name, hash, origin } = change.sets()?;
+            let version = origin.map_or(hash, |origin| hash.with(origin.hash()));
+            let (key, origin) = (name.clone(), origin.cloned());
+            let resource = Arc::new(WireResource { name, version, body: Body::Here(change) });
+            Some((key, Entry { hash, origin, resource }))
+        };
+        Self { objects: all_of(world).filter_map(entry).collect() }
     }
 
     /// Follows the World through the changes that made it; what they don't name is not looked at.
     pub fn apply(&mut self, world: &World, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::VirtualService(o) => self.object(kind::VIRTUAL_SERVICE, o, None),
-                Change::DestinationRule(o) => self.object(kind::DESTINATION_RULE, o, None),
-                Change::Gateway(o) => self.object(kind::GATEWAY, o, None),
-                Change::Sidecar(o) => self.object(kind::SIDECAR, o, None),
-                Change::LocalRateLimit(o) => self.object(kind::LOCAL_RATE_LIMIT, o, None),
-                Change::ProxyConfig(o) => self.object(kind::PROXY_CONFIG, o, None),
-                Change::PeerAuthentication(o) => self.object(kind::PEER_AUTHENTICATION, o, None),
-                Change::RequestAuthentication(o) => self.object(kind::REQUEST_AUTHENTICATION, o, None),
-                Change::AuthorizationPolicy(o) => self.object(kind::AUTHORIZATION_POLICY, o, None),
-                Change::EgressPolicy(o) => self.object(kind::EGRESS_POLICY, o, None),
-                Change::Service(s) => self.put(service_name(s), s.hash, Some(&s.origin), None, || encode_service(s)),
-                Change::Workload(w) => self.put(workload_name(w), w.hash, None, None, || encode_workload(w)),
-                Change::Mesh(_) => self.object(kind::MESH_CONFIG, world.mesh(), None),
-                Change::Namespace(..) => {}
+                Change::Mesh(_) => self.put(&Change::Mesh(Some(Arc::clone(world.mesh()))), None),
                 Change::Remove(key) => {
                     if let Some(kind) = kind::ALL.iter().find(|k| k.rsplit('/').next() == Some(&*key.kind.kind)) {
                         self.objects.remove(&object_name(kind, key));
@@ -286,26 +321,21 @@ impl Encoded {
                 Change::RemoveWorkload(uid) => {
                     self.objects.remove(&ResourceName { kind: kind::WORKLOAD.into(), name: uid.clone() });
                 }
+                other => self.put(other, None),
             }
         }
     }
 
-    fn object<S: Serialize>(&mut self, kind: &str, o: &Object<S>, previous: Option<&Self>) {
-        self.put(object_name(kind, &o.key), o.hash, Some(&o.origin), previous, || encode_object(kind, o));
-    }
-
-    fn put(
-        &mut self,
-        name: ResourceName,
-        hash: ContentHash,
-        origin: Option<&Origin>,
-        previous: Option<&Self>,
-        encode: impl FnOnce() -> WireResource,
-    ) {
+    fn put(&mut self, change: &Change, previous: Option<&Self>) {
+        let Some(Sets { name, hash, origin }) = change.sets() else { return };
         let known = previous.unwrap_or(self).objects.get(&name);
         let same = known.filter(|e| e.hash == hash && e.origin.as_ref() == origin);
-        let entry =
-            same.cloned().unwrap_or_else(|| Entry { hash, origin: origin.cloned(), resource: Arc::new(encode()) });
+        let entry = same.cloned().unwrap_or_else(|| {
+            let body = change.encode();
+            let version = ContentHash::of(&body);
+            let resource = Arc::new(WireResource { name: name.clone(), version, body: body.into() });
+            Entry { hash, origin: origin.cloned(), resource }
+        });
         self.objects.insert(name, entry);
     }
 

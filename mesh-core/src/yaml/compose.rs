@@ -6,8 +6,9 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan, Tag};
 use serde_json::{Map, Value};
 
-use super::{Document, MAX_ALIASED, MAX_DEPTH, SyntaxError, child, item, scalar};
-use crate::api::{Span, Spans};
+use super::{Document, MAX_ALIASED, MAX_DEPTH, SyntaxError, push_child, push_item, scalar};
+use crate::api::Span;
+use crate::api::spans::SpansBuilder;
 
 /// A value with the places of its parts.
 #[derive(Clone, Debug)]
@@ -49,29 +50,34 @@ impl Node {
     }
 
     pub(super) fn into_document(self, index: u32) -> Document {
-        let mut spans = Spans::new();
+        let mut spans = SpansBuilder::default();
         let span = self.span;
-        let value = self.into_value("", &mut spans);
-        Document { value, spans: Arc::new(spans), span, index }
+        let value = self.into_value(&mut String::new(), &mut spans);
+        Document { value, spans: Arc::new(spans.finish()), span, index }
     }
 
-    fn into_value(self, path: &str, spans: &mut Spans) -> Value {
+    /// The value; its path is left as it was.
+    fn into_value(self, path: &mut String, spans: &mut SpansBuilder) -> Value {
+        let own = path.len();
         match self.data {
             Data::Scalar(value) => value,
             Data::Seq(items) => {
                 let values = items.into_iter().enumerate().map(|(i, node)| {
-                    let path = item(path, i);
-                    spans.insert(path.as_str().into(), node.span);
-                    node.into_value(&path, spans)
+                    push_item(path, i);
+                    spans.add(path, node.span);
+                    let value = node.into_value(path, spans);
+                    path.truncate(own);
+                    value
                 });
                 Value::Array(values.collect())
             }
             Data::Map(entries) => {
                 let mut map = Map::new();
                 for entry in entries {
-                    let path = child(path, &entry.key);
-                    spans.insert(path.as_str().into(), entry.span);
-                    map.insert(entry.key, entry.value.into_value(&path, spans));
+                    push_child(path, &entry.key);
+                    spans.add(path, entry.span);
+                    map.insert(entry.key, entry.value.into_value(path, spans));
+                    path.truncate(own);
                 }
                 Value::Object(map)
             }
@@ -183,7 +189,7 @@ impl<'t> Composer<'t> {
 
     fn entries(&mut self, depth: usize) -> Result<Vec<Entry>, SyntaxError> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut seen: HashMap<String, Span> = HashMap::new();
+        let mut seen = Seen::default();
         let mut merges = Vec::new();
         loop {
             let (event, at) = self.next()?;
@@ -200,7 +206,7 @@ impl<'t> Composer<'t> {
             }
             let span = key.span;
             let key = key_text(key)?;
-            if let Some(first) = seen.insert(key.clone(), span) {
+            if let Some(first) = seen.insert(&entries, &key, span) {
                 let message =
                     format!("duplicate key \"{key}\": first on line {}, again on line {}", first.line, span.line);
                 return Err(SyntaxError { message, span, index: 0, fix: Some("remove one of the two".to_owned()) });
@@ -210,12 +216,31 @@ impl<'t> Composer<'t> {
         for merge in merges {
             for entry in merged(merge)? {
                 // Written keys beat merged ones, earlier merged ones beat later ones.
-                if seen.insert(entry.key.clone(), entry.span).is_none() {
+                if seen.insert(&entries, &entry.key, entry.span).is_none() {
                     entries.push(entry);
                 }
             }
         }
         Ok(entries)
+    }
+}
+
+/// Finds the entry of a key: among few by looking at them, among many by hash.
+#[derive(Default)]
+struct Seen(HashMap<String, Span>);
+
+impl Seen {
+    const FEW: usize = 16;
+
+    /// Where the key was before, in these entries; notes that it is here, too.
+    fn insert(&mut self, entries: &[Entry], key: &str, span: Span) -> Option<Span> {
+        if entries.len() < Self::FEW {
+            return entries.iter().find(|e| e.key == key).map(|e| e.span);
+        }
+        if self.0.is_empty() {
+            self.0.extend(entries.iter().map(|e| (e.key.clone(), e.span)));
+        }
+        self.0.insert(key.to_owned(), span)
     }
 }
 

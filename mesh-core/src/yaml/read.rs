@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Document, documents, item};
+use super::{Document, documents, each_document, item};
 use crate::api::decode::{camel, decode};
 use crate::api::{Key, Kind, MeshConfig, Object, Origin, Resource, Source, Span, codes, kube};
 use crate::report::Report;
@@ -12,29 +12,31 @@ use crate::report::Report;
 /// Reads every object of a file. What can't be read is an error report; the rest is returned.
 pub fn read(file_name: &str, text: &str) -> (Vec<Resource>, Vec<Report>) {
     let path: Arc<str> = file_name.into();
-    let (documents, errors) = documents(text);
-    let (mut resources, mut reports) = (Vec::new(), Vec::new());
+    let (mut resources, mut unread, mut reports) = (Vec::new(), Vec::new(), Vec::new());
     let file = Key::new(Kind::new("", "File"), "", file_name);
-    for error in errors {
-        let source = Source::File { path: path.clone(), document: error.index };
-        let origin = Origin { source, span: error.span, spans: Arc::default() };
-        let mut report = codes::SYNTAX.report((&file, &origin), "", error.message);
-        report.fix = error.fix;
-        reports.push(report);
-    }
-    for document in documents {
-        let source = Source::File { path: path.clone(), document: document.index };
-        for (value, origin) in objects(document, &source) {
-            match Resource::parse(value, origin) {
-                Ok((resource, more)) => {
-                    resources.push(resource);
-                    reports.extend(more);
+    each_document(text, |document| match document {
+        Ok(document) => {
+            let source = Source::File { path: path.clone(), document: document.index };
+            for (value, origin) in objects(document, &source) {
+                match Resource::parse(value, origin) {
+                    Ok((resource, more)) => {
+                        resources.push(resource);
+                        reports.extend(more);
+                    }
+                    Err(more) => reports.extend(more),
                 }
-                Err(more) => reports.extend(more),
             }
         }
-    }
-    (resources, reports)
+        Err(error) => {
+            let source = Source::File { path: path.clone(), document: error.index };
+            let origin = Origin { source, span: error.span, spans: Arc::default() };
+            let mut report = codes::SYNTAX.report((&file, &origin), "", error.message);
+            report.fix = error.fix;
+            unread.push(report);
+        }
+    });
+    unread.extend(reports);
+    (resources, unread)
 }
 
 /// The objects of a document: itself, or the items of a list.
@@ -50,11 +52,11 @@ pub fn objects(document: Document, source: &Source) -> Vec<(Value, Origin)> {
         let of_item = spans.iter().filter_map(|(path, span)| {
             let rest = path.strip_prefix(&*prefix)?;
             let rest = rest.strip_prefix('.').or_else(|| rest.starts_with('[').then_some(rest))?;
-            Some((rest.into(), *span))
+            Some((rest, span))
         });
         let origin = Origin {
             source: source.clone(),
-            span: spans.get(&*prefix).copied().unwrap_or(span),
+            span: spans.get(&prefix).unwrap_or(span),
             spans: Arc::new(of_item.collect()),
         };
         (value, origin)
@@ -87,12 +89,12 @@ pub fn mesh_config(map: &Object<kube::ConfigMap>) -> Result<(MeshConfig, Vec<Rep
     let Some(document) = documents.into_iter().next() else {
         return Ok((MeshConfig::istio_default(), Vec::new()));
     };
-    let mut spans = (*map.origin.spans).clone();
-    for (path, span) in document.spans.iter() {
+    let inner = document.spans.iter().map(|(path, span)| {
         let joined = if path.starts_with('[') { format!("{BASE}{path}") } else { format!("{BASE}.{path}") };
-        spans.insert(joined.into(), place(*span));
-    }
-    let origin = Origin { spans: Arc::new(spans), ..map.origin.clone() };
+        (joined, place(span))
+    });
+    let outer = map.origin.spans.iter().map(|(path, span)| (path.to_owned(), span));
+    let origin = Origin { spans: Arc::new(outer.chain(inner).collect()), ..map.origin.clone() };
     let subject = (&map.key, &origin);
     let wrong = |e: crate::api::decode::DecodeError| {
         vec![codes::SCHEMA.report(subject, &e.path, format!("{} {}", e.path, e.message))]

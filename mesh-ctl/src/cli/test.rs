@@ -190,7 +190,7 @@ fn case_file(path: &str, d: &yaml::Document) -> Result<CaseFile, String> {
         config.push(folder.join(entry.as_str().ok_or_else(|| wrong("config is a list of paths"))?));
     }
     let cases = list("cases")?.iter().enumerate().map(|(i, value)| {
-        let line = d.spans.get(&*format!("cases[{i}]")).map_or(d.span.line, |s| s.line);
+        let line = d.spans.get(&format!("cases[{i}]")).map_or(d.span.line, |s| s.line);
         let name = value.get("name").and_then(Value::as_str).map_or(format!("case {i}"), str::to_owned);
         (line, serde_json::from_value(value.clone()).map_err(|e| e.to_string()), name)
     });

@@ -143,7 +143,7 @@ mod tests {
     fn set(entries: &[(&str, u64)]) -> ResourceSet {
         let one = |(name, version): &(&str, u64)| {
             let name = ResourceName { kind: "k".into(), name: (*name).into() };
-            (name.clone(), Arc::new(WireResource { name, version: ContentHash(*version), body: Arc::from([]) }))
+            (name.clone(), Arc::new(WireResource { name, version: ContentHash(*version), body: Vec::new().into() }))
         };
         entries.iter().map(one).collect()
     }

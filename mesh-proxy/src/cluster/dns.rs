@@ -76,7 +76,7 @@ impl Names {
                 sleep_until(round.next()).await;
                 let (Some(runtime), Some(cluster)) = (runtime.upgrade(), cluster.upgrade()) else { return };
                 round.look_up(&*runtime.env, &runtime.net).await;
-                cluster.set(round.endpoints(), runtime.workers, runtime.env.random());
+                cluster.set(round.endpoints(), runtime.env.random());
                 cluster.dns.answered.send_replace(true);
             }
         });

@@ -7,10 +7,11 @@ use std::time::Duration;
 use mesh_core::balance::Layout;
 use mesh_core::outlier::{Change, Detector};
 use mesh_core::snapshot::{Balancer, Balancing, ClusterPlan};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::Cluster;
+use super::{Cluster, Told, Used};
 use crate::admin::{ClusterEndpoints, EndpointStatus};
 use crate::net::Net;
 
@@ -18,7 +19,7 @@ use crate::net::Net;
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Rules {
     balancer: Balancer,
-    balancing: Balancing,
+    balancing: Arc<Balancing>,
 }
 
 /// Sweeps and reacts to ejections; ends with what it watches.
@@ -66,40 +67,76 @@ fn log(cluster: &str, change: &Change) {
 impl<N: Net> Cluster<N> {
     /// Uses the endpoints as a plan says. Cheap where nothing changed. To be called inside a tokio runtime: while outlier
     /// detection is on, a task there sweeps.
-    pub(super) fn configure(self: &Arc<Self>, plan: &ClusterPlan, seed: u64) {
-        let rules = Rules { balancer: plan.balancer, balancing: plan.balancing.clone() };
-        let mut watch = self.watch.lock();
-        let before = self.rules.load();
-        if **before == rules {
-            return;
+    pub(super) fn configure(&self, plan: &ClusterPlan, seed: u64) {
+        let rules = Rules { balancer: plan.balancer, balancing: Arc::clone(&plan.balancing) };
+        let runtime = rules.balancing.outlier.as_ref().map(|_| Handle::current());
+        let used = {
+            let mut told = self.told.lock();
+            match self.used.get() {
+                Some(used) => used,
+                None => {
+                    (told.rules, told.runtime, told.seed) = (Some(rules), runtime, seed);
+                    return;
+                }
+            }
+        };
+        if used.follow(&rules, runtime.as_ref(), &self.me) {
+            used.order(seed);
         }
-        let outlier = &rules.balancing.outlier;
-        if before.balancing.outlier != *outlier {
-            self.detector.set_plan(outlier.clone());
-            let task = outlier.as_ref().map(|plan| {
-                let (cluster, changed) = (Arc::downgrade(self), Arc::clone(&self.changed));
-                tokio::spawn(keep(cluster, changed, plan.interval)).abort_handle()
-            });
-            watch.set(task);
-        }
-        self.rules.store(Arc::new(rules));
-        drop(watch);
-        self.order(seed);
-    }
-
-    /// Orders the endpoints anew.
-    pub(super) fn order(&self, seed: u64) {
-        let _one_at_a_time = self.ordering.lock();
-        let rules = self.rules.load();
-        let layout = Layout::build(&self.members.load(), rules.balancer, &rules.balancing, seed);
-        if layout.panics() {
-            tracing::info!(cluster = &*self.name, "too few endpoints are healthy: all are used");
-        }
-        self.layout.store(Arc::new(layout));
     }
 
     /// Everything about the endpoints, for the config dump.
     pub(super) fn status(&self) -> ClusterEndpoints {
+        let told = self.told.lock();
+        match self.used.get() {
+            Some(used) => used.status(),
+            None => self.as_told(&Told { runtime: None, ..told.clone() }).status(),
+        }
+    }
+}
+
+impl<N: Net> Used<N> {
+    /// Takes over the rules; says whether they are others than before. The order is to be made anew then.
+    pub(super) fn follow(&self, rules: &Rules, runtime: Option<&Handle>, cluster: &Weak<Cluster<N>>) -> bool {
+        let mut watch = self.watch.lock();
+        let before = self.rules.load();
+        if **before == *rules {
+            return false;
+        }
+        let outlier = &rules.balancing.outlier;
+        if before.balancing.outlier != *outlier {
+            self.detector.set_plan(outlier.clone());
+            let task = outlier.as_ref().zip(runtime).map(|(plan, runtime)| {
+                let (cluster, changed) = (Weak::clone(cluster), Arc::clone(&self.changed));
+                runtime.spawn(keep(cluster, changed, plan.interval)).abort_handle()
+            });
+            watch.set(task);
+        }
+        self.rules.store(Arc::new(rules.clone()));
+        true
+    }
+
+    /// Orders the endpoints anew.
+    pub(super) fn order(&self, seed: u64) {
+        self.lay_out(seed);
+        self.warn();
+    }
+
+    /// Says so where endpoints are used that should not be.
+    pub(super) fn warn(&self) {
+        if self.layout.load().panics() {
+            tracing::info!(cluster = &*self.name, "too few endpoints are healthy: all are used");
+        }
+    }
+
+    pub(super) fn lay_out(&self, seed: u64) {
+        let _one_at_a_time = self.ordering.lock();
+        let rules = self.rules.load();
+        let layout = Layout::build(&self.members.load(), rules.balancer, &rules.balancing, seed);
+        self.layout.store(Arc::new(layout));
+    }
+
+    fn status(&self) -> ClusterEndpoints {
         let layout = self.layout.load();
         let members = self.members.load();
         let endpoints = members.iter().map(|m| EndpointStatus {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::api::ContentHash;
-use mesh_core::snapshot::{
-    Balancer, Balancing, ClusterPlan, Endpoint, EndpointSource, PoolPlan, Provenance, UpstreamProtocol,
-};
+use mesh_core::snapshot::{Balancer, ClusterPlan, Endpoint, EndpointSource, Provenance, UpstreamProtocol};
 
 /// A cluster of this name and source, with defaults.
 pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
@@ -16,9 +14,9 @@ pub(crate) fn plan(name: &str, source: EndpointSource) -> ClusterPlan {
         source,
         protocol: UpstreamProtocol::Http1,
         balancer: Balancer::RoundRobin,
-        balancing: Balancing::default(),
+        balancing: Arc::default(),
         connect_timeout: Duration::from_secs(10),
-        pool: PoolPlan::default(),
+        pool: Arc::default(),
         pool_origin: origin.clone(),
         auto_tls: None,
         tls_origin: Provenance::default("test"),

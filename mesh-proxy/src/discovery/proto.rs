@@ -169,7 +169,7 @@ impl From<&Delta> for DeltaResponse {
             version: r.version.to_string(),
             resource: Some(Any {
                 type_url: format!("{TYPE_PREFIX}{}", r.name.kind),
-                value: Bytes::from_owner(Arc::clone(&r.body)),
+                value: Bytes::from_owner(r.body.bytes()),
             }),
             name: name_text(&r.name),
         };
@@ -191,7 +191,7 @@ impl DeltaResponse {
         for r in self.resources {
             match (parse_name(&r.name), parse_hash(&r.version), r.resource) {
                 (Some(name), Some(version), Some(any)) => {
-                    delta.changed.push(Arc::new(WireResource { name, version, body: any.value.as_ref().into() }));
+                    delta.changed.push(Arc::new(WireResource { name, version, body: (&*any.value).into() }));
                 }
                 _ => foreign.push(r.name),
             }

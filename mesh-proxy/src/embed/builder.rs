@@ -223,16 +223,12 @@ impl Source {
 }
 
 fn files(input: Input, workload: Option<String>, keys: &Arc<Secrets>) -> io::Result<FileSource> {
-    let id = match &workload {
-        Some(name) => {
-            let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
-            input.pod_id(ProxyKind::Sidecar, namespace, name)?
-        }
-        None => ProxyId::application(),
-    };
     // What can't be read is an error now, not a log line later.
-    input.world()?;
-    Ok(FileSource::over(input, id).with_secrets(Arc::clone(keys)))
+    let source = match &workload {
+        Some(workload) => FileSource::of_pod(input, ProxyKind::Sidecar, workload)?,
+        None => FileSource::read(input, |_| Ok(ProxyId::application()))?,
+    };
+    Ok(source.with_secrets(Arc::clone(keys)))
 }
 
 /// The ports of a sidecar.

@@ -64,6 +64,7 @@ impl<N: Net> Engine<N::Stream> for Proxy<N> {
             old.as_ref().and_then(|o| o.clusters.get(&plan.name)).is_some_and(|old| Arc::ptr_eq(old, plan))
         };
         let changed = || snapshot.clusters.values().filter(|_| !same_clusters).filter(|plan| !known(plan));
+        self.runtime.expect(changed().map(|plan| &plan.name));
         for plan in changed() {
             self.runtime.configure(plan);
         }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use mesh_core::snapshot::{ProxyId, ProxyKind};
+use mesh_core::snapshot::ProxyId;
 
 use crate::discovery;
 
@@ -143,14 +143,10 @@ impl Args {
         self.bind.unwrap_or(std::net::Ipv6Addr::UNSPECIFIED.into())
     }
 
-    /// Who this proxy is, if something tells.
-    pub(super) fn id(&self, kind: ProxyKind) -> io::Result<Option<ProxyId>> {
-        if let Ok(text) = std::env::var(discovery::ENV_PROXY) {
-            let wrong = |e| io::Error::other(format!("{}: {e}", discovery::ENV_PROXY));
-            return serde_json::from_str(&text).map(Some).map_err(wrong);
-        }
-        let Some(workload) = &self.workload else { return Ok(None) };
-        let (namespace, name) = workload.split_once('/').unwrap_or(("default", workload));
-        crate::source::Input::Files(self.config.clone()).pod_id(kind, namespace, name).map(Some)
+    /// Who this proxy is, if whoever started it says so.
+    pub(super) fn id(&self) -> io::Result<Option<ProxyId>> {
+        let Ok(text) = std::env::var(discovery::ENV_PROXY) else { return Ok(None) };
+        let wrong = |e| io::Error::other(format!("{}: {e}", discovery::ENV_PROXY));
+        serde_json::from_str(&text).map(Some).map_err(wrong)
     }
 }

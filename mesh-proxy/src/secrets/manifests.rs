@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mesh_core::api::Resource;
 use mesh_tls::{Material, SecretData, SecretError, SecretRef, SecretState, Secrets};
 use serde_json::Value;
 
@@ -20,24 +21,19 @@ pub(crate) struct Manifests {
 }
 
 impl Manifests {
-    /// Takes the Secrets and ConfigMaps of one file.
-    pub(crate) fn add(&mut self, text: &str) {
-        let (documents, _) = mesh_core::yaml::documents(text);
-        for document in documents {
-            let value = document.value;
-            let items = match value["kind"].as_str() {
-                Some("List") => value["items"].as_array().cloned().unwrap_or_default(),
-                _ => vec![value],
-            };
-            for item in items.iter().filter(|i| i["apiVersion"] == "v1") {
-                let text = |field: &str, default: &str| item["metadata"][field].as_str().unwrap_or(default).to_owned();
-                let name = (text("namespace", "default"), text("name", ""));
-                match item["kind"].as_str() {
-                    Some("Secret") => drop(self.secrets.insert(name, data(item, true))),
-                    Some("ConfigMap") => drop(self.config_maps.insert(name, data(item, false))),
-                    _ => {}
-                }
+    /// Takes what a resource holds of it, if it is a Secret or a ConfigMap.
+    pub(crate) fn add(&mut self, resource: &Resource) {
+        let key = resource.key();
+        let name = (key.namespace.to_string(), key.name.to_string());
+        match resource {
+            Resource::ConfigMap(map) => {
+                let data = map.spec.data.iter().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+                self.config_maps.insert(name, SecretData(data.collect()));
             }
+            Resource::Unread(object) if key.kind.group.is_empty() && &*key.kind.kind == "Secret" => {
+                self.secrets.insert(name, secret(&object.spec));
+            }
+            _ => {}
         }
     }
 
@@ -80,17 +76,16 @@ impl Manifests {
     }
 }
 
-fn data(object: &Value, encoded: bool) -> SecretData {
-    let fields = |name: &str, encoded: bool| {
-        let object = object[name].as_object().into_iter().flatten();
-        object.filter_map(move |(key, value)| {
-            let text = value.as_str()?;
-            let bytes = match encoded {
-                true => STANDARD.decode(text.split_whitespace().collect::<String>()).ok()?,
-                false => text.as_bytes().to_vec(),
-            };
-            Some((key.clone(), bytes))
-        })
+/// `stringData` over `data`, which is Base64.
+fn secret(object: &Value) -> SecretData {
+    let fields = |name: &str| {
+        let fields = object[name].as_object().into_iter().flatten();
+        fields.filter_map(|(key, value)| Some((key.clone(), value.as_str()?)))
     };
-    SecretData(fields("data", encoded).chain(fields("stringData", false)).collect())
+    let decoded = |(key, text): (String, &str)| {
+        let bytes = STANDARD.decode(text.split_whitespace().collect::<String>()).ok()?;
+        Some((key, bytes))
+    };
+    let plain = fields("stringData").map(|(key, text)| (key, text.as_bytes().to_vec()));
+    SecretData(fields("data").filter_map(decoded).chain(plain).collect())
 }

@@ -19,7 +19,7 @@ fn secrets_among_manifests() {
         indent(&certificate)
     );
     let mut manifests = Manifests::default();
-    manifests.add(&yaml);
+    mesh_core::yaml::read("test.yaml", &yaml).0.iter().for_each(|resource| manifests.add(resource));
     let secrets = Secrets::default();
     let name = |namespace: &str| SecretRef::Credential { namespace: namespace.into(), name: "c".into() };
     let watches = [

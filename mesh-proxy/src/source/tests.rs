@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use mesh_core::compile::compile;
+use mesh_core::wire::ResourceSet;
 
 use super::*;
 
@@ -51,10 +52,9 @@ impl Drop for Directory {
 async fn a_gateway_follows_its_files() {
     let directory = Directory::new("follow");
     directory.write("gateway.yaml", GATEWAY);
-    let paths = vec![directory.0.clone()];
-    let id = FileSource::gateway_id(&paths).unwrap();
+    let mut source = FileSource::of_gateway(vec![directory.0.clone()]).unwrap();
+    let id = source.id().clone();
     assert_eq!(&*id.namespace, "istio-system");
-    let mut source = FileSource::new(paths, id.clone());
 
     let mut held = ResourceSet::new();
     let first = source.next().await.unwrap();
@@ -84,6 +84,6 @@ async fn a_gateway_follows_its_files() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = FileSource::gateway_id(&["/does/not/exist.yaml".into()]).unwrap_err();
+    let error = FileSource::of_gateway(vec!["/does/not/exist.yaml".into()]).unwrap_err();
     assert!(error.to_string().starts_with("/does/not/exist.yaml: "), "{error}");
 }

@@ -2,24 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::StatusCode;
 use mesh_core::api::ContentHash;
 use mesh_core::layers::modify::NodeFacts;
-use mesh_core::layers::rate_limit::Limit;
-use mesh_core::layers::{BoxService, MirrorTarget, RetryLimit, order};
-use mesh_core::snapshot::{
-    Action, ClusterPlan, Direction, HttpPlan, ListenerKey, Map, MirrorPlan, RateLimitPlan, RoutePlan, Snapshot,
-    TlsThen, VirtualHostPlan,
-};
+use mesh_core::layers::order;
+use mesh_core::snapshot::{Direction, HttpPlan, ListenerKey, Map, Snapshot, TlsThen, VirtualHostPlan};
 
-use super::router::{RouteServices, RouteTarget, Router, Routes};
-use super::{Common, Inbound, Outbound, Place, Security};
+use super::host::{Host, Maker};
+use super::router::{Router, Routes};
+use super::{Common, Inbound, Outbound, Security};
 use crate::cluster::Runtime;
 use crate::listener::server_id;
 use crate::net::Net;
-use crate::pool::Destination;
 use crate::tcp::StreamPolicies;
 
 /// The stack of a listener.
@@ -36,45 +30,17 @@ pub struct Active {
     /// The plan.
     pub snapshot: Arc<Snapshot>,
     http: Map<HttpKey, Arc<Built>>,
-    clusters: Arc<Map<ClusterId, BoxService>>,
     security: Arc<Security>,
 }
 
 /// A listener, and which of its TLS servers; 0 for its own HTTP.
 type HttpKey = (ListenerKey, ContentHash);
 
-/// Identity of a cluster's stack: the plan, and what routes ask of it.
-#[derive(Clone)]
-struct ClusterId(Arc<ClusterPlan>, Option<Duration>);
-
-impl PartialEq for ClusterId {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) && self.1 == other.1
-    }
-}
-
-impl Eq for ClusterId {}
-
-impl std::hash::Hash for ClusterId {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
 struct Built {
     plan: Arc<HttpPlan>,
     security: Arc<Security>,
     router: Router,
     stack: Arc<HttpStack>,
-}
-
-/// The stacks of a virtual host's routes, and what they were built for.
-pub(super) struct Host {
-    plan: Arc<VirtualHostPlan>,
-    /// In the order of its routes.
-    pub(super) routes: Vec<RouteServices>,
-    /// Clusters by the names that the routes have; `None`: there is none of that name.
-    clusters: Vec<(Arc<str>, Option<ClusterId>)>,
 }
 
 impl Active {
@@ -87,17 +53,16 @@ impl Active {
     /// [order](mesh_core::layers::order).
     #[must_use]
     pub fn orders(&self) -> BTreeSet<String> {
-        let routes = |built: &Arc<Built>| {
-            let hosts = built.router.routes().hosts.iter();
-            let targets: Vec<_> = hosts.flat_map(|host| &host.routes).flat_map(|route| route.iter()).cloned().collect();
-            targets.into_iter().map(|target| format!("route: {}", target.service.order()))
-        };
+        let hosts = self.http.values().flat_map(|built| &built.router.routes().hosts);
+        let routes = hosts.flat_map(|host| host.all()).flat_map(|(route, cluster)| {
+            let cluster = cluster.map(|cluster| format!("cluster: {}", cluster.order()));
+            std::iter::once(format!("route: {}", route.service.order())).chain(cluster)
+        });
         let listeners = self.http.values().map(|built| match &*built.stack {
             HttpStack::Inbound(_) => format!("inbound: {}", order::<Inbound>()),
             HttpStack::Outbound(_) => format!("outbound: {}", order::<Outbound>()),
         });
-        let clusters = self.clusters.values().map(|service| format!("cluster: {}", service.order()));
-        listeners.chain(self.http.values().flat_map(routes)).chain(clusters).collect()
+        listeners.chain(routes).collect()
     }
 
     /// Policies for streams of bytes.
@@ -122,15 +87,8 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
     };
     let same_clusters = previous.is_some_and(|p| p.has_clusters_of(&snapshot));
     let security = Security::of(&snapshot, runtime, (previous.map(|p| &p.security), same_clusters));
-    let mut building = Building {
-        runtime,
-        common,
-        snapshot: &snapshot,
-        security: &security,
-        previous,
-        same_clusters,
-        fresh: Map::default(),
-    };
+    let maker = Arc::new(Maker { common, runtime: Arc::clone(runtime) });
+    let building = Building { maker, snapshot: &snapshot, security: &security, previous, same_clusters };
     let mut http = Map::default();
     for (key, listener) in &snapshot.listeners {
         if let Some(plan) = &listener.http {
@@ -144,8 +102,7 @@ pub fn activate<N: Net>(snapshot: Arc<Snapshot>, runtime: &Arc<Runtime<N>>, prev
             }
         }
     }
-    let clusters = building.clusters(&http);
-    Active { snapshot, http, clusters, security }
+    Active { snapshot, http, security }
 }
 
 fn node<N: Net>(snapshot: &Snapshot, runtime: &Runtime<N>) -> Arc<NodeFacts> {
@@ -154,19 +111,16 @@ fn node<N: Net>(snapshot: &Snapshot, runtime: &Runtime<N>) -> Arc<NodeFacts> {
 }
 
 struct Building<'a, N: Net> {
-    runtime: &'a Arc<Runtime<N>>,
-    common: Common,
+    maker: Arc<Maker<N>>,
     snapshot: &'a Snapshot,
     security: &'a Arc<Security>,
     previous: Option<&'a Active>,
     /// No cluster is another one than in `previous`.
     same_clusters: bool,
-    /// Stacks of clusters that `previous` does not have.
-    fresh: Map<ClusterId, BoxService>,
 }
 
 impl<N: Net> Building<'_, N> {
-    fn listener(&mut self, at: HttpKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
+    fn listener(&self, at: HttpKey, plan: &Arc<HttpPlan>) -> Arc<Built> {
         let (key, _) = at;
         let old = self.previous.and_then(|p| p.http.get(&at));
         let same_policies = old.is_some_and(|old| Arc::ptr_eq(&old.security, self.security));
@@ -184,7 +138,7 @@ impl<N: Net> Building<'_, N> {
             });
             hosts.push(match known.filter(|known| self.is_current(known)) {
                 Some(known) => Arc::clone(known),
-                None => Arc::new(self.host(host, key.direction)),
+                None => Arc::new(Host::new(host, key.direction, &self.maker, self.snapshot)),
             });
         }
         if let Some(old) = old
@@ -194,12 +148,13 @@ impl<N: Net> Building<'_, N> {
         {
             return Arc::clone(old);
         }
-        let router = Router::new(Routes { plan: Arc::clone(plan), hosts, env: Arc::clone(&self.common.env) });
+        let common = &self.maker.common;
+        let router = Router::new(Routes { plan: Arc::clone(plan), hosts, env: Arc::clone(&common.env) });
         let guards = self.security.of_listener(key);
         let stack = match key.direction {
-            Direction::Inbound => HttpStack::Inbound(super::inbound(&self.common, plan, guards, router.clone())),
+            Direction::Inbound => HttpStack::Inbound(super::inbound(common, plan, guards, router.clone())),
             direction @ (Direction::Outbound | Direction::Gateway) => {
-                HttpStack::Outbound(super::outbound(&self.common, plan, direction, guards, router.clone()))
+                HttpStack::Outbound(super::outbound(common, plan, direction, guards, router.clone()))
             }
         };
         let (plan, security) = (Arc::clone(plan), Arc::clone(self.security));
@@ -208,131 +163,7 @@ impl<N: Net> Building<'_, N> {
 
     /// Whether the clusters of a virtual host are still the same.
     fn is_current(&self, host: &Host) -> bool {
-        let same = |(name, id): &(Arc<str>, Option<ClusterId>)| match (self.snapshot.clusters.get(name), id) {
-            (Some(now), Some(ClusterId(then, _))) => Arc::ptr_eq(now, then),
-            (now, then) => now.is_none() && then.is_none(),
-        };
-        self.same_clusters || host.clusters.iter().all(same)
-    }
-
-    fn host(&mut self, plan: &Arc<VirtualHostPlan>, direction: Direction) -> Host {
-        let mut clusters = Vec::new();
-        let routes = plan.routes.iter().map(|r| self.route(r, direction, &mut clusters)).collect();
-        Host { plan: Arc::clone(plan), routes, clusters }
-    }
-
-    fn route(
-        &mut self,
-        plan: &Arc<RoutePlan>,
-        direction: Direction,
-        used: &mut Vec<(Arc<str>, Option<ClusterId>)>,
-    ) -> RouteServices {
-        let per_try = plan.retry.as_ref().and_then(|r| r.per_try_timeout);
-        let mirrors = &plan.filters.mirrors;
-        let unknown = StatusCode::SERVICE_UNAVAILABLE;
-        let mirrors: Vec<_> = mirrors.iter().map(|m| self.cluster(&m.cluster, None, unknown, used)).collect();
-        match &plan.action {
-            Action::Forward(targets) => {
-                let all = targets.iter().enumerate();
-                all.map(|(destination, target)| {
-                    let cluster = match (&self.runtime.application, direction) {
-                        (Some(application), Direction::Inbound) => application.clone(),
-                        _ => self.cluster(&target.cluster, per_try, target.missing_status, used),
-                    };
-                    let limit = self.retry_limit(&target.cluster);
-                    let service = self.destination(plan, Place { direction, destination }, (cluster, limit), &mirrors);
-                    RouteTarget { service, cluster: self.snapshot.clusters.get(&target.cluster).cloned() }
-                })
-                .collect()
-            }
-            Action::Redirect(_) | Action::Direct(_) => {
-                // Its stack answers before it gets to a cluster.
-                let nowhere = BoxService::new(super::no_cluster(StatusCode::SERVICE_UNAVAILABLE));
-                let service = self.destination(plan, Place { direction, destination: 0 }, (nowhere, None), &[]);
-                vec![RouteTarget { service, cluster: None }]
-            }
-        }
-    }
-
-    /// What limits the retries to a cluster; `None`: nothing does.
-    fn retry_limit(&self, name: &Arc<str>) -> Option<RetryLimit> {
-        let pool = &self.snapshot.clusters.get(name)?.pool;
-        // Counted where there is no limit, too: there may be one in the next snapshot.
-        Some(RetryLimit { pool: pool.clone(), usage: Arc::clone(self.runtime.cluster(name).usage()) })
-    }
-
-    fn destination(
-        &self,
-        plan: &Arc<RoutePlan>,
-        place: Place,
-        below: (BoxService, Option<RetryLimit>),
-        mirrors: &[BoxService],
-    ) -> BoxService {
-        let beside = (self.limits(plan), self.targets(plan, place.direction, mirrors));
-        BoxService::new(super::route(&self.common, plan, place, below, beside))
-    }
-
-    /// The limits of a route with their buckets, which go on where they are while nothing about them changes.
-    fn limits(&self, plan: &RoutePlan) -> Vec<Limit> {
-        let limit =
-            |l: &Arc<RateLimitPlan>| Limit { bucket: self.runtime.bucket(l), status: l.status, headers: l.headers };
-        plan.filters.rate_limits.iter().map(limit).collect()
-    }
-
-    /// The mirrors of a route with what sends to them.
-    fn targets(&self, plan: &RoutePlan, direction: Direction, clusters: &[BoxService]) -> Vec<MirrorTarget> {
-        let target = |(mirror, cluster): (&MirrorPlan, &BoxService)| MirrorTarget {
-            name: Arc::clone(&mirror.cluster),
-            service: BoxService::new(super::copy(&self.common, plan, direction, cluster.clone())),
-            share: mirror.share,
-            budget: self.runtime.cluster(&mirror.cluster).copies(),
-        };
-        plan.filters.mirrors.iter().zip(clusters).map(target).collect()
-    }
-
-    /// The stack of a cluster, which is noted as used.
-    fn cluster(
-        &mut self,
-        name: &Arc<str>,
-        per_try: Option<Duration>,
-        missing: StatusCode,
-        used: &mut Vec<(Arc<str>, Option<ClusterId>)>,
-    ) -> BoxService {
-        let Some(plan) = self.snapshot.clusters.get(name) else {
-            used.push((Arc::clone(name), None));
-            return BoxService::new(super::no_cluster(missing));
-        };
-        let id = ClusterId(Arc::clone(plan), per_try);
-        used.push((Arc::clone(name), Some(id.clone())));
-        if let Some(known) = self.fresh.get(&id).or_else(|| self.previous?.clusters.get(&id)) {
-            return known.clone();
-        }
-        let to = Destination {
-            runtime: Arc::clone(self.runtime),
-            cluster: self.runtime.cluster(name),
-            plan: Arc::clone(plan),
-        };
-        let service = BoxService::new(super::cluster(to, per_try));
-        self.fresh.insert(id, service.clone());
-        service
-    }
-
-    /// The stacks of all clusters that routes use now.
-    fn clusters(self, http: &Map<HttpKey, Arc<Built>>) -> Arc<Map<ClusterId, BoxService>> {
-        let Self { previous, same_clusters, mut fresh, .. } = self;
-        let old = previous.map(|p| &p.clusters);
-        if let Some(old) = old.filter(|_| same_clusters && fresh.is_empty()) {
-            return Arc::clone(old);
-        }
-        let hosts = http.values().flat_map(|b| &b.router.routes().hosts);
-        for id in hosts.flat_map(|h| &h.clusters).filter_map(|(_, id)| id.as_ref()) {
-            if !fresh.contains_key(id)
-                && let Some(known) = old.and_then(|old| old.get(id))
-            {
-                fresh.insert(id.clone(), known.clone());
-            }
-        }
-        Arc::new(fresh)
+        self.same_clusters || host.is_current(&self.snapshot.clusters)
     }
 }
 

@@ -12,10 +12,10 @@ use mesh_core::layers::modify::with_facts;
 use mesh_core::layers::route::no_route;
 use mesh_core::layers::{BoxFuture, BoxService, Request, Response};
 use mesh_core::record::Cx;
-use mesh_core::snapshot::{ClusterPlan, HttpPlan};
+use mesh_core::snapshot::HttpPlan;
 use tower::Service;
 
-use super::activate::Host;
+use super::host::Host;
 
 /// Decides the route and the destination, then calls their stack. Only acts on what `mesh_core::decide` says.
 #[derive(Clone)]
@@ -26,17 +26,6 @@ pub(super) struct Routes {
     /// In the order of the table's virtual hosts.
     pub(super) hosts: Vec<Arc<Host>>,
     pub(super) env: Arc<dyn Env>,
-}
-
-/// Each destination, in the plan's order; redirects and direct responses have one.
-pub(super) type RouteServices = Vec<RouteTarget>;
-
-/// The stack of a destination, and what it leads to.
-#[derive(Clone)]
-pub(super) struct RouteTarget {
-    pub(super) service: BoxService,
-    /// What the log names, also if the stack answers itself.
-    pub(super) cluster: Option<Arc<ClusterPlan>>,
 }
 
 impl Router {
@@ -51,7 +40,7 @@ impl Router {
     fn find(&self, request: &Request) -> Option<BoxService> {
         let routes = &*self.0;
         let choice = with_facts(request, |facts| choose(&routes.plan.routes, facts, || routes.env.random()))?;
-        let target = routes.hosts.get(choice.host)?.routes.get(choice.route)?.get(choice.destination)?;
+        let target = routes.hosts.get(choice.host)?.target(choice.route, choice.destination)?;
         if let Some(cx) = request.extensions().get::<Arc<Cx>>() {
             let _ = cx.route.set(choice.plan);
             if let Some(cluster) = &target.cluster {

@@ -270,7 +270,7 @@ fn snapshot(setup: &Setup) -> Snapshot {
     };
     let inbound = ListenerKey { direction: Direction::Inbound, ..key };
     let plan = cluster(setup.source.clone(), setup.pool.clone());
-    let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone(), ..plan });
+    let cluster = Arc::new(ClusterPlan { balancing: setup.balancing.clone().into(), ..plan });
     let authz = cluster_called("authz", setup.source.clone(), PoolPlan::default());
     let authz = ClusterPlan { protocol: UpstreamProtocol::Http2, ..authz };
     let name = Arc::new(NameEntry { hostname: "db".into(), addresses: vec![setup.to.ip()] });
@@ -297,14 +297,14 @@ fn cluster_called(name: &str, source: EndpointSource, pool: PoolPlan) -> Cluster
         source,
         protocol: UpstreamProtocol::Tcp,
         balancer: Balancer::RoundRobin,
-        balancing: Balancing::default(),
+        balancing: Arc::default(),
         connect_timeout: Duration::from_secs(10),
         auto_tls: None,
         tls_origin: Provenance::default("test"),
         tls: None,
         proxy_header: None,
         tunnel: None,
-        pool,
+        pool: pool.into(),
         pool_origin: origin(),
         service: "".into(),
         service_name: "".into(),

@@ -122,7 +122,7 @@ fn without_automatic(index: &Index<'_>, service: &Object<ServiceSpec>) -> Option
     let (policy, number) = pods.find_map(|pod| {
         let port = ports(index, pod).into_iter().find(|p| p.service.key == service.key)?;
         let own = taken(index, pod, port.number);
-        let by = own.origin.object.filter(|_| own.mode == MtlsMode::Strict)?;
+        let by = own.origin.object.clone().filter(|_| own.mode == MtlsMode::Strict)?;
         Some((*index.peer_authentications.iter().find(|p| p.key == by)?, port.number))
     })?;
     let text = format!(

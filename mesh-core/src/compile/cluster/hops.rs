@@ -26,6 +26,8 @@ pub(super) struct MeshClient {
     parameters: TlsParameters,
     /// Limits of TLS with servers outside the mesh.
     others: TlsParameters,
+    /// The protocols that say that it is the mesh, and HTTP/2.
+    protocols: [Arc<str>; 3],
 }
 
 impl MeshClient {
@@ -38,6 +40,7 @@ impl MeshClient {
             trust: TrustDomains::of(&mesh.spec),
             parameters: mtls::parameters(&mesh.spec),
             others: mtls::client_defaults(&mesh.spec),
+            protocols: ["istio-peer-exchange", "istio", "h2"].map(Into::into),
         }
     }
 }
@@ -196,11 +199,12 @@ pub(in crate::compile) fn to_unknown(
 
 /// Between sidecars the protocols say that the mesh speaks.
 fn alpn(input: &ClusterInput<'_>) -> Vec<Arc<str>> {
-    let istio: &[&str] = match upstream_protocol(input.port.protocol) {
-        UpstreamProtocol::Http2 => &["istio-peer-exchange", "istio", "h2"],
-        UpstreamProtocol::Http1 | UpstreamProtocol::Client | UpstreamProtocol::Tcp => &["istio-peer-exchange", "istio"],
+    let all = &input.defaults.mesh.protocols;
+    let spoken = match upstream_protocol(input.port.protocol) {
+        UpstreamProtocol::Http2 => &all[..],
+        UpstreamProtocol::Http1 | UpstreamProtocol::Client | UpstreamProtocol::Tcp => &all[..2],
     };
-    istio.iter().map(|p| (*p).into()).collect()
+    spoken.to_vec()
 }
 
 /// Names of a server outside the mesh: those of the ServiceEntry, else the host.

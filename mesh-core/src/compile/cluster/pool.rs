@@ -1,5 +1,6 @@
 //! `connectionPool` and `retryBudget`: from a policy to the limits of a cluster, and what becomes of their fields.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::BalancingClient;
@@ -11,7 +12,7 @@ use crate::api::{
 use crate::compile::account::Ledger;
 use crate::compile::memo::hash_debug;
 use crate::snapshot::pool::IDLE_TIMEOUT;
-use crate::snapshot::{Http2Ping, Keepalive, PoolPlan, Provenance, RetryBudgetPlan, UpstreamProtocol};
+use crate::snapshot::{Balancing, Http2Ping, Keepalive, PoolPlan, Provenance, RetryBudgetPlan, UpstreamProtocol};
 
 /// Settings of the mesh that every cluster depends on.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(in crate::compile) struct ClusterDefaults {
     pub(super) mesh: MeshClient,
     /// Who balances: locality settings and the default outlier detection depend on the client.
     pub(super) client: BalancingClient,
+    /// What most clusters have; they share it.
+    usual: (Arc<PoolPlan>, Arc<Balancing>),
     pub(in crate::compile) hash: crate::api::ContentHash,
 }
 
@@ -54,12 +57,14 @@ impl ClusterDefaults {
             Some(_) => Provenance::setting(mesh, "spec.defaultTrafficPolicy.connectionPool", rule),
             None => Provenance::default("no limits by default"),
         };
+        let keepalive = tcp_keepalive.as_ref().map(keepalive);
         let mut defaults = Self {
             connect_timeout: connect_timeout.map_or(Duration::from_secs(10), Into::into),
             origin,
             pool,
             pool_origin,
-            keepalive: tcp_keepalive.as_ref().map(keepalive),
+            usual: (Arc::new(PoolPlan { keepalive, ..PoolPlan::default() }), Arc::default()),
+            keepalive,
             upgrade: *h2_upgrade_policy == MeshH2UpgradePolicy::Upgrade,
             dns_refresh_rate: dns_refresh_rate.map_or(Duration::from_secs(60), Into::into),
             mesh: MeshClient::of(mesh),
@@ -78,6 +83,11 @@ impl ClusterDefaults {
         self.dns_refresh_rate
     }
 
+    /// What is in force for a cluster beside its balancer: shared, where it is what most have.
+    pub(super) fn balancing(&self, made: Balancing) -> Arc<Balancing> {
+        shared(made, &self.usual.1)
+    }
+
     /// The same without `defaultTrafficPolicy`: for clusters that it is not meant for.
     pub(in crate::compile) fn without_policy(&self) -> Self {
         let pool_origin = Provenance::default("no limits by default");
@@ -85,9 +95,13 @@ impl ClusterDefaults {
     }
 }
 
+fn shared<T: PartialEq>(made: T, usual: &Arc<T>) -> Arc<T> {
+    if made == **usual { Arc::clone(usual) } else { Arc::new(made) }
+}
+
 /// What is in force for a cluster.
 pub(in crate::compile) struct Pool {
-    pub(in crate::compile) plan: PoolPlan,
+    pub(in crate::compile) plan: Arc<PoolPlan>,
     pub(in crate::compile) origin: Provenance,
     pub(in crate::compile) connect_timeout: Duration,
     /// The HTTP version after `h2UpgradePolicy` and `useClientProtocol`.
@@ -135,7 +149,7 @@ pub(in crate::compile) fn plan(
         requests(&mut plan, &http, bytes, protocol);
         plan.retry_budget = budget.map(retry_budget);
     }
-    Pool { plan, origin, connect_timeout, protocol }
+    Pool { plan: shared(plan, &defaults.usual.0), origin, connect_timeout, protocol }
 }
 
 /// The part about requests.

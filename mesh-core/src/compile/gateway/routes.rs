@@ -106,7 +106,7 @@ fn nothing(host: &HostPattern, port: u16, origin: Provenance) -> Arc<VirtualHost
     let hash = ContentHash::of(name.as_bytes()).with_str("nothing");
     Arc::new(VirtualHostPlan {
         name,
-        domains: vec![host.to_string().into()],
+        domains: [host.to_string().into()].into(),
         routes: Vec::new(),
         paths: None,
         origin,
@@ -129,7 +129,7 @@ fn virtual_host(
     let limits = run.rate_limits.of_routes(&routes, true);
     let input = VirtualHostInput {
         name: format!("{host}:{port}").into(),
-        domains: vec![host.to_string().into()],
+        domains: [host.to_string().into()].into(),
         port,
         client,
         client_hash,

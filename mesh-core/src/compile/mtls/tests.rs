@@ -71,7 +71,7 @@ fn ports_have_modes_of_their_own() {
         [MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Disable, MtlsMode::Permissive,]
     );
     assert_eq!(&*mode(9000).origin.field, "spec.portLevelMtls.9000.mode");
-    assert!(mode(9000).origin.location.is_some_and(|l| l.starts_with("sim.yaml:")));
+    assert!(mode(9000).origin.location.as_ref().is_some_and(|l| l.starts_with("sim.yaml:")));
     assert_eq!(mode(8080).origin.object, None);
     // Of a Service's port 8080 with target port 8081, 8081 is the port that counts.
     let spec = "selector: {matchLabels: {app: b}}, portLevelMtls: {'8080': {mode: STRICT}}";

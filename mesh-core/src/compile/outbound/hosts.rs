@@ -128,7 +128,7 @@ impl<'v> Hosts<'v> {
         let service = &visible.service;
         let (client, defaults) = (run.client.clone(), run.route_defaults.clone());
         let name: Arc<str> = format!("{}:{}", service.hostname, self.common.port).into();
-        let domains = some.unwrap_or_else(|| visible.domains.to_vec());
+        let domains = some.map_or_else(|| visible.domains.clone(), Into::into);
         let routes: Vec<&Arc<One>> = routes.iter().map(|(_, place)| self.view.routes.at(*place)).collect();
         let base = VirtualHostInput {
             name,
@@ -185,9 +185,7 @@ fn plan(inputs: &[Input<'_>], narrow: ContentHash, routes: &[&Arc<One>], service
     let mut planned = inputs.iter().map(|(input, _)| plan_virtual_host(input)).enumerate();
     let (i, plan) = loop {
         let (i, planned) = planned.next().expect("invariant: the last one leads to the service");
-        if planned.notes.is_worth_keeping() {
-            notes.push(planned.notes);
-        }
+        notes.extend(planned.notes);
         if !planned.plan.routes.is_empty() {
             break (i, planned.plan);
         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use crate::layers::Request;
 use crate::matching::HeaderValueTemplate;
 use crate::record::{Cx, Flag};
-use crate::snapshot::{Address, HeaderOps};
+use crate::snapshot::{Address, HeaderOps, SomeOps};
 
 /// What an operator may look at.
 #[derive(Clone, Copy)]
@@ -198,7 +198,7 @@ fn remove(ops: &HeaderOps, headers: &mut HeaderMap) {
 
 /// Values are made from the headers as they were after the removals.
 fn apply(ops: &HeaderOps, headers: &mut HeaderMap, mut value: impl FnMut(&HeaderValueTemplate) -> Option<HeaderValue>) {
-    let HeaderOps { remove: _, set, add } = ops;
+    let SomeOps { remove: _, set, add } = &**ops;
     let mut render = |list: &[(HeaderName, HeaderValueTemplate)]| -> Vec<(HeaderName, HeaderValue)> {
         list.iter().filter_map(|(n, v)| Some((n.clone(), value(v)?))).collect()
     };

@@ -9,7 +9,8 @@ fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOps
     let values = |list: &[(&str, &str)]| {
         list.iter().map(|(n, v)| (n.parse().unwrap(), HeaderValueTemplate::parse(v).unwrap())).collect()
     };
-    HeaderOps { remove: remove.iter().map(|n| n.parse().unwrap()).collect(), set: values(set), add: values(add) }
+    let remove = remove.iter().map(|n| n.parse().unwrap()).collect();
+    crate::snapshot::SomeOps { remove, set: values(set), add: values(add) }.into()
 }
 
 fn layer(route: RoutePlan) -> ModifyLayer {

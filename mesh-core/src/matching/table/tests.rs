@@ -10,7 +10,7 @@ fn table(domains: &[String]) -> RouteTable {
     let host = |d: &String| {
         Arc::new(VirtualHostPlan {
             name: d.as_str().into(),
-            domains: vec![d.as_str().into()],
+            domains: [d.as_str().into()].into(),
             routes: Vec::new(),
             paths: None,
             origin: Provenance::default("test"),

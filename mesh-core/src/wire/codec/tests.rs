@@ -61,7 +61,7 @@ fn unknown_kinds_and_fields_are_refused_by_name() {
     let set = all(&world());
     let mut delta = Delta { changed: set.values().cloned().collect(), ..Delta::default() };
     for r in &mut delta.changed {
-        let change = |from: &str, to: &str| String::from_utf8(r.body.to_vec()).unwrap().replace(from, to);
+        let change = |from: &str, to: &str| String::from_utf8(r.body.bytes().to_vec()).unwrap().replace(from, to);
         match &*r.name.kind {
             kind::VIRTUAL_SERVICE => {
                 let body = change("\"timeout\"", "\"timeOut\"").into_bytes().into();
@@ -91,7 +91,7 @@ fn a_bad_change_keeps_the_last_good_one_and_removals_remove() {
     let first = world();
     let good = all(&first);
     let bad = good.values().find(|r| &*r.name.kind == kind::GATEWAY).unwrap();
-    let bad = Arc::new(WireResource { body: (*b"{}").into(), ..(**bad).clone() });
+    let bad = Arc::new(WireResource { body: b"{}".to_vec().into(), ..(**bad).clone() });
     let delta = Delta {
         changed: vec![bad],
         removed: good.keys().filter(|n| &*n.kind != kind::GATEWAY).cloned().collect(),

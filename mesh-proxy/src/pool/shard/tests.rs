@@ -10,7 +10,10 @@ use crate::cluster::testing;
 const S: Duration = Duration::from_secs(1);
 
 fn plan(pool: PoolPlan) -> Arc<ClusterPlan> {
-    Arc::new(ClusterPlan { pool, ..testing::plan("outbound|80||a", EndpointSource::DynamicDns { port: None }) })
+    Arc::new(ClusterPlan {
+        pool: pool.into(),
+        ..testing::plan("outbound|80||a", EndpointSource::DynamicDns { port: None })
+    })
 }
 
 fn idle(seconds: u64) -> PoolPlan {

@@ -7,9 +7,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use mesh_core::api::ContentHash;
 use mesh_core::model::{Health, TlsMode, Tunnel, Workload};
 use mesh_core::record::{ConnInfo, Cx, HttpRecord, RequestRecord, Sink};
-use mesh_core::snapshot::{
-    Balancer, Balancing, ClusterPlan, Direction, Endpoint, EndpointSource, PoolPlan, Provenance, UpstreamProtocol,
-};
+use mesh_core::snapshot::{Balancer, ClusterPlan, Direction, Endpoint, EndpointSource, Provenance, UpstreamProtocol};
 
 use super::{Metrics, Neighbours};
 
@@ -44,14 +42,14 @@ fn cluster() -> Arc<ClusterPlan> {
         source: EndpointSource::BlackHole,
         protocol: UpstreamProtocol::Http1,
         balancer: Balancer::LeastRequest,
-        balancing: Balancing::default(),
+        balancing: Arc::default(),
         connect_timeout: Duration::from_secs(10),
         auto_tls: None,
         tls_origin: Provenance::default("test"),
         tls: None,
         proxy_header: None,
         tunnel: None,
-        pool: PoolPlan::default(),
+        pool: Arc::default(),
         pool_origin: Provenance::default("test"),
         service: "reviews.default.svc.cluster.local".into(),
         service_name: "reviews".into(),

@@ -31,7 +31,7 @@ fn cluster(yaml: &str, name: &str) -> ClusterPlan {
 
 fn of(policy: &str) -> (Balancer, Balancing) {
     let plan = cluster(&rule(&format!("host: b, trafficPolicy: {{{policy}}}")), "8080||b.ns");
-    (plan.balancer, plan.balancing)
+    (plan.balancer, Balancing::clone(&plan.balancing))
 }
 
 fn locality(policy: &str) -> LocalityPlan {
@@ -39,7 +39,7 @@ fn locality(policy: &str) -> LocalityPlan {
 }
 
 fn outlier(yaml: &str, name: &str) -> Option<OutlierPlan> {
-    cluster(yaml, name).balancing.outlier
+    cluster(yaml, name).balancing.outlier.clone()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn tcp_hashes_the_address_only() {
         let yaml = rule(&format!(
             "host: c.other.svc.cluster.local, trafficPolicy: {{loadBalancer: {{consistentHash: {{{hash}}}}}}}"
         ));
-        cluster(&yaml, "9000||c.other").balancing.hash_key
+        cluster(&yaml, "9000||c.other").balancing.hash_key.clone()
     };
     assert_eq!((key("httpHeaderName: x"), key("useSourceIp: true")), (None, Some(HashKey::SourceIp)));
 }
@@ -152,7 +152,7 @@ fn which_locality_setting_is_in_force() {
         ),
     );
     let LocalityPlan::Failover(FailoverPlan { near: Some(near), labels }) =
-        cluster(&both, "8080||b.ns").balancing.locality
+        cluster(&both, "8080||b.ns").balancing.locality.clone()
     else {
         panic!("the rule's setting replaces the mesh's");
     };
@@ -184,7 +184,7 @@ fn traffic_distribution_of_a_service() {
             },
         )
     };
-    let labels = |extra: &str| match cluster(&service(extra), "80||t.ns").balancing.locality {
+    let labels = |extra: &str| match &cluster(&service(extra), "80||t.ns").balancing.locality {
         LocalityPlan::Failover(plan) => plan.labels.len(),
         _ => 0,
     };
@@ -193,7 +193,7 @@ fn traffic_distribution_of_a_service() {
     let mesh = with_mesh("localityLbSetting: {distribute: [{from: r1, to: {r9: 100}}]}", &service("PreferClose"));
     let plan = cluster(&mesh, "80||t.ns").balancing;
     assert!(matches!(plan.locality, LocalityPlan::Failover(_)), "it beats the mesh");
-    assert_eq!(&*plan.locality_origin.unwrap().field, "spec.trafficDistribution");
+    assert_eq!(&*plan.locality_origin.clone().unwrap().field, "spec.trafficDistribution");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn zone_aware_routing_needs_self_discovery() {
     let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: d, namespace: ns}\nspec: {selector: {app: d}, ports: [{name: http, port: 80}]}\n";
     let mesh = "defaultConfig: {proxyMetadata: {ISTIO_META_ENABLE_SELF_DISCOVERY: \"true\"}}";
     let on = with_mesh(mesh, &format!("{zones}{service}"));
-    let LocalityPlan::ZoneAware(plan) = cluster(&on, "8080||b.ns").balancing.locality else { panic!() };
+    let LocalityPlan::ZoneAware(plan) = cluster(&on, "8080||b.ns").balancing.locality.clone() else { panic!() };
     assert_eq!((plan.min_cluster_size, plan.peers.len(), &*plan.client.zone), (6, 1, "z1"));
 }
 
@@ -246,5 +246,5 @@ fn without_endpoints_nothing_is_balanced() {
         "8080||b.ns",
     );
     assert_eq!(plan.source, EndpointSource::OriginalDst { port: None });
-    assert_eq!(plan.balancing, Balancing::default());
+    assert_eq!(*plan.balancing, Balancing::default());
 }

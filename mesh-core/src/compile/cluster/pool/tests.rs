@@ -119,7 +119,7 @@ fn budgets() {
     assert_eq!(cluster(&rule("retryBudget: {}"), "a-1", B).pool.retry_budget, Some(by_default));
     let port = "portLevelSettings: [{port: {number: 8080}, connectionPool: {http: {maxRetries: 4}}}]";
     let plan = cluster(&rule(&format!("{budget}, {port}")), "a-1", B);
-    assert_eq!((plan.pool.retry_budget, plan.pool.max_retries), (None, 4));
+    assert_eq!((&plan.pool.retry_budget, plan.pool.max_retries), (&None, 4));
     // The number of retries is the budget's: maxRetries beside it is said to be without effect.
     let sim =
         Sim::of(rule(&format!("{budget}, connectionPool: {{http: {{maxRetries: 4}}}}")).trim_start_matches("---"));
