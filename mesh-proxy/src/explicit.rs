@@ -10,14 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::detect::Prefixed;
 use crate::dial::Link;
-use crate::listener::{Engine, Route, Shared, split_authority};
+use crate::listener::{Engine, Route, Served, Shared, split_authority};
 use crate::net::Net;
 
 /// Longest head of a CONNECT request.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves one connection of such a client.
-pub(crate) async fn serve<N, H>(shared: Arc<Shared<N, H>>, mut stream: N::Stream, mut conn: ConnInfo)
+/// What is to serve one connection of such a client.
+pub(crate) async fn decide<N, H>(shared: Arc<Shared<N, H>>, mut stream: N::Stream, mut conn: ConnInfo) -> Option<Served>
 where
     N: Net,
     H: Engine<N::Stream>,
@@ -28,29 +28,34 @@ where
         match connect_head(&bytes) {
             Head::Partial if bytes.len() < MAX_HEAD => {}
             Head::Connect(authority, length) => break (authority, length),
-            Head::Partial => return refuse(&mut stream, "431 Request Header Fields Too Large").await,
+            Head::Partial => {
+                refuse(&mut stream, "431 Request Header Fields Too Large").await;
+                return None;
+            }
             Head::Other => {
                 let stream = Link::Plain(Prefixed::new(bytes.freeze(), stream));
-                return shared.http.serve(stream, Arc::new(conn), Route::ByAuthority, drain).await;
+                return Some(shared.http.serve(stream, Arc::new(conn), Route::ByAuthority, drain));
             }
         }
         if !matches!(stream.read_buf(&mut bytes).await, Ok(n) if n > 0) {
-            return;
+            return None;
         }
     };
     let (authority, length) = head;
-    let Some(snapshot) = shared.snapshot() else { return };
+    let snapshot = shared.snapshot()?;
     let to = match Route::of_authority(&snapshot, &authority, 443) {
         Some(to) => Some(to),
         None => resolve(&shared.net, &authority).await,
     };
-    let Some(to) = to else { return refuse(&mut stream, "502 Bad Gateway").await };
-    if stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_err() {
-        return;
-    }
+    let Some(to) = to else {
+        refuse(&mut stream, "502 Bad Gateway").await;
+        return None;
+    };
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.ok()?;
     conn.local = to;
     let rest = bytes.split_off(length).freeze();
-    shared.route(&snapshot, Prefixed::new(rest, stream), conn, Route::Outbound(to), drain).await;
+    // Boxed: hardly any client is of this kind.
+    Box::pin(shared.route(snapshot, Prefixed::new(rest, stream), conn, Route::Outbound(to), drain)).await
 }
 
 /// A name that the mesh does not know.

@@ -14,10 +14,11 @@ mod rules;
 mod streams;
 mod upgrade;
 
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::record::ConnInfo;
@@ -27,7 +28,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Runtime;
 use crate::drain::Drain;
-use crate::listener::{Route, server_id};
+use crate::listener::{Route, Served, server_id};
 use crate::net::Net;
 use crate::stack::Active;
 use crate::tcp::StreamPolicies;
@@ -66,13 +67,34 @@ impl<N: Net> Proxy<N> {
 ///
 /// There is no timeout for slow request heads unless `connectionSettings` have one; what a client can hold that way is one
 /// connection and at most 60 KiB of its head.
-pub(crate) async fn serve_connection<I>(
+pub(crate) fn serve_connection<I>(
     io: I,
     conn: Arc<ConnInfo>,
     route: Route,
     active: Arc<ArcSwapOption<Active>>,
     drain: Drain,
-) where
+) -> Served
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let beginning = Box::pin(begin(io, conn, route, active, drain));
+    Box::pin(async move {
+        // Each in a box of its own: a connection has room for what it speaks, and not for how it began.
+        if let Some(served) = beginning.await {
+            served.await;
+        }
+    })
+}
+
+/// Looks at what a connection begins with, and makes the server for it.
+async fn begin<I>(
+    io: I,
+    conn: Arc<ConnInfo>,
+    route: Route,
+    active: Arc<ArcSwapOption<Active>>,
+    drain: Drain,
+) -> Option<Served>
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let settings = settings(&active, route);
@@ -87,26 +109,22 @@ pub(crate) async fn serve_connection<I>(
         Ok(detected) => detected,
         Err(error) => {
             tracing::trace!(%error, "connection ended before its first request");
-            return;
+            return None;
         }
     };
     let exchanges = Exchanges::new(active, drain.clone(), conn, route, Arc::clone(&shared));
-    let ended = match protocol {
+    match protocol {
         Protocol::Http1 => {
             let guard = Guard::new(io, Arc::clone(&shared), settings.http10);
-            // Boxed: a connection has room for what it speaks.
-            Box::pin(serve_http1(TokioIo::new(guard), exchanges, (shared, settings))).await
+            Some(Box::pin(serve_http1(TokioIo::new(guard), exchanges, shared)))
         }
-        Protocol::Http2 => Box::pin(serve_http2(TokioIo::new(io), exchanges, drain, (shared, settings))).await,
+        Protocol::Http2 => Some(Box::pin(serve_http2(TokioIo::new(io), exchanges, drain, shared))),
         Protocol::Broken => {
             // The client may have gone; there is nobody else to tell.
             let _ = io.write_all(prefix::SETTINGS_EXPECTED).await;
             let _ = io.shutdown().await;
-            return;
+            None
         }
-    };
-    if let Err(error) = ended {
-        tracing::trace!(%error, "downstream connection");
     }
 }
 
@@ -137,37 +155,40 @@ const LEAST_BUFFER: usize = 64 << 10;
 
 /// While draining, each response says `connection: close`; an idle connection is left alone, since the client may be
 /// sending its next request already.
-async fn serve_http1<I>(
+fn serve_http1<I>(
     io: TokioIo<Guard<I>>,
     exchanges: Exchanges,
-    (shared, settings): (Arc<Shared>, HttpSettings),
-) -> hyper::Result<()>
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + Send + 'static
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let life = Arc::clone(&shared.life);
     let service = hyper::service::service_fn(move |request| exchanges.clone().http1(request));
-    let buffer = settings.buffer_limit.map_or(BUFFER, |limit| (limit as usize).max(LEAST_BUFFER));
+    let buffer = life.settings.buffer_limit.map_or(BUFFER, |limit| (limit as usize).max(LEAST_BUFFER));
     let mut builder = http1::Builder::new();
     // The guard has its own, smaller limits, and knows the time of a head.
-    builder.pipeline_flush(true).max_buf_size(buffer).preserve_header_case(settings.preserve_case);
-    let mut connection = pin!(builder.header_read_timeout(None).serve_connection(io, service).with_upgrades());
+    builder.max_buf_size(buffer).preserve_header_case(life.settings.preserve_case);
+    let connection = builder.header_read_timeout(None).serve_connection(io, service).with_upgrades();
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
-    let kind = Kind { announces: false, finish, refuse_head: |reply| shared.too_late(reply) };
-    lifetime::serve(connection.as_mut(), kind, (&shared.life, &settings), std::future::pending()).await
+    let kind = Kind { announces: false, finish, refuse_head: move |reply| shared.too_late(reply) };
+    lifetime::serve(connection, kind, life, std::future::pending()).map(ended)
 }
 
-async fn serve_http2<I>(
+fn serve_http2<I>(
     io: TokioIo<I>,
     exchanges: Exchanges,
     drain: Drain,
-    (shared, settings): (Arc<Shared>, HttpSettings),
-) -> hyper::Result<()>
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> + Send + 'static
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let life = Arc::clone(&shared.life);
+    let settings = life.settings;
     let streams = Streams::default();
     let service = hyper::service::service_fn({
-        let (streams, shared) = (streams.clone(), Arc::clone(&shared));
+        let streams = streams.clone();
         move |request| {
             let clock = shared.life.own_clock();
             streams.next_goes_by(clock.clone());
@@ -184,8 +205,14 @@ where
     if let Some(limit) = settings.buffer_limit {
         builder.max_send_buf_size(limit as usize);
     }
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let connection = builder.serve_connection(io, service);
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
     let kind = Kind { announces: true, finish, refuse_head: drop };
-    lifetime::serve(connection.as_mut(), kind, (&shared.life, &settings), drain.started()).await
+    lifetime::serve(connection, kind, life, async move { drain.started().await }).map(ended)
+}
+
+fn ended(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::trace!(%error, "downstream connection");
+    }
 }

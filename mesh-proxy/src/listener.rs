@@ -10,6 +10,7 @@ mod terminate;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +34,9 @@ use crate::dial::Link;
 use crate::drain::Drain;
 use crate::net::{Net, Stream};
 use crate::tcp::{self, Connected, Finish, Gate, Tools, Upstreams};
+
+/// What serves a connection from here on, until it ends. How that was decided takes no room in it.
+pub type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ports of capture: a connection that was meant for one of them would come back to us for ever.
 pub const CAPTURE_PORTS: [u16; 2] = [15001, 15006];
@@ -117,6 +121,14 @@ impl Route {
         }
     }
 
+    /// Whether a change of what clients have to show may end its connections.
+    fn may_be_revoked(self) -> bool {
+        match self {
+            Self::Inbound(_) | Self::Terminated(..) => true,
+            Self::Outbound(_) | Self::Gateway(_) | Self::GatewayAt(..) | Self::ByAuthority => false,
+        }
+    }
+
     /// The server of the listener whose routes apply; 0 for the listener's own.
     pub(crate) fn server(self) -> ContentHash {
         match self {
@@ -171,7 +183,7 @@ pub(crate) fn host_of(authority: &str) -> &str {
 pub trait HttpServer<S>: Send + Sync + 'static {
     /// Serves one connection until it ends. Each request loads the snapshot in force, counts itself in `drain`, and while
     /// that drains, answers with `connection: close` or GOAWAY.
-    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send;
+    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> Served;
 }
 
 /// The HTTP half of a proxy. It also keeps the endpoints and balances over them, for TCP streams too.
@@ -253,7 +265,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
         drain: Drain,
         serve: impl FnOnce(Drain) -> F,
     ) {
-        if !matches!(route, Route::Inbound(_) | Route::Terminated(..)) {
+        if !route.may_be_revoked() {
             return serve(drain).await;
         }
         let (registered, close) = self.live.register(conn, route, &*self.env);
@@ -273,15 +285,24 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
 
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Arc<Self>, stream: N::Stream, door: Door) {
-        let Some(snapshot) = self.snapshot() else { return };
-        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return };
+        // The box is gone before the connection is served: that may take days, and the plan may be another one soon.
+        let decided = Box::pin(self.decide(stream, door)).await;
+        if let Some(served) = decided {
+            served.await;
+        }
+    }
+
+    /// What is to serve a connection; `None`: nothing, it is closed.
+    async fn decide(self: Arc<Self>, stream: N::Stream, door: Door) -> Option<Served> {
+        let snapshot = self.snapshot()?;
+        let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return None };
         let local = match door {
             Door::Gateway(_) | Door::GatewayAt(..) | Door::Explicit | Door::OutboundDirect | Door::InboundDirect => own,
             Door::OutboundTo(to) => to,
             Door::Outbound | Door::Inbound => match self.net.original_dst(&stream) {
                 Ok(to) if to.port() != own.port() && !CAPTURE_PORTS.contains(&to.port()) => to,
                 // The port of the door itself: nobody captured this connection, and following it would be a loop.
-                _ => return,
+                _ => return None,
             },
         };
         let mut conn = ConnInfo {
@@ -298,34 +319,37 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             Door::Inbound | Door::InboundDirect => Route::Inbound(local.port()),
             Door::Gateway(port) => Route::Gateway(port),
             Door::GatewayAt(key) => Route::GatewayAt(key),
-            Door::Explicit => return Box::pin(crate::explicit::serve(self, stream, conn)).await,
+            Door::Explicit => return crate::explicit::decide(self, stream, conn).await,
         };
         let drain = self.drain_of(door).clone();
         let mut first = Bytes::new();
         let mut stream = stream;
         if door.direction() == Direction::Gateway && snapshot.proxy.accepts_proxy_header {
-            match Box::pin(terminate::proxy_header(&mut stream, &mut conn)).await {
+            match terminate::proxy_header(&mut stream, &mut conn).await {
                 Some(rest) => first = rest,
-                None => return stream.abort_on_close(),
+                None => {
+                    stream.abort_on_close();
+                    return None;
+                }
             }
         }
-        self.route(&snapshot, Prefixed::new(first, stream), conn, route, drain).await;
+        self.route(snapshot, Prefixed::new(first, stream), conn, route, drain).await
     }
 
-    /// Serves a connection whose destination is known.
+    /// What is to serve a connection whose destination is known.
     pub(crate) async fn route(
         self: Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: Arc<Snapshot>,
         stream: Prefixed<N::Stream>,
         mut conn: ConnInfo,
         route: Route,
         drain: Drain,
-    ) {
-        let Some(listener) = route.listener(snapshot) else { return };
+    ) -> Option<Served> {
+        let listener = Arc::clone(route.listener(&snapshot)?);
         let mut facts = ConnFacts { original_dst: Some(conn.local), peer: Some(conn.peer.ip()), detected: None };
         let mut sniffed = Sniffed::nothing(stream);
         let gate = self.gate(listener.key);
-        let needs_bytes = match decide_connection(listener, &facts) {
+        let needs_bytes = match decide_connection(&listener, &facts) {
             ConnDecision::NeedBytes => true,
             ConnDecision::Tcp(_) => gate.reads_server_names(),
             _ => false,
@@ -334,13 +358,10 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             let tools = self.tools();
             // Nobody is dialled for a client that may not get there.
             let allowed = gate.is_open(&conn);
-            let first = Box::pin(sniffing(&tools, snapshot, (listener, allowed), &conn, sniffed.stream));
+            let first = sniffing(&tools, &snapshot, (&listener, allowed), &conn, sniffed.stream);
             // Only a ClientHello can do anything here: it is the beginning of a handshake.
-            sniffed = match waits_for_hello(listener) {
-                true => match tokio::time::timeout(terminate::HANDSHAKE, first).await {
-                    Ok(sniffed) => sniffed,
-                    Err(_) => return,
-                },
+            sniffed = match waits_for_hello(&listener) {
+                true => tokio::time::timeout(terminate::HANDSHAKE, first).await.ok()?,
                 false => first.await,
             };
             if let Some(Detected::Tls { sni: Some(sni), .. }) = &sniffed.detected {
@@ -349,34 +370,62 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
             facts.detected = sniffed.detected.or(Some(Detected::Other));
         }
         let conn = Arc::new(conn);
-        match decide_connection(listener, &facts) {
-            ConnDecision::Http(_) => {
-                let stream = Link::Plain(sniffed.stream);
-                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
-                self.hold((&conn, route), drain, serve).await;
-            }
+        match decide_connection(&listener, &facts) {
+            ConnDecision::Http(_) => Some(self.serve_http(Link::Plain(sniffed.stream), conn, route, drain)),
             ConnDecision::Terminate(server) => {
-                Box::pin(self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain)).await;
+                self.terminate(snapshot, (listener.key, server), sniffed.stream, conn, drain).await
             }
             ConnDecision::Mutual(tls, inside) => {
-                Box::pin(self.mutual(snapshot, (tls, inside), sniffed.stream, (conn, route), drain)).await;
+                self.mutual(snapshot, (tls, inside), sniffed.stream, (conn, route), drain).await
             }
             ConnDecision::Tcp(plan) => {
                 let early = sniffed.early.filter(|(made_for, _)| Arc::ptr_eq(made_for, plan)).map(|(_, c)| c);
-                let _in_flight = drain.enter();
-                let (tools, stream) = (self.tools(), sniffed.stream);
-                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, early), gate));
-                self.hold((&conn, route), drain, serve).await;
+                let plan = (snapshot, Arc::clone(plan));
+                Some(self.serve_bytes(plan, (sniffed.stream, early), (conn, route), gate, drain))
             }
-            ConnDecision::NeedBytes => {}
+            ConnDecision::NeedBytes => None,
             ConnDecision::Close(why) => {
                 if let Route::Inbound(_) = route {
                     self.live.refused(&conn, self.env.now());
                 }
                 sniffed.stream.abort_on_close();
-                Finish::new(&conn, snapshot, &*self.env, &self.sink).no_rule(why);
+                Finish::new(&conn, &snapshot, &*self.env, &self.sink).no_rule(why);
+                None
             }
         }
+    }
+
+    fn serve_http(
+        self: Arc<Self>,
+        stream: Link<Prefixed<N::Stream>>,
+        conn: Arc<ConnInfo>,
+        route: Route,
+        drain: Drain,
+    ) -> Served {
+        if !route.may_be_revoked() {
+            return self.http.serve(stream, conn, route, drain);
+        }
+        Box::pin(async move {
+            let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
+            self.hold((&conn, route), drain, serve).await;
+        })
+    }
+
+    fn serve_bytes<D: Stream>(
+        self: Arc<Self>,
+        (snapshot, plan): (Arc<Snapshot>, Arc<TcpPlan>),
+        (stream, early): (D, Option<Connected<N::Stream>>),
+        (conn, route): (Arc<ConnInfo>, Route),
+        gate: Gate,
+        drain: Drain,
+    ) -> Served {
+        let in_flight = drain.enter();
+        Box::pin(async move {
+            let _in_flight = in_flight;
+            let tools = self.tools();
+            let serve = |_| Box::pin(tcp::serve(&tools, &snapshot, &plan, &conn, (stream, early), gate));
+            self.hold((&conn, route), drain, serve).await;
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! The HTTP half as listeners, TCP streams and the configuration see it.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use mesh_core::error::{Error, ErrorKind};
@@ -15,7 +14,7 @@ use super::{Proxy, serve_connection};
 use crate::admin::ClusterEndpoints;
 use crate::cluster::Choice;
 use crate::drain::Drain;
-use crate::listener::{Engine, HttpServer, Route};
+use crate::listener::{Engine, HttpServer, Route, Served};
 use crate::net::Net;
 use crate::stack::activate;
 use crate::tcp::{Gate, Upstream, Upstreams};
@@ -47,9 +46,8 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
 }
 
 impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> for Proxy<N> {
-    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> impl Future<Output = ()> + Send {
-        // Boxed: what is around it is of all connections, also of those that are not HTTP or have not said what they are.
-        Box::pin(serve_connection(io, conn, route, Arc::clone(&self.active), drain))
+    fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> Served {
+        serve_connection(io, conn, route, Arc::clone(&self.active), drain)
     }
 }
 

@@ -5,16 +5,17 @@
 //! too late, so a request that is served in time costs a few stores.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http::StatusCode;
 use mesh_core::layers::{LocalReply, StreamClock, StreamLimitConfig, StreamTimer};
 use mesh_core::record::Flag;
 use mesh_core::snapshot::HttpSettings;
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::upgrade::TunnelLimits;
@@ -27,6 +28,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the requests of a connection and its timer tell each other.
 pub(super) struct Life {
+    pub(super) settings: HttpSettings,
     began: Instant,
     clock: Arc<StreamClock>,
     /// Requests have limits of their own.
@@ -48,6 +50,7 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         Self {
+            settings: *settings,
             began: Instant::now(),
             clock: Arc::default(),
             limited: StreamLimitConfig::of(settings).is_some(),
@@ -109,7 +112,8 @@ impl Life {
     }
 
     /// Until when a head that has begun has to be complete, and the answer if it is not.
-    fn head_limit(&self, settings: &HttpSettings) -> Option<(Instant, LocalReply)> {
+    fn head_limit(&self) -> Option<(Instant, LocalReply)> {
+        let settings = &self.settings;
         let began = self.time(self.head.load(Ordering::Acquire))?;
         let late = |text, details| LocalReply::new(StatusCode::REQUEST_TIMEOUT, text, details).closing();
         let limits = [
@@ -149,7 +153,7 @@ pub(super) struct Kind<F, R> {
 }
 
 /// A closure that any borrow of this connection will do for.
-pub(super) fn finish<C, F: Fn(Pin<&mut C>)>(_: &Pin<&mut C>, finish: F) -> F {
+pub(super) fn finish<C, F: Fn(Pin<&mut C>)>(_: &C, finish: F) -> F {
     finish
 }
 
@@ -176,59 +180,81 @@ enum Act {
 }
 
 /// Serves a connection until it ends or its time is up. `drain` makes it finish from outside.
-pub(super) async fn serve<C, F, R>(
-    mut connection: Pin<&mut C>,
-    kind: Kind<F, R>,
-    (life, settings): (&Life, &HttpSettings),
-    drain: impl Future<Output = ()>,
-) -> hyper::Result<()>
+pub(super) fn serve<C, F, R, D>(connection: C, kind: Kind<F, R>, life: Arc<Life>, drain: D) -> Serving<C, F, R, D>
 where
     C: Future<Output = hyper::Result<()>>,
     F: Fn(Pin<&mut C>),
     R: Fn(LocalReply),
+    D: Future<Output = ()>,
 {
-    let mut drain = pin!(drain);
-    let mut watch = Watch { life, settings, announces: kind.announces, phase: Phase::Serving, given: None };
-    let mut timer = pin!(tokio::time::sleep_until(watch.first()));
-    let mut drained = false;
-    std::future::poll_fn(|cx| {
-        if !drained && drain.as_mut().poll(cx).is_ready() {
-            drained = true;
-            (kind.finish)(connection.as_mut());
+    let watch = Watch { life, announces: kind.announces, phase: Phase::Serving, given: None, waker: None };
+    let timer = tokio::time::sleep_until(watch.first());
+    Serving { connection, timer, drain: Some(drain), watch, kind }
+}
+
+pin_project! {
+    /// Future of [`serve`]. Written out, because it is there for as long as the connection is: an async block would have room
+    /// for the connection twice.
+    pub(super) struct Serving<C, F, R, D> {
+        #[pin]
+        connection: C,
+        #[pin]
+        timer: Sleep,
+        #[pin]
+        drain: Option<D>,
+        watch: Watch,
+        kind: Kind<F, R>,
+    }
+}
+
+impl<C, F, R, D> Future for Serving<C, F, R, D>
+where
+    C: Future<Output = hyper::Result<()>>,
+    F: Fn(Pin<&mut C>),
+    R: Fn(LocalReply),
+    D: Future<Output = ()>,
+{
+    type Output = hyper::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if this.drain.as_mut().as_pin_mut().is_some_and(|drain| drain.poll(cx).is_ready()) {
+            this.drain.set(None);
+            (this.kind.finish)(this.connection.as_mut());
         }
         loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            match watch.poll(cx, timer.as_mut()) {
+            match this.watch.poll(cx, this.timer.as_mut()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Act::End) => return Poll::Ready(Ok(())),
                 Poll::Ready(Act::Look) => {}
-                Poll::Ready(Act::Finish) => (kind.finish)(connection.as_mut()),
-                Poll::Ready(Act::Refuse(reply)) => (kind.refuse_head)(*reply),
+                Poll::Ready(Act::Finish) => (this.kind.finish)(this.connection.as_mut()),
+                Poll::Ready(Act::Refuse(reply)) => (this.kind.refuse_head)(*reply),
             }
         }
-    })
-    .await
+    }
 }
 
-struct Watch<'a> {
-    life: &'a Life,
-    settings: &'a HttpSettings,
+struct Watch {
+    life: Arc<Life>,
     announces: bool,
     phase: Phase,
     /// The deadline of a request that has been woken for it.
     given: Option<Instant>,
+    /// Whom the timer wakes.
+    waker: Option<Waker>,
 }
 
-impl Watch<'_> {
+impl Watch {
     fn far() -> Instant {
         Instant::now() + FAR
     }
 
     /// When to look for the first time.
     fn first(&self) -> Instant {
-        let limits = [self.settings.idle_timeout, self.settings.max_connection_duration];
+        let limits = [self.life.settings.idle_timeout, self.life.settings.max_connection_duration];
         let first = limits.into_iter().flatten().filter_map(|limit| self.life.began.checked_add(limit)).min();
         first.unwrap_or_else(Self::far)
     }
@@ -237,7 +263,7 @@ impl Watch<'_> {
     fn urgent(&self) -> Option<Instant> {
         let head = match self.life.head.load(Ordering::Acquire) {
             NONE => None,
-            _ => self.life.head_limit(self.settings).map(|(at, _)| at),
+            _ => self.life.head_limit().map(|(at, _)| at),
         };
         head.into_iter().chain(self.life.clock.deadline()).min()
     }
@@ -248,7 +274,13 @@ impl Watch<'_> {
             && at < timer.deadline()
         {
             timer.as_mut().reset(at);
+            self.waker = None;
         }
+        // Nearly always: a connection is looked at for what moves on it.
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
         loop {
             ready!(timer.as_mut().poll(cx));
             match self.act(Instant::now()) {
@@ -260,7 +292,7 @@ impl Watch<'_> {
 
     /// What to do now, or when to look again at the latest.
     fn act(&mut self, now: Instant) -> Result<Act, Instant> {
-        if let Some((at, reply)) = self.life.head_limit(self.settings)
+        if let Some((at, reply)) = self.life.head_limit()
             && at <= now
         {
             self.life.head_ended();
@@ -282,7 +314,7 @@ impl Watch<'_> {
                     return Err(goes);
                 }
                 self.life.closing.store(true, Ordering::Release);
-                let until = now + self.settings.drain_timeout + LAST;
+                let until = now + self.life.settings.drain_timeout + LAST;
                 self.phase = Phase::Draining(until);
                 if self.announces { Ok(Act::Finish) } else { Err(until) }
             }
@@ -300,8 +332,8 @@ impl Watch<'_> {
 
     /// When the connection goes by what is known now.
     fn goes_at(&self, now: Instant) -> Instant {
-        let age = self.settings.max_connection_duration.and_then(|limit| self.life.began.checked_add(limit));
-        let idle = self.settings.idle_timeout;
+        let age = self.life.settings.max_connection_duration.and_then(|limit| self.life.began.checked_add(limit));
+        let idle = self.life.settings.idle_timeout;
         let idle = idle.and_then(|limit| self.life.idle_since().unwrap_or(now).checked_add(limit));
         age.into_iter().chain(idle).min().unwrap_or_else(Self::far)
     }

@@ -10,12 +10,12 @@ use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{DownstreamTls, ListenerKey, Snapshot, TlsServer, TlsThen};
 use tokio::time::timeout;
 
-use super::{Engine, Route, ServerKey, Shared};
+use super::{Engine, Route, Served, ServerKey, Shared};
 use crate::detect::Prefixed;
 use crate::dial::Link;
 use crate::drain::Drain;
 use crate::net::{Net, Stream};
-use crate::{proxy_protocol, tcp};
+use crate::proxy_protocol;
 
 /// Longest time for a handshake or a PROXY header. Envoy has no limit by default; without one a client holds a connection
 /// by saying nothing.
@@ -46,56 +46,43 @@ pub(super) async fn proxy_header<S: Stream>(stream: &mut S, conn: &mut ConnInfo)
 }
 
 impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
-    /// Ends TLS, then serves what is inside. A failed handshake has no log line, as with Envoy: there is no request.
+    /// Ends TLS; what is to serve what is inside. A failed handshake has no log line, as with Envoy: there is no request.
     pub(super) async fn terminate(
         self: Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: Arc<Snapshot>,
         (key, server): (ListenerKey, &TlsServer),
         stream: Prefixed<N::Stream>,
         conn: Arc<ConnInfo>,
         drain: Drain,
-    ) {
-        // Boxed: what a handshake needs is not needed afterwards.
-        let handshake = Box::pin(self.handshake(&server.tls, &server.name, stream, &conn));
-        let Some((stream, conn)) = handshake.await else { return };
+    ) -> Option<Served> {
+        let (stream, conn) = self.handshake(&server.tls, &server.name, stream, &conn).await?;
         let route = Route::Terminated(key, ServerKey::of(server));
-        match &server.then {
-            TlsThen::Http(_) => {
-                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
-                self.hold((&conn, route), drain, serve).await;
-            }
+        Some(match &server.then {
+            TlsThen::Http(_) => self.serve_http(stream, conn, route, drain),
             TlsThen::Tcp(plan) => {
-                let _in_flight = drain.enter();
-                let (tools, gate) = (self.tools(), self.gate(key));
-                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, None), gate));
-                self.hold((&conn, route), drain, serve).await;
+                let gate = self.gate(key);
+                self.serve_bytes((snapshot, Arc::clone(plan)), (stream, None), (conn, route), gate, drain)
             }
-        }
+        })
     }
 
-    /// Ends the mesh's own TLS, then serves what is inside.
+    /// Ends the mesh's own TLS; what is to serve what is inside.
     pub(super) async fn mutual(
         self: Arc<Self>,
-        snapshot: &Snapshot,
+        snapshot: Arc<Snapshot>,
         (tls, inside): (&Arc<DownstreamTls>, Inside<'_>),
         stream: Prefixed<N::Stream>,
         (conn, route): (Arc<ConnInfo>, Route),
         drain: Drain,
-    ) {
-        let handshake = Box::pin(self.handshake(tls, "the workload", stream, &conn));
-        let Some((stream, conn)) = handshake.await else { return };
-        match inside {
-            Inside::Http(_) => {
-                let serve = |drain| self.http.serve(stream, Arc::clone(&conn), route, drain);
-                self.hold((&conn, route), drain, serve).await;
-            }
+    ) -> Option<Served> {
+        let (stream, conn) = self.handshake(tls, "the workload", stream, &conn).await?;
+        Some(match inside {
+            Inside::Http(_) => self.serve_http(stream, conn, route, drain),
             Inside::Tcp(plan) => {
-                let _in_flight = drain.enter();
-                let (tools, gate) = (self.tools(), self.http.gate());
-                let serve = |_| Box::pin(tcp::serve(&tools, snapshot, plan, &conn, (stream, None), gate));
-                self.hold((&conn, route), drain, serve).await;
+                let gate = self.http.gate();
+                self.serve_bytes((snapshot, Arc::clone(plan)), (stream, None), (conn, route), gate, drain)
             }
-        }
+        })
     }
 
     /// Ends TLS. `None`: there is no connection; as with Envoy nothing is logged, for there is no request. Without key

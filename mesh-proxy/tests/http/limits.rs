@@ -335,3 +335,34 @@ async fn d9_a_refused_endpoint_is_not_tried_again_while_another_exists() {
         assert_eq!(flags(&mesh.record().await), "-", "success after a retry has no flag");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_nobody_reads_waits_at_its_upstream() {
+    const ALL: usize = 64 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let writing = Arc::clone(&written);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {ALL}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        while stream.write_all(&[b'x'; 16 << 10]).await.is_ok() {
+            writing.fetch_add(16 << 10, Ordering::SeqCst);
+        }
+    });
+    let mesh = Mesh::start(&DEFAULT, Some(at)).await;
+    let mut client = mesh.connect().await;
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut before = 0;
+    loop {
+        // Time stands still as long as anything moves.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        match written.load(Ordering::SeqCst) {
+            now if now > 0 && now == before => break,
+            now => before = now,
+        }
+    }
+    assert!(before < ALL / 2, "{before} bytes are what sockets hold, and more");
+}

@@ -1,5 +1,4 @@
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
 
 use mesh_core::snapshot::HttpSettings;
 
@@ -18,10 +17,10 @@ struct Told {
 async fn run(announces: bool, settings: HttpSettings, busy: &[Duration]) -> (Told, Duration) {
     let (life, told) = (Arc::new(Life::new(&settings)), Told::default());
     let began = Instant::now();
-    let connection = pin!(std::future::poll_fn(|_| match told.finished.get() {
+    let connection = std::future::poll_fn(|_| match told.finished.get() {
         Some(_) if !announces => Poll::Ready(Ok(())),
         _ => Poll::Pending,
-    }));
+    });
     let finish = finish(&connection, |_| told.finished.set(Some(began.elapsed())));
     let refuse = |reply: LocalReply| told.refused.borrow_mut().push((began.elapsed(), reply.details));
     let kind = Kind { announces, finish, refuse_head: refuse };
@@ -33,7 +32,7 @@ async fn run(announces: bool, settings: HttpSettings, busy: &[Duration]) -> (Tol
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = serve(connection, kind, (&life, &settings), std::future::pending()) => ended.unwrap(),
+        ended = serve(connection, kind, Arc::clone(&life), std::future::pending()) => ended.unwrap(),
         () = requests => {}
     }
     let after = began.elapsed();
@@ -76,11 +75,11 @@ async fn c12_a_head_that_does_not_come() {
         (HttpSettings { request_timeout: Some(2 * S), ..idle(60) }, "request_overall_timeout", 2 * S),
         (HttpSettings { stream_idle_timeout: Some(3 * S), ..idle(60) }, "stream_idle_timeout", 3 * S),
     ] {
-        let (life, refused) = (Life::new(&settings), RefCell::new(Vec::new()));
+        let (life, refused) = (Arc::new(Life::new(&settings)), RefCell::new(Vec::new()));
         let began = Instant::now();
         // In a later poll than the first: the timer was set without it.
         let mut polls = 0;
-        let connection = pin!(std::future::poll_fn(|cx: &mut Context<'_>| {
+        let connection = std::future::poll_fn(|cx: &mut Context<'_>| {
             polls += 1;
             match polls {
                 1 => cx.waker().wake_by_ref(),
@@ -88,11 +87,11 @@ async fn c12_a_head_that_does_not_come() {
                 _ => {}
             }
             if refused.borrow().is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
-        }));
+        });
         let finish = finish(&connection, |_| {});
         let refuse_head = |reply: LocalReply| refused.borrow_mut().push((reply.details, began.elapsed()));
         let kind = Kind { announces: false, finish, refuse_head };
-        serve(connection, kind, (&life, &settings), std::future::pending()).await.unwrap();
+        serve(connection, kind, Arc::clone(&life), std::future::pending()).await.unwrap();
         assert_eq!(*refused.borrow(), [(details, at)]);
     }
 }
@@ -100,7 +99,7 @@ async fn c12_a_head_that_does_not_come() {
 #[tokio::test(start_paused = true)]
 async fn a_request_over_its_limit_is_looked_at_and_given_up_if_nothing_moves() {
     let settings = HttpSettings { max_stream_duration: Some(S), ..idle(60) };
-    let life = Life::new(&settings);
+    let life = Arc::new(Life::new(&settings));
     let timer = life.timer().expect("there are limits");
     assert!(life.own_clock().is_some());
     let unlimited = Life::new(&idle(60));
@@ -113,16 +112,16 @@ async fn a_request_over_its_limit_is_looked_at_and_given_up_if_nothing_moves() {
     let began = Instant::now();
     let polled = RefCell::new(Vec::new());
     // Only the first look reaches the request: then its client stops reading.
-    let connection = pin!(std::future::poll_fn(|cx: &mut Context<'_>| {
+    let connection = std::future::poll_fn(|cx: &mut Context<'_>| {
         polled.borrow_mut().push(began.elapsed());
         if polled.borrow().len() == 1 {
             assert!(call.as_mut().poll(cx).is_pending());
         }
         Poll::Pending
-    }));
+    });
     let finish = finish(&connection, |_| {});
     let kind = Kind { announces: false, finish, refuse_head: drop };
-    serve(connection, kind, (&life, &settings), std::future::pending()).await.unwrap();
+    serve(connection, kind, life, std::future::pending()).await.unwrap();
     // By the timer, and by what it says.
     assert_eq!(*polled.borrow(), [Duration::ZERO, S, S]);
 }
