@@ -1,11 +1,12 @@
 //! Upstream connections: one shard for each worker and endpoint, newest first, never waiting for each other.
 //!
-//! A connection is polled by a task of its own on the worker that made it; a request takes the connection out of the
-//! shard and its response's body puts it back when it has ended. Nothing is sent on a connection that is known to be
+//! A request takes an HTTP/1 connection out of the shard and polls it, and its response's body puts it back when it has
+//! ended (`driver`); a connection of HTTP/2 has a task of its own on the worker that made it. Nothing is sent on a connection that is known to be
 //! closed, and what a closed connection hands back unsent goes to another one, whatever the retry policy says.
 
 mod body;
 mod classify;
+mod driver;
 mod h1;
 mod h2;
 mod shard;
@@ -26,6 +27,7 @@ use mesh_core::snapshot::{ClusterPlan, EndpointSource, UpstreamProtocol};
 
 use crate::cluster::{Active, Choice, Cluster, Runtime};
 use crate::net::Net;
+pub(crate) use h2::Switched;
 pub(crate) use shard::{Peer, Shard};
 
 /// Where the requests of one cluster go.

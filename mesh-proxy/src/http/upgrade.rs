@@ -12,11 +12,14 @@ use hyper_util::rt::TokioIo;
 use mesh_core::layers::MeterBody;
 use mesh_core::record::{Cx, Flag};
 use mesh_policy::layers::Tenure;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::either::Either;
 
 use super::dispatch::Answer;
 use super::exchange::without_body;
 use super::rules::names_upgrade;
 use crate::drain::Drain;
+use crate::pool::Switched;
 use crate::tcp;
 use crate::tcp::relay::End;
 
@@ -34,7 +37,7 @@ impl Tunnel {
     /// may already be speaking the new protocol.
     pub(super) fn settle(self, mut answer: Answer, cx: &Arc<Cx>, limits: TunnelLimits, drain: &Drain) -> Answer {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if let Some(upstream) = answer.extensions_mut().remove::<OnUpgrade>() {
+            if let Some(upstream) = Switching::of(&mut answer) {
                 let tenure = answer.extensions_mut().remove::<Tenure>();
                 let (head, meter) = answer.into_parts();
                 tokio::spawn(relay((self.0, upstream), meter, Arc::clone(cx), limits, (drain.clone(), tenure)));
@@ -51,6 +54,27 @@ impl Tunnel {
     }
 }
 
+/// The upstream's half, which its codec gives in its own way.
+enum Switching {
+    Http1(OnUpgrade),
+    Http2(Switched),
+}
+
+impl Switching {
+    fn of(answer: &mut Answer) -> Option<Self> {
+        let extensions = answer.extensions_mut();
+        let http1 = extensions.remove::<OnUpgrade>().map(Self::Http1);
+        http1.or_else(|| extensions.remove::<Switched>().map(Self::Http2))
+    }
+
+    async fn done(self) -> Option<impl AsyncRead + AsyncWrite + Unpin + Send> {
+        match self {
+            Self::Http1(upgrade) => upgrade.await.ok().map(|upgraded| Either::Left(TokioIo::new(upgraded))),
+            Self::Http2(switched) => switched.take().map(Either::Right),
+        }
+    }
+}
+
 /// How long a tunnel may be idle, and last: `httpStreamIdleTimeout`, `httpMaxStreamDuration`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct TunnelLimits {
@@ -60,7 +84,7 @@ pub(super) struct TunnelLimits {
 
 /// The request lasts as long as the tunnel; how it ends is how Envoy logs it.
 async fn relay(
-    ends: (OnUpgrade, OnUpgrade),
+    (client, upstream): (OnUpgrade, Switching),
     meter: MeterBody,
     cx: Arc<Cx>,
     limits: TunnelLimits,
@@ -68,8 +92,8 @@ async fn relay(
 ) {
     let _open = drain.enter_alone();
     let sent = AtomicU64::new(0);
-    let (Ok(client), Ok(upstream)) = tokio::join!(ends.0, ends.1) else { return meter.abandon(0) };
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let (Ok(client), Some(mut upstream)) = tokio::join!(client, upstream.done()) else { return meter.abandon(0) };
+    let mut client = TokioIo::new(client);
     let relayed = tcp::relay::relay(&mut client, &mut upstream, limits.idle, (&cx.request_bytes, &sent));
     let limited = async {
         match limits.total {

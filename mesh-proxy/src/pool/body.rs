@@ -3,18 +3,17 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::Body;
 use mesh_core::layers::limits::Permit;
 use mesh_core::record::{Cx, Flag};
 
-use super::{classify, h1, h2};
+use super::{classify, driver, h1, h2};
 use crate::cluster::Active;
 use crate::net::Net;
 
@@ -27,6 +26,11 @@ pub(super) struct Sending {
 }
 
 impl Sending {
+    /// All of it is with the codec.
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
     /// Ends the sending: the response is over, nobody wants the rest.
     fn stop(&self) {
         self.unwanted.store(true, Ordering::Release);
@@ -106,8 +110,8 @@ impl<N: Net> Lease<N> {
 
     /// The response has ended. A connection whose request is still being sent is not used again.
     fn give_back(mut self) {
-        let sent = self.sending.as_ref().is_none_or(|s| s.done.load(Ordering::Acquire));
-        if let Some(connection) = self.connection.take().filter(|c| sent && !c.is_spent()) {
+        let sent = self.sending.as_ref().is_none_or(|s| s.is_done());
+        if let Some(connection) = self.connection.take().filter(|c| sent && !c.is_spent() && !c.is_closed()) {
             self.active.member().shard().put(connection);
         }
     }
@@ -115,8 +119,55 @@ impl<N: Net> Lease<N> {
 
 impl<N: Net> Drop for Lease<N> {
     fn drop(&mut self) {
-        if let Some(sending) = &self.sending {
+        if let Some(sending) = self.sending.as_ref().filter(|s| !s.is_done()) {
             sending.stop();
+        }
+    }
+}
+
+/// A body of this length, or less, most often comes with its head: no more than the codec's first read takes.
+const SHORT: u64 = 8 << 10;
+
+/// What the codecs have of a response's body.
+pub(super) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(h2::Download),
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Self::Http1(body)
+    }
+}
+
+impl From<h2::Download> for Incoming {
+    fn from(body: h2::Download) -> Self {
+        Self::Http2(body)
+    }
+}
+
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ErrorKind>>> {
+        match self {
+            Self::Http1(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| classify::body(&error))))
+            }
+            Self::Http2(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -124,19 +175,48 @@ impl<N: Net> Drop for Lease<N> {
 /// A response's body.
 pub(super) struct UpstreamBody<N: Net> {
     incoming: Incoming,
+    /// What came with the head.
+    ahead: Option<Result<Frame<Bytes>, ErrorKind>>,
+    /// It is known to be broken.
+    broken: bool,
     lease: Option<Lease<N>>,
     cx: Arc<Cx>,
-    http1: bool,
 }
 
 impl<N: Net> UpstreamBody<N> {
-    pub(super) fn wrap(incoming: Incoming, lease: Lease<N>, cx: Arc<Cx>) -> Body {
+    /// The body of a response whose head has come. If all of it has come, there is nothing to stream.
+    pub(super) fn wrap(mut incoming: Incoming, lease: Lease<N>, cx: Arc<Cx>) -> Body {
         if incoming.is_end_stream() {
             lease.give_back();
             return Body::Empty;
         }
-        let http1 = lease.connection.is_some();
-        Body::Stream(Box::pin(Self { incoming, lease: Some(lease), cx, http1 }))
+        let mut ahead = None;
+        if incoming.size_hint().exact().is_some_and(|length| length <= SHORT) {
+            let look = || incoming.poll_frame(&mut Context::from_waker(Waker::noop()));
+            if let (Poll::Ready(Some(frame)), _) = driver::hushed(look) {
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) if incoming.is_end_stream() => {
+                        lease.give_back();
+                        return Body::Full(data);
+                    }
+                    Ok(frame) => ahead = Some(Ok(frame.map_or_else(|other| other, Frame::data))),
+                    Err(error) => ahead = Some(Err(error)),
+                }
+            }
+        }
+        Body::Stream(Box::pin(Self { incoming, ahead, broken: false, lease: Some(lease), cx }))
+    }
+
+    /// The next of the codec's frames. Over HTTP/1 whoever asks drives the connection.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ErrorKind>>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Poll::Ready(Some(ahead));
+        }
+        let incoming = &mut self.incoming;
+        match self.lease.as_mut().and_then(|lease| lease.connection.as_mut()) {
+            Some(connection) => connection.poll(cx, |cx| incoming.poll_frame(cx)),
+            None => incoming.poll_frame(cx),
+        }
     }
 
     fn end(&mut self) {
@@ -146,15 +226,6 @@ impl<N: Net> UpstreamBody<N> {
     }
 
     /// The response broke off: the status is out, so this can only be noted and passed on.
-    fn broken(&self, error: &hyper::Error) -> Error {
-        let mut kind = classify::error(error).kind();
-        if self.http1 && kind == ErrorKind::ConnectionTermination {
-            // A body shorter than announced is Envoy's protocol error.
-            kind = ErrorKind::UpstreamProtocol;
-        }
-        self.cut(kind)
-    }
-
     fn cut(&self, kind: ErrorKind) -> Error {
         let row = kind.row();
         if let Some(flag) = Flag::from_name(row.flag) {
@@ -172,18 +243,21 @@ impl<N: Net> HttpBody for UpstreamBody<N> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        let http1 = matches!(this.incoming, Incoming::Http1(_));
         loop {
-            let frame = match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
-                Some(Ok(frame)) if this.http1 && frame.is_trailers() => continue,
+            let frame = match ready!(this.poll_incoming(cx)) {
+                // HTTP/1 does not carry them here.
+                Some(Ok(frame)) if http1 && frame.is_trailers() => continue,
                 Some(Ok(frame)) => Some(Ok(frame)),
-                Some(Err(error)) => {
-                    this.lease = None;
-                    Some(Err(this.broken(&error)))
+                Some(Err(kind)) if !this.broken => {
+                    // At an error the client's codec ends the connection, and what it has not written yet is lost: it gets
+                    // the time to write what came before.
+                    (this.broken, this.ahead, this.lease) = (true, Some(Err(kind)), None);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-                // The codec takes a reset with NO_ERROR for the end, even where the rest of the body is missing.
-                None if !this.http1 && !this.incoming.is_end_stream() => {
-                    this.lease = None;
-                    Some(Err(this.cut(ErrorKind::RemoteReset)))
+                Some(Err(kind)) => {
+                    return Poll::Ready(Some(Err(this.cut(kind))));
                 }
                 None => None,
             };
@@ -195,10 +269,17 @@ impl<N: Net> HttpBody for UpstreamBody<N> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        let ahead = self.ahead.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + ahead as u64);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + ahead as u64);
+        }
+        hint
     }
 }

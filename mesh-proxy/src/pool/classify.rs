@@ -22,6 +22,19 @@ pub(super) fn error(error: &hyper::Error) -> Error {
     Error::new(if protocol { ErrorKind::UpstreamProtocol } else { ErrorKind::ConnectionTermination })
 }
 
+/// What broke a response's body over HTTP/1. One that is shorter than announced is Envoy's protocol error.
+pub(super) fn body(error: &hyper::Error) -> ErrorKind {
+    match self::error(error).kind() {
+        ErrorKind::ConnectionTermination => ErrorKind::UpstreamProtocol,
+        kind => kind,
+    }
+}
+
+/// What a failed stream or connection of HTTP/2 means.
+pub(super) fn h2(error: &h2::Error) -> Error {
+    Error::new(of_h2(error))
+}
+
 fn of_h2(error: &h2::Error) -> ErrorKind {
     if error.is_io() || error.is_go_away() {
         return ErrorKind::ConnectionTermination;

@@ -1,14 +1,18 @@
 //! HTTP/1.1 towards an upstream.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
-use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::limits::Resource;
@@ -16,10 +20,12 @@ use mesh_core::layers::{Body, Request, Response};
 use mesh_core::record::{Cx, Proof, TlsInfo};
 use mesh_core::snapshot::ClusterPlan;
 use mesh_tls::Carries;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::body::{Lease, Sending, SentBody, UpstreamBody};
+use super::driver::{self, Driver};
 use super::slot::{Held, Slot, Turn};
 use super::{Destination, Peer, Shard, classify};
 use crate::cluster::Member;
@@ -31,6 +37,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A connection that can take a request.
 pub(super) struct Connection {
     sender: SendRequest<Body>,
+    /// `None`: a task of its own drives it.
+    driver: Option<Driver>,
     local: SocketAddr,
     tls: Option<Arc<TlsInfo>>,
     plan: Arc<ClusterPlan>,
@@ -48,7 +56,60 @@ pub(super) struct Connection {
 impl Connection {
     /// Waits until the last exchange is wound up; `false`: it is closed.
     async fn is_usable(&mut self) -> bool {
-        !self.sender.is_closed() && self.sender.ready().await.is_ok()
+        let Self { sender, driver, .. } = self;
+        if sender.is_closed() {
+            return false;
+        }
+        if sender.is_ready() && driver.as_ref().is_some_and(Driver::is_quiet) {
+            return true;
+        }
+        poll_fn(|cx| driver::poll(driver, cx, |cx| sender.poll_ready(cx))).await.is_ok()
+    }
+
+    /// Sends a request. The response's head, or the request, if nothing of it was sent.
+    fn exchange(
+        &mut self,
+        request: Request,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, TrySendError<Request>>> {
+        let (answer, _) = driver::hushed(|| self.sender.try_send_request(request));
+        Exchange { answer, driver: &mut self.driver }
+    }
+
+    /// Looks for more of a response's body.
+    pub(super) fn poll<T>(&mut self, cx: &mut Context<'_>, look: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        driver::poll(&mut self.driver, cx, look)
+    }
+
+    /// Goes on by itself: its user can't be relied on to poll it.
+    fn depart(&mut self, shard: &Arc<Shard>) {
+        if let Some(driver) = self.driver.take() {
+            let (shard, number) = (Arc::downgrade(shard), self.number);
+            driver.depart(move || {
+                if let Some(shard) = shard.upgrade() {
+                    shard.ended(number);
+                }
+            });
+        }
+    }
+
+    /// Nobody uses it now: who keeps it is woken when something comes.
+    pub(super) fn wakes(&self, keeper: &Waker) {
+        if let Some(driver) = &self.driver {
+            driver.wakes(keeper);
+        }
+    }
+
+    /// Whether it has ended while nobody used it. What departed says so itself.
+    pub(super) fn has_ended(&mut self, keeper: &Waker) -> bool {
+        let Some(driver) = &mut self.driver else { return false };
+        if !driver.is_quiet() {
+            driver.drive(&mut Context::from_waker(keeper));
+        }
+        driver.has_ended()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// It was made under the same limits.
@@ -67,6 +128,24 @@ impl Connection {
     /// It has served as many requests as it may.
     pub(super) fn is_spent(&self) -> bool {
         self.plan.pool.max_requests_per_connection.is_some_and(|max| self.served >= max)
+    }
+}
+
+pin_project! {
+    /// A request that has been sent, and what drives its connection.
+    struct Exchange<'a, F> {
+        #[pin]
+        answer: F,
+        driver: &'a mut Option<Driver>,
+    }
+}
+
+impl<F: Future> Future for Exchange<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut this = self.project();
+        driver::poll(this.driver, cx, |cx| this.answer.as_mut().poll(cx))
     }
 }
 
@@ -93,14 +172,19 @@ pub(super) fn send<N: Net>(
             let reused = connection.served > 0;
             connection.served += 1;
             connection.heard.store(false, Ordering::Relaxed);
-            match connection.sender.try_send_request(request).await {
+            match connection.exchange(request).await {
                 Ok(response) => {
+                    // While the client does not read the response, nobody would send the rest of the request.
+                    let unsent = sending.as_ref().is_some_and(|sending| !sending.is_done());
+                    if unsent || response.extensions().get::<OnUpgrade>().is_some() {
+                        connection.depart(active.member().shard());
+                    }
                     // What it said for the first time holds for all that it serves.
                     if !reused && let Some(header) = response.headers().get(KEEP_ALIVE) {
                         active.member().shard().peer().announced(header.to_str().unwrap_or_default());
                     }
                     let lease = Lease::new(active, connection, sending, permit);
-                    return Ok(response.map(|incoming| UpstreamBody::wrap(incoming, lease, cx)));
+                    return Ok(response.map(|incoming| UpstreamBody::wrap(incoming.into(), lease, cx)));
                 }
                 Err(mut failed) => match failed.take_message() {
                     // Not a byte of it was sent: the connection closed while it lay in the pool.
@@ -121,7 +205,7 @@ pub(super) fn send<N: Net>(
 }
 
 /// Methods whose requests say that they have no body where they have none (RFC 9110, 8.6), the ones that Envoy knows.
-pub(super) fn is_meant_to_have_a_body(method: &Method) -> bool {
+fn is_meant_to_have_a_body(method: &Method) -> bool {
     ![Method::GET, Method::HEAD, Method::DELETE, Method::TRACE, Method::CONNECT].contains(method)
 }
 
@@ -230,8 +314,8 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Begins HTTP/1.1 on a byte stream. It is driven by a task of its own, which tells the shard when it ends.
-    pub(super) async fn establish<S>(self, shard: &Arc<Shard>, io: S, preserves_case: bool) -> Result<Connection, Error>
+    /// Begins HTTP/1.1 on a byte stream.
+    pub(super) async fn establish<S>(self, shard: &Shard, io: S, preserves_case: bool) -> Result<Connection, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -242,18 +326,10 @@ impl Made {
         let mut builder = Builder::new();
         builder.preserve_header_case(preserves_case);
         let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
-        let (number, pool) = (shard.number(), Arc::downgrade(shard));
-        // Not an async block: it would have room for the connection twice.
-        tokio::spawn(connection.with_upgrades().map(move |ended| {
-            if let Err(error) = ended {
-                tracing::trace!(%error, "upstream connection");
-            }
-            if let Some(pool) = pool.upgrade() {
-                pool.ended(number);
-            }
-        }));
+        let (number, driver) = (shard.number(), Some(Driver::new(connection.with_upgrades())));
         let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let now = Instant::now();
-        Ok(Connection { sender, local, tls, plan, key, number, made: now, idle_since: now, served: 0, heard })
+        let (made, idle_since, served) = (now, now, 0);
+        Ok(Connection { sender, driver, local, tls, plan, key, number, made, idle_since, served, heard })
     }
 }

@@ -1,30 +1,34 @@
 //! HTTP/2 with prior knowledge towards an upstream: one connection for each worker and endpoint, shared by all requests;
 //! more only where `maxConcurrentStreams` says that one is full.
 
-use std::future::Future;
+mod drive;
+mod stream;
+
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, UPGRADE};
+use h2::client::{Builder, SendRequest};
+use h2::ext::Protocol;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use http_body::{Body as HttpBody, Frame};
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::ext::Protocol;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http_body::Body as _;
 use mesh_core::error::{Error, ErrorKind, Sent};
 use mesh_core::layers::limits::Resource;
 use mesh_core::layers::{Body, Request, Response};
-use mesh_core::record::{Cx, Proof, TlsInfo};
-use mesh_core::snapshot::{ClusterPlan, Http2Ping, PoolPlan};
+use mesh_core::record::{Cx, TlsInfo};
+use mesh_core::snapshot::{ClusterPlan, PoolPlan};
 use mesh_tls::Carries;
 use tokio::time::Instant;
 
+use self::drive::{Pings, drive};
+pub(super) use self::stream::Download;
+use self::stream::Exchange;
+pub(crate) use self::stream::Switched;
 use super::body::{Lease, UpstreamBody};
 use super::slot::{Held, Slot, Turn};
 use super::{Destination, Shard, classify};
@@ -37,6 +41,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Flow-control window of a stream, as Envoy's default.
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 24 << 20;
+/// What a stream holds of a body that its window does not let through.
+const SEND_BUFFER: usize = 1 << 20;
+/// Streams before the peer has said how many it takes.
+const FIRST_STREAMS: usize = 100;
 /// Connections for each endpoint and worker before unused ones go.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -50,7 +58,7 @@ pub(super) struct Connections {
 
 #[derive(Clone)]
 struct Connection {
-    sender: SendRequest<Body>,
+    sender: SendRequest<Bytes>,
     local: SocketAddr,
     tls: Option<Arc<TlsInfo>>,
     plan: Arc<ClusterPlan>,
@@ -66,6 +74,8 @@ struct Life {
     served: AtomicU32,
     /// When the last stream ended, in microseconds after `made`.
     quiet: AtomicU64,
+    /// The connection has ended.
+    over: AtomicBool,
 }
 
 impl Life {
@@ -85,7 +95,7 @@ impl Connection {
         let pool = &self.plan.pool;
         let spent = pool.max_requests_per_connection.is_some_and(|m| self.life.served.load(Ordering::Relaxed) >= m);
         let changed = !Arc::ptr_eq(&self.plan, plan) && *pool != plan.pool;
-        spent || changed || self.sender.is_closed() || self.life.ends(pool).is_some_and(|end| end <= now)
+        spent || changed || self.life.over.load(Ordering::Acquire) || self.life.ends(pool).is_some_and(|end| end <= now)
     }
 }
 
@@ -115,49 +125,36 @@ pub(super) fn send<N: Net>(
     async move {
         let active = super::pick(&to, &cx, request.extensions(), request.headers()).await?;
         let host = to.whom(&request);
-        let upgrades = request.headers().contains_key(UPGRADE);
+        let switches = request.headers().contains_key(UPGRADE);
         // Inside the mesh the scheme is that of the request.
         let outwards = to.plan.tls.as_ref().is_some_and(|tls| !tls.is_mesh());
         prepare(&mut request, outwards)?;
-        loop {
-            let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
-            let (mut connection, stream) = checkout(&to, active.member(), whom).await?;
-            let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
-                return Err(Error::new(ErrorKind::Overflow));
-            };
-            cx.upstream_local.set(connection.local);
-            cx.upstream_tls.set(connection.tls.clone());
-            let reused = connection.life.served.fetch_add(1, Ordering::Relaxed) > 0;
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => {
-                    let lease = Lease::shared(active, stream, permit);
-                    let response = response.map(|i| UpstreamBody::wrap(i, lease, cx));
-                    return Ok(if upgrades { switched(response) } else { response });
-                }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if reused => {
-                        forget(active.member().shard(), connection.number);
-                        cx.replays.fetch_add(1, Ordering::Relaxed);
-                        cx.proofs.fetch_or(Proof::NotSent as u32, Ordering::Relaxed);
-                        request = unsent;
-                    }
-                    Some(_) => return Err(Error::new(ErrorKind::ConnectionTermination).sent(Sent::No)),
-                    // Other streams may have been at work on it: this is no race with an idle connection's close.
-                    None => return Err(classify::error(&failed.into_error())),
-                },
-            }
-        }
+        let whom = For { conn: &cx.conn, host: host.as_deref(), carries: Carries::Http2 };
+        // One that takes streams: what comes between here and there is the peer's doing, and the retry policy's matter.
+        let (mut connection, stream) = checkout(&to, active.member(), whom).await?;
+        let Some(permit) = to.cluster.usage().take(Resource::Requests, to.plan.pool.max_requests) else {
+            return Err(Error::new(ErrorKind::Overflow));
+        };
+        cx.upstream_local.set(connection.local);
+        cx.upstream_tls.set(connection.tls.clone());
+        connection.life.served.fetch_add(1, Ordering::Relaxed);
+        let (response, up) = Exchange::begin(&mut connection.sender, request, switches)?.await?;
+        let lease = Lease::shared(active, stream, permit);
+        Ok(match up.filter(|_| response.status().is_success()) {
+            Some(up) => switched(response.map(|down| Switched::new(up, down))),
+            None => Download::of(response).map(|down| UpstreamBody::wrap(down.into(), lease, cx)),
+        })
     }
 }
 
 /// How HTTP/1 says that the protocol is another from here on; HTTP/2 says 200 (RFC 8441).
-fn switched(mut response: Response) -> Response {
-    if response.status().is_success() {
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.body_mut() = Body::Empty;
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
+fn switched(response: http::Response<Switched>) -> Response {
+    let (head, switched) = response.into_parts();
+    let mut response = Response::from_parts(head, Body::Empty);
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.extensions_mut().insert(switched);
     response
 }
 
@@ -171,9 +168,9 @@ fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
         request.extensions_mut().insert(Protocol::from_static("websocket"));
     }
     *request.version_mut() = Version::HTTP_2;
-    if matches!(request.body(), Body::Empty) && super::h1::is_meant_to_have_a_body(request.method()) {
-        // Of a body that is known to be empty the codec would say so.
-        *request.body_mut() = Body::Stream(Box::pin(Nothing));
+    strip(request.headers_mut());
+    if let Some(length) = request.body().size_hint().exact().filter(|length| *length > 0) {
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     if let Some(id) = request.headers_mut().get_mut(REQUEST_ID) {
         // No other request has it: in the compression's tables, of both sides, it would only be in the way.
@@ -193,19 +190,18 @@ fn prepare(request: &mut Request, tls: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// No body, and no length.
-struct Nothing;
-
-impl HttpBody for Nothing {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
+/// Removes what HTTP/2 has no word for. It has been removed from what clients send; rules may have added it.
+fn strip(headers: &mut HeaderMap) {
+    let illegal = |(name, value): &(&HeaderName, &HeaderValue)| match name.as_str().len() {
+        2 => **name == TE && *value != "trailers",
+        7 => **name == UPGRADE,
+        10 => **name == CONNECTION || name.as_str() == "keep-alive",
+        16 => name.as_str() == "proxy-connection",
+        17 => **name == TRANSFER_ENCODING,
+        _ => false,
+    };
+    while let Some(name) = headers.iter().find(illegal).map(|(name, _)| name.clone()) {
+        headers.remove(name);
     }
 }
 
@@ -292,7 +288,7 @@ async fn open_stream<N: Net>(to: &Destination<N>, shard: &Arc<Shard>, key: ConnK
             let stream = take_stream(&found, shard);
             (found, stream)
         };
-        if connection.sender.ready().await.is_ok() {
+        if poll_fn(|cx| connection.sender.poll_ready(cx)).await.is_ok() {
             return Some((connection, stream));
         }
         forget(shard, connection.number);
@@ -334,21 +330,22 @@ async fn dial<N: Net>(
     let (shard, pool) = (member.shard(), &to.plan.pool);
     let stream = to.runtime.dial(&to.plan, member, whom).await?;
     let (local, tls) = (stream.local_addr().ok(), stream.tls().cloned());
-    let held = Held::new(stream, slot, Arc::default());
-    let lost = |e: hyper::Error| classify::error(&e).sent(Sent::No);
-    let mut builder = Builder::new(TokioExecutor::new());
+    let heard = Arc::default();
+    let held = Held::new(stream, slot, Arc::clone(&heard));
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .enable_push(false)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(60 * 1024);
-    if let Some(Http2Ping { interval, timeout }) = pool.http2_keepalive {
-        builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
-    }
-    let (sender, connection) = builder.handshake(TokioIo::new(held)).await.map_err(lost)?;
-    let life = Life { made: Instant::now(), streams: 0.into(), served: 0.into(), quiet: 0.into() };
+    let lost = |error: h2::Error| classify::h2(&error).sent(Sent::No);
+    let (sender, mut connection) = builder.handshake(held).await.map_err(lost)?;
+    let pings = pool.http2_keepalive.and_then(|plan| Some(Pings::new(connection.ping_pong()?, plan, heard)));
+    let life = Life { made: Instant::now(), streams: 0.into(), served: 0.into(), quiet: 0.into(), over: false.into() };
     let (life, number, plan) = (Arc::new(life), shard.number(), Arc::clone(&to.plan));
-    tokio::spawn(drive(connection, Arc::clone(&life), Arc::clone(&plan), number, Arc::downgrade(shard)));
+    tokio::spawn(drive(connection, pings, Arc::clone(&life), Arc::clone(&plan), number, Arc::downgrade(shard)));
     let local = local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
     let key = ConnKey::of(&to.plan, member.endpoint(), whom);
     let connection = Connection { sender, local, tls, plan, key, number, life };
@@ -356,50 +353,4 @@ async fn dial<N: Net>(
     shard.h2.lock().add(connection.clone());
     drop(dialing);
     Ok((connection, stream))
-}
-
-/// Polls a connection until it ends, and takes it out of the shard when it has been idle or there for too long: without
-/// a sender it closes once its last stream has ended.
-async fn drive<F: Future<Output = hyper::Result<()>>>(
-    connection: F,
-    life: Arc<Life>,
-    plan: Arc<ClusterPlan>,
-    number: u64,
-    shard: Weak<Shard>,
-) {
-    let mut connection = std::pin::pin!(connection);
-    // How long to sleep where there is no end yet: a stream that is open now may end at any time.
-    let idle = plan.pool.idle_timeout;
-    loop {
-        let end = life.ends(&plan.pool).or_else(|| Instant::now().checked_add(idle?));
-        let until = async {
-            match end {
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::trace!(%error, "upstream connection");
-                }
-                break;
-            }
-            () = until => {
-                if life.ends(&plan.pool).is_some_and(|end| end <= Instant::now()) {
-                    if let Some(shard) = shard.upgrade() {
-                        forget(&shard, number);
-                    }
-                    // Nothing takes new streams from here on.
-                    if let Err(error) = connection.as_mut().await {
-                        tracing::trace!(%error, "upstream connection");
-                    }
-                    break;
-                }
-            }
-        }
-    }
-    if let Some(shard) = shard.upgrade() {
-        forget(&shard, number);
-    }
 }

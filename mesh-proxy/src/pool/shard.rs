@@ -1,8 +1,9 @@
 //! One worker's connections to one endpoint.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use mesh_core::keepalive::IdleTimeout;
@@ -55,9 +56,9 @@ impl Peer {
 pub(crate) struct Shard {
     peer: Arc<Peer>,
     idle: Mutex<Idle>,
-    /// Wakes the task that closes idle connections, for an earlier time than it waits for.
-    sooner: Arc<Notify>,
-    sweeping: AtomicBool,
+    keeper: Arc<Keeper>,
+    /// Wakes the keeper.
+    waker: Waker,
     pub(super) h2: Mutex<h2::Connections>,
     waiting: Mutex<VecDeque<Waiting>>,
     open: AtomicU32,
@@ -67,17 +68,35 @@ pub(crate) struct Shard {
 #[derive(Default)]
 struct Idle {
     list: Vec<h1::Connection>,
-    /// When the sweeping task looks next.
+    /// There is a task that looks after them.
+    kept: bool,
+    /// When it looks next.
     next: Option<Instant>,
+}
+
+/// Wakes the task that looks after idle connections: one of them has something to say, or is to be closed earlier than it
+/// waits for.
+#[derive(Default)]
+struct Keeper(Notify);
+
+impl Wake for Keeper {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
 }
 
 impl Shard {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
+        let keeper = Arc::<Keeper>::default();
         Self {
             peer,
             idle: Mutex::default(),
-            sooner: Arc::default(),
-            sweeping: AtomicBool::new(false),
+            waker: Waker::from(Arc::clone(&keeper)),
+            keeper,
             h2: Mutex::default(),
             waiting: Mutex::default(),
             open: AtomicU32::new(0),
@@ -118,31 +137,44 @@ impl Shard {
     fn keep(self: &Arc<Self>, connection: h1::Connection) {
         let end = connection.ends(&self.peer);
         let mut idle = self.idle.lock();
-        if idle.list.len() >= MAX_IDLE {
-            idle.list.remove(0);
-        }
+        let oldest = (idle.list.len() >= MAX_IDLE).then(|| idle.list.remove(0));
+        connection.wakes(&self.waker);
         idle.list.push(connection);
-        let Some(end) = end else { return };
-        let sooner = idle.next.is_none_or(|next| end < next);
+        let sooner = end.is_some_and(|end| idle.next.is_none_or(|next| end < next));
+        let kept = std::mem::replace(&mut idle.kept, true);
         drop(idle);
-        if !self.sweeping.swap(true, Ordering::AcqRel) {
-            tokio::spawn(sweep(Arc::downgrade(self), Arc::clone(&self.sooner)));
+        drop(oldest);
+        if !kept {
+            tokio::spawn(look_after(Arc::downgrade(self), Arc::clone(&self.keeper)));
         } else if sooner {
-            self.sooner.notify_one();
+            self.keeper.0.notify_one();
         }
     }
 
-    /// Closes what has been idle for too long; when the next one will have been.
-    fn sweep(&self) -> Option<Instant> {
+    /// Lets go of what has ended or been idle for too long. When to look again, if there is a time for it; `None`: nothing
+    /// is idle.
+    fn sweep(&self) -> Option<Option<Instant>> {
         let now = Instant::now();
         let mut idle = self.idle.lock();
-        idle.list.retain(|c| c.ends(&self.peer).is_none_or(|end| now < end));
+        let gone = idle.list.extract_if(.., |connection| {
+            let ended = connection.has_ended(&self.waker);
+            if ended {
+                // The endpoint has closed it, and tells how long it keeps idle ones.
+                self.peer.closed(now - connection.idle_since);
+            }
+            ended || connection.ends(&self.peer).is_some_and(|end| end <= now)
+        });
+        // Dropped after the lock: others may wait for the place of one.
+        let gone: Vec<_> = gone.collect();
         idle.next = idle.list.iter().filter_map(|c| c.ends(&self.peer)).min();
-        idle.next
+        idle.kept = !idle.list.is_empty();
+        let again = idle.kept.then_some(idle.next);
+        drop(idle);
+        drop(gone);
+        again
     }
 
-    /// The connection of this number has ended. If it lay here, the endpoint has closed it, and tells how long it keeps
-    /// idle ones.
+    /// The connection of this number, which drives itself, has ended. If it lay here, the endpoint has closed it.
     pub(super) fn ended(&self, number: u64) {
         let mut idle = self.idle.lock();
         let Some(at) = idle.list.iter().position(|c| c.number == number) else { return };
@@ -210,25 +242,23 @@ impl Shard {
 
 impl Drop for Shard {
     fn drop(&mut self) {
-        self.sooner.notify_one();
+        self.keeper.0.notify_one();
     }
 }
 
-/// Closes idle connections when their time is over, as long as there are any. It does not keep the shard while it waits:
-/// the endpoint may be gone long before.
-async fn sweep(shard: Weak<Shard>, sooner: Arc<Notify>) {
-    loop {
-        let at = {
-            let Some(shard) = shard.upgrade() else { return };
-            let Some(at) = shard.sweep() else {
-                shard.sweeping.store(false, Ordering::Release);
-                return;
-            };
-            at
+/// Looks after idle connections as long as there are any. It does not keep the shard while it waits: the endpoint may be
+/// gone long before.
+async fn look_after(shard: Weak<Shard>, keeper: Arc<Keeper>) {
+    while let Some(next) = shard.upgrade().and_then(|shard| shard.sweep()) {
+        let time = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         };
         tokio::select! {
-            () = tokio::time::sleep_until(at) => {}
-            () = sooner.notified() => {}
+            () = time => {}
+            () = keeper.0.notified() => {}
         }
     }
 }
