@@ -57,15 +57,16 @@ fn without_escaped_slashes(target: &str) -> Option<String> {
 /// # Errors
 /// [`BadPath`] for `%00` in the path, unless normalization is off.
 pub fn normalize_target(target: &str, mode: PathNormalization) -> Result<Cow<'_, str>, BadPath> {
+    let applies = mode != PathNormalization::None && target.starts_with('/');
+    if applies && is_normal(target, mode) {
+        return Ok(target.into());
+    }
     let target = before(target, b'#').unwrap_or(target);
-    if mode == PathNormalization::None || !target.starts_with('/') {
+    if !applies || is_normal(target, mode) {
         return Ok(target.into());
     }
     let path = before(target, b'?').unwrap_or(target);
     let query = &target[path.len()..];
-    if is_normal(path, mode) {
-        return Ok(target.into());
-    }
     let mut path = decode(path, mode == PathNormalization::DecodeAndMergeSlashes)?;
     path = remove_dot_segments(&path);
     if matches!(mode, PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes) {
@@ -75,17 +76,23 @@ pub fn normalize_target(target: &str, mode: PathNormalization) -> Result<Cow<'_,
 }
 
 /// Nothing in it needs a change; the common case costs one scan.
-fn is_normal(path: &str, mode: PathNormalization) -> bool {
+fn is_normal(target: &str, mode: PathNormalization) -> bool {
     let mut last = 0;
-    path.bytes().all(|byte| {
+    let mut bytes = target.bytes();
+    while let Some(byte) = bytes.next() {
         let after_slash = std::mem::replace(&mut last, byte) == b'/';
-        match byte {
-            b'%' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
+        let normal = match byte {
+            b'?' => return bytes.all(|byte| byte != b'#'),
+            b'#' | b'%' | b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
             b'.' => !after_slash,
             b'/' => !after_slash || mode == PathNormalization::Base,
             _ => true,
+        };
+        if !normal {
+            return false;
         }
-    })
+    }
+    true
 }
 
 /// What comes before an ASCII character. Targets are short: a plain loop is faster than a searcher.

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use mesh_core::snapshot::ProxyKind;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use mimalloc as _; // what `malloc` is from here on
 
 fn main() -> ExitCode {
     mesh_proxy::run::main(ProxyKind::Gateway)

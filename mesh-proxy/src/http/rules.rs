@@ -236,8 +236,25 @@ fn complete(bytes: &[u8], length: usize, request: &Request<'_, '_>, http10: bool
 
 /// Whether it may be in an authority: what would end it in a URL may not, for whoever makes one of it.
 pub(super) fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]!$&'()*+,;=%@".contains(&byte)
+    OF_HOST[usize::from(byte)]
 }
+
+/// Looked up: it is asked for each byte of each request's host.
+const OF_HOST: [bool; 256] = {
+    const OTHERS: &[u8] = b"-._~:[]!$&'()*+,;=%@";
+    let mut of_host = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        of_host[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < OTHERS.len() {
+        of_host[OTHERS[at] as usize] = true;
+        at += 1;
+    }
+    of_host
+};
 
 fn not_implemented() -> LocalReply {
     LocalReply::new(StatusCode::NOT_IMPLEMENTED, "Not Implemented", "http1.invalid_transfer_encoding")
