@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::api::spans::KnownPaths;
 use crate::api::{Span, Spans};
 
 /// Deepest nesting of lists and mappings.
@@ -69,11 +70,11 @@ pub fn documents(text: &str) -> (Vec<Document>, Vec<SyntaxError>) {
 /// The same one after the other, so that a large text need not be in memory as a whole in this form.
 fn each_document(text: &str, mut take: impl FnMut(Result<Document, SyntaxError>)) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut index = 0..;
+    let (mut index, mut known) = (0.., KnownPaths::default());
     let mut next = || index.next().expect("invariant: there are fewer documents than lines");
     for (first_line, chunk) in chunks(text) {
         match compose::compose(chunk, first_line) {
-            Ok(nodes) => nodes.into_iter().for_each(|node| take(Ok(node.into_document(next())))),
+            Ok(nodes) => nodes.into_iter().for_each(|node| take(Ok(node.into_document(next(), &mut known)))),
             Err(error) => take(match json(chunk, first_line) {
                 Some((value, span)) => Ok(Document { value, spans: Arc::default(), span, index: next() }),
                 None => Err(SyntaxError { index: next(), ..error }),

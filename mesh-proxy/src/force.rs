@@ -52,9 +52,12 @@ impl<N: Net> InForce<N> {
     }
 
     /// Brings a delta into force: when it returns, every worker uses it for new requests.
-    pub(crate) fn apply(&mut self, delta: &Delta) -> (Ack, Facts) {
+    pub(crate) fn apply(&mut self, delta: Delta) -> (Ack, Facts) {
         let instances = self.world.instances();
-        let (world, rejected) = std::mem::take(&mut self.world).after(delta);
+        let (world, rejected) = std::mem::take(&mut self.world).after(&delta);
+        // What was read is not needed any more; what is made of it takes its room.
+        let Delta { nonce, changed, removed: _ } = delta;
+        drop(changed);
         let same_instances = instances.are_those_of(&world);
         let compiled = compile(&world, &self.id, self.compiled.as_ref());
         let snapshot = compiled.snapshot.clone();
@@ -73,7 +76,7 @@ impl<N: Net> InForce<N> {
         let receives_traffic = own.is_some_and(|w| w.health == Health::Healthy);
         self.world = world;
         self.compiled = Some(compiled);
-        let ack = Ack { nonce: delta.nonce.clone(), config: snapshot.hash, rejected };
+        let ack = Ack { nonce, config: snapshot.hash, rejected };
         (ack, Facts { configured: true, receives_traffic })
     }
 

@@ -1,7 +1,10 @@
 //! Where each field of an object was written.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -11,24 +14,40 @@ use super::{ContentHash, Span};
 /// span of its key. Packed, because every proxy keeps them for all that it is sent; in text it is a map.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Spans {
-    /// The paths in order, one after the other.
-    paths: Box<str>,
-    entries: Box<[Entry]>,
+    paths: Arc<Paths>,
+    /// In the order of the paths.
+    spans: Box<[Span]>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    /// Where the path ends in [`Spans::paths`].
-    end: u32,
-    span: Span,
+/// Paths of fields in order; objects in which the same fields are written share them.
+#[derive(PartialEq, Eq, Hash, Default)]
+struct Paths {
+    /// One after the other.
+    text: Box<str>,
+    /// Where each ends.
+    ends: Box<[u32]>,
+}
+
+/// Paths that there are already.
+#[derive(Default)]
+pub(crate) struct KnownPaths(HashSet<Arc<Paths>, RandomState>);
+
+impl KnownPaths {
+    /// Has these use them.
+    pub(crate) fn share(&mut self, spans: &mut Spans) {
+        match self.0.get(&spans.paths) {
+            Some(known) => spans.paths = Arc::clone(known),
+            None => drop(self.0.insert(Arc::clone(&spans.paths))),
+        }
+    }
 }
 
 impl Spans {
     /// The span of a field.
     pub fn get(&self, path: &str) -> Option<Span> {
         let at = self.first(path);
-        let found = self.entries.get(at)?;
-        (self.path(at) == path).then_some(found.span)
+        let found = self.spans.get(at)?;
+        (self.path(at) == path).then_some(*found)
     }
 
     /// Whether a field has one.
@@ -38,7 +57,7 @@ impl Spans {
 
     /// No field has one.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.spans.is_empty()
     }
 
     /// All of them, by path.
@@ -48,25 +67,32 @@ impl Spans {
 
     /// Those of a path and of all that come after it in order.
     pub fn since(&self, path: &str) -> impl Iterator<Item = (&str, Span)> {
-        (self.first(path)..self.entries.len()).map(|at| (self.path(at), self.entries[at].span))
+        (self.first(path)..self.spans.len()).map(|at| (self.path(at), self.spans[at]))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares_paths(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.paths, &other.paths)
     }
 
     /// Hash of all of them.
     pub(crate) fn hash(&self) -> ContentHash {
-        let place = |Entry { end, span: Span { line, column } }: &Entry| {
+        let Paths { text, ends } = &*self.paths;
+        let place = |(Span { line, column }, end): (&Span, &u32)| {
             ContentHash((u64::from(*line) << 32) | u64::from(*column)).with(ContentHash((*end).into()))
         };
-        self.entries.iter().map(place).fold(ContentHash::of(self.paths.as_bytes()), ContentHash::with)
+        self.spans.iter().zip(ends).map(place).fold(ContentHash::of(text.as_bytes()), ContentHash::with)
     }
 
     fn path(&self, at: usize) -> &str {
-        let begin = at.checked_sub(1).map_or(0, |before| self.entries[before].end);
-        &self.paths[begin as usize..self.entries[at].end as usize]
+        let Paths { text, ends } = &*self.paths;
+        let begin = at.checked_sub(1).map_or(0, |before| ends[before]);
+        &text[begin as usize..ends[at] as usize]
     }
 
     /// Place of the first path that is not before this one.
     fn first(&self, path: &str) -> usize {
-        let (mut low, mut high) = (0, self.entries.len());
+        let (mut low, mut high) = (0, self.spans.len());
         while low < high {
             let middle = low + (high - low) / 2;
             match self.path(middle) < path {
@@ -120,22 +146,23 @@ impl SpansBuilder {
         // Stable, so that the last of several is the one before another path.
         entries.sort_by(|a, b| path(a).cmp(path(b)));
         let mut paths = String::with_capacity(text.len());
-        let mut packed = Vec::with_capacity(entries.len());
+        let (mut ends, mut spans) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         for (i, entry) in entries.iter().enumerate() {
             if entries.get(i + 1).is_some_and(|next| path(next) == path(entry)) {
                 continue;
             }
             paths.push_str(path(entry));
             // Not more than there was in the text.
-            packed.push(Entry { end: paths.len() as u32, span: entry.2 });
+            ends.push(paths.len() as u32);
+            spans.push(entry.2);
         }
-        Spans { paths: paths.into(), entries: packed.into() }
+        Spans { paths: Arc::new(Paths { text: paths.into(), ends: ends.into() }), spans: spans.into() }
     }
 }
 
 impl Serialize for Spans {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.entries.len()))?;
+        let mut map = serializer.serialize_map(Some(self.spans.len()))?;
         for (path, span) in self.iter() {
             map.serialize_entry(path, &span)?;
         }

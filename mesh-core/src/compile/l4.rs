@@ -205,7 +205,7 @@ fn tcp_rules(input: &L4Input<'_>, target: &Target<'_>, fates: &mut Vec<Fate>) ->
 /// A rule that says nothing about networks is for those of the service, where the listener's address does not say which
 /// service is meant.
 fn or_networks(input: &L4Input<'_>, target: &Target<'_>, own: Vec<Cidr>) -> Vec<Cidr> {
-    if own.is_empty() && input.key.address.is_none() { target.service.networks.clone() } else { own }
+    if own.is_empty() && input.key.address.is_none() { target.service.networks.to_vec() } else { own }
 }
 
 fn note_unused(rules: &[L4Route], because: &str, fates: &mut Vec<Fate>) {

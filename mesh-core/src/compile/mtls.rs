@@ -73,14 +73,14 @@ pub(super) fn client_defaults(mesh: &MeshConfig) -> TlsParameters {
 }
 
 /// Names of a list that are among these, each once.
-pub(super) fn known(names: &[String], all: &[&str]) -> Vec<Arc<str>> {
+pub(super) fn known(names: &[String], all: &[&str]) -> Box<[Arc<str>]> {
     let mut out: Vec<Arc<str>> = Vec::new();
     for name in names.iter().filter(|n| all.contains(&n.as_str())) {
         if !out.iter().any(|o| **o == **name) {
             out.push(name.as_str().into());
         }
     }
-    out
+    out.into()
 }
 
 /// Names of suites or curves: unknown ones, and ones that were named before, are left out.

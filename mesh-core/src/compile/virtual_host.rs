@@ -308,7 +308,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
     let mut authority = rule.authority.clone();
     let (mut request_headers, mut response_headers) = (rule.request_headers.clone(), rule.response_headers.clone());
     let action = match &rule.action {
-        RuleAction::Redirect(r) => Action::Redirect(redirect(r, &matches, input.port)),
+        RuleAction::Redirect(r) => Action::Redirect(redirect(r, &matches, input.port).into()),
         RuleAction::Direct(d) => Action::Direct(d.clone()),
         RuleAction::Forward(backends) => {
             let mut clusters = clusters(input, backends);
@@ -336,7 +336,7 @@ fn route(input: &VirtualHostInput<'_>, rule: &Rule, m: Option<&RuleMatch>) -> Ro
         (PathRewrite::Uri(to), None) => RewritePath::Full(to.clone()),
         (PathRewrite::Regex(regex, to), _) => RewritePath::Regex(regex.clone(), to.clone()),
     });
-    let rewrite = (path.is_some() || authority.is_some()).then_some(Rewrite { path, authority });
+    let rewrite = (path.is_some() || authority.is_some()).then(|| Box::new(Rewrite { path, authority }));
     let filters = filters(input, rule, m);
     with_hash(RoutePlan {
         name: match m.map(|m| &*m.name) {
@@ -465,13 +465,13 @@ fn fallback_route(input: &VirtualHostInput<'_>, origin: &Provenance) -> Option<R
             Provenance::default("nothing is forwarded"),
         ),
         Fallback::Https => (
-            Action::Redirect(RedirectPlan {
+            Action::Redirect(Box::new(RedirectPlan {
                 code: StatusCode::MOVED_PERMANENTLY,
                 scheme: Some("https".into()),
                 authority: None,
                 port: None,
                 path: None,
-            }),
+            })),
             None,
             Provenance::default("nothing is forwarded"),
         ),

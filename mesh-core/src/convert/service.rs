@@ -34,7 +34,7 @@ pub fn service(object: &Object<ServiceSpec>, virtual_address: Option<IpAddr>, se
         hostname: format!("{}.{namespace}.svc.{}", object.key.name, settings.domain).to_ascii_lowercase().into(),
         namespace,
         addresses,
-        networks: Vec::new(),
+        networks: Box::default(),
         ports: spec.ports.iter().filter_map(port).collect(),
         selector: (!spec.selector.is_empty()).then(|| (&spec.selector).into()),
         endpoints: Vec::new(),

@@ -21,7 +21,7 @@ pub fn service_entry(
     let namespace: Arc<str> = object.key.namespace.clone();
     let addresses: Vec<IpAddr> = spec.addresses.iter().filter_map(|a| single_address(a)).collect();
     let networks = spec.addresses.iter().filter(|a| single_address(a).is_none());
-    let networks: Vec<Cidr> = networks.filter_map(|a| Cidr::parse(a).ok()).collect();
+    let networks: Box<[Cidr]> = networks.filter_map(|a| Cidr::parse(a).ok()).collect();
     let exported: Vec<&str> = spec.export_to.iter().map(String::as_str).collect();
     let export_to = export_to(&exported, &settings.service_export_to, &namespace);
     let resolution = resolution(spec.resolution);

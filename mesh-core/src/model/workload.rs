@@ -146,8 +146,8 @@ pub struct Service {
     /// Virtual addresses; empty for headless services.
     pub addresses: Vec<IpAddr>,
     /// Networks whose every address is one of the service's (CIDR `addresses` of a ServiceEntry).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub networks: Vec<Cidr>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub networks: Box<[Cidr]>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// Labels that a workload of the same namespace must have; `None`: no selector, `endpoints` are all there is.

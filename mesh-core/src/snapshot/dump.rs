@@ -208,7 +208,7 @@ fn route(plan: &RoutePlan) -> Value {
         "action": action_json(action),
         "requestHeaders": header_ops(request_headers),
         "responseHeaders": header_ops(response_headers),
-        "rewrite": rewrite.as_ref().map(rewrite_json),
+        "rewrite": rewrite.as_deref().map(rewrite_json),
         "filters": filters::json(filters),
         "headers": format!("{headers:?}"),
         "timeout": duration(*timeout),
@@ -270,16 +270,19 @@ fn header_match(header: &HeaderMatch) -> Value {
 fn action_json(action: &Action) -> Value {
     match action {
         Action::Forward(clusters) => json!({ "route": clusters.iter().map(weighted).collect::<Vec<_>>() }),
-        Action::Redirect(RedirectPlan { code, scheme, authority, port, path }) => json!({ "redirect": {
-            "code": code.as_u16(),
-            "scheme": scheme,
-            "authority": authority,
-            "port": port,
-            "path": path.as_ref().map(|p| match p {
-                RedirectPath::Full(path) => json!({ "full": path }),
-                RedirectPath::Prefix(length, with) => json!({ "prefixLength": length, "with": with }),
-            }),
-        }}),
+        Action::Redirect(redirect) => {
+            let RedirectPlan { code, scheme, authority, port, path } = &**redirect;
+            json!({ "redirect": {
+                "code": code.as_u16(),
+                "scheme": scheme,
+                "authority": authority,
+                "port": port,
+                "path": path.as_ref().map(|p| match p {
+                    RedirectPath::Full(path) => json!({ "full": path }),
+                    RedirectPath::Prefix(length, with) => json!({ "prefixLength": length, "with": with }),
+                }),
+            }})
+        }
         Action::Direct(DirectResponse { status, body }) => json!({ "directResponse": {
             "status": status.as_u16(),
             "body": String::from_utf8_lossy(body),

@@ -68,7 +68,7 @@ pub struct RoutePlan {
     /// Route-level response header operations.
     pub response_headers: HeaderOps,
     /// Path and authority rewrite.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// Fault, CORS, mirrors and what else most routes don't have.
     pub filters: RouteFilters,
     /// Headers that the proxy makes.
@@ -95,7 +95,7 @@ pub enum Action {
     /// Forward to one of these clusters, chosen by weight.
     Forward(Vec<WeightedCluster>),
     /// Answer with a redirect.
-    Redirect(RedirectPlan),
+    Redirect(Box<RedirectPlan>),
     /// Answer directly.
     Direct(DirectResponse),
 }

@@ -91,14 +91,14 @@ pub struct TlsParameters {
     /// Highest version; below `min`: no handshake can succeed.
     pub max: TlsVersion,
     /// OpenSSL names of the TLS 1.2 cipher suites, preferred first; empty: all safe ones. TLS 1.3's can't be chosen.
-    pub cipher_suites: Vec<Arc<str>>,
+    pub cipher_suites: Box<[Arc<str>]>,
     /// Names of the key exchange groups, preferred first; empty: all, X25519MLKEM768 first.
-    pub curves: Vec<Arc<str>>,
+    pub curves: Box<[Arc<str>]>,
 }
 
 impl Default for TlsParameters {
     fn default() -> Self {
-        Self { min: TlsVersion::V1_2, max: TlsVersion::V1_3, cipher_suites: Vec::new(), curves: Vec::new() }
+        Self { min: TlsVersion::V1_2, max: TlsVersion::V1_3, cipher_suites: Box::default(), curves: Box::default() }
     }
 }
 
@@ -123,12 +123,12 @@ impl TlsParameters {
     /// Limits of the mesh's own TLS (`MeshConfig.meshMTLS`): TLS 1.2 at least, or 1.3 with `only_1_3`; `suites` replace the
     /// default ones of TLS 1.2 if there are any. Key exchange is by X25519MLKEM768 where both can.
     pub fn mesh<'a>(only_1_3: bool, suites: impl IntoIterator<Item = &'a str>) -> Self {
-        let chosen: Vec<Arc<str>> = suites.into_iter().map(Arc::from).collect();
+        let chosen: Box<[Arc<str>]> = suites.into_iter().map(Arc::from).collect();
         Self {
             min: if only_1_3 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
             max: TlsVersion::V1_3,
             cipher_suites: if chosen.is_empty() { MESH_SUITES.map(Arc::from).into() } else { chosen },
-            curves: Vec::new(),
+            curves: Box::default(),
         }
     }
 }

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::Change;
+use crate::api::spans::KnownPaths;
 use crate::api::{Identity, Key, Origin, Source};
 use crate::model::{Service, ServicePort};
 
 /// Texts that there are already.
 #[derive(Default)]
-pub(crate) struct Texts(HashSet<Arc<str>, RandomState>);
+pub(crate) struct Texts {
+    texts: HashSet<Arc<str>, RandomState>,
+    paths: KnownPaths,
+}
 
 impl Texts {
     fn share(&mut self, text: &mut Arc<str>) {
-        match self.0.get(&**text) {
+        match self.texts.get(&**text) {
             Some(known) => *text = Arc::clone(known),
-            None => drop(self.0.insert(Arc::clone(text))),
+            None => drop(self.texts.insert(Arc::clone(text))),
         }
     }
 
@@ -30,6 +34,9 @@ impl Texts {
         match &mut origin.source {
             Source::File { path: text, document: _ } | Source::Generated(text) => self.share(text),
             Source::Live => {}
+        }
+        if let Some(spans) = Arc::get_mut(&mut origin.spans) {
+            self.paths.share(spans);
         }
     }
 

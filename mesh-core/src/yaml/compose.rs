@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Document, MAX_ALIASED, MAX_DEPTH, SyntaxError, push_child, push_item, scalar};
 use crate::api::Span;
-use crate::api::spans::SpansBuilder;
+use crate::api::spans::{KnownPaths, SpansBuilder};
 
 /// A value with the places of its parts.
 #[derive(Clone, Debug)]
@@ -49,11 +49,13 @@ impl Node {
         }
     }
 
-    pub(super) fn into_document(self, index: u32) -> Document {
+    pub(super) fn into_document(self, index: u32, known: &mut KnownPaths) -> Document {
         let mut spans = SpansBuilder::default();
         let span = self.span;
         let value = self.into_value(&mut String::new(), &mut spans);
-        Document { value, spans: Arc::new(spans.finish()), span, index }
+        let mut spans = spans.finish();
+        known.share(&mut spans);
+        Document { value, spans: Arc::new(spans), span, index }
     }
 
     /// The value; its path is left as it was.

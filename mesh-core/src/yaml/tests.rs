@@ -222,3 +222,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn objects_with_the_same_fields_have_the_same_paths_once() {
+    let one = |name: &str| format!("kind: A\nmetadata: {{name: {name}}}\n---\n");
+    let (documents, _) = documents(&(one("a") + &one("b") + "kind: A\n"));
+    let same = |a: usize, b: usize| documents[a].spans.shares_paths(&documents[b].spans);
+    assert!(same(0, 1) && !same(0, 2));
+    let line = |i: usize| documents[i].spans.get("metadata.name").map(|s| s.line);
+    assert_eq!((line(0), line(1), line(2)), (Some(2), Some(5), None));
+}

@@ -307,7 +307,7 @@ async fn follow(
     told: watch::Sender<String>,
 ) {
     while let Some(delta) = source.next().await {
-        let (ack, now) = force.apply(&delta);
+        let (ack, now) = force.apply(delta);
         told.send_if_modified(|before| {
             let config = ack.config.to_string();
             let other = *before != config;

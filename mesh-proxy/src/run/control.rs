@@ -41,7 +41,7 @@ impl Control {
         loop {
             tokio::select! {
                 delta = follow(&mut source) => {
-                    let ack = self.apply(&delta).await;
+                    let ack = self.apply(delta).await;
                     source.ack(ack).await;
                 }
                 _ = retry.tick(), if self.doors.are_missing() => self.open_doors().await,
@@ -49,7 +49,7 @@ impl Control {
         }
     }
 
-    async fn apply(&mut self, delta: &Delta) -> Ack {
+    async fn apply(&mut self, delta: Delta) -> Ack {
         let (ack, facts) = self.force.apply(delta);
         self.open_doors().await;
         self.facts.send_replace(facts);

@@ -276,7 +276,7 @@ fn settings_of_a_server_are_references_and_limits() {
     let (namespace, name) = ("istio-system".into(), "c".into());
     assert_eq!(plan.roots, Some(SecretRef::CredentialRoots { namespace, name }));
     assert_eq!((plan.client, plan.parameters.min), (ClientCertificate::Required, TlsVersion::V1_3));
-    assert_eq!(plan.parameters.cipher_suites, ["ECDHE-RSA-AES128-GCM-SHA256".into()]);
+    assert_eq!(&*plan.parameters.cipher_suites, ["ECDHE-RSA-AES128-GCM-SHA256".into()]);
     assert_eq!((&*plan.alpn, &*plan.names), (&["h2".into(), "http/1.1".into()][..], &["x".into()][..]));
 }
 

@@ -76,7 +76,7 @@ fn parameters(tls: &ServerTlsSettings, defaults: TlsParameters) -> TlsParameters
         TlsProtocol::Tlsv1_2 => (min, TlsVersion::V1_2),
         TlsProtocol::Tlsv1_0 | TlsProtocol::Tlsv1_1 => (TlsVersion::V1_3, TlsVersion::V1_2),
     };
-    let own = |names: &[String], all: &[&str], default: Vec<Arc<str>>| {
+    let own = |names: &[String], all: &[&str], default: Box<[Arc<str>]>| {
         let own = mtls::known(names, all);
         if own.is_empty() { default } else { own }
     };

@@ -89,13 +89,13 @@ async fn rewrites() {
         (regex, "/abba?b", "/axxa?b"),
     ] {
         let mut plan = route();
-        plan.rewrite = Some(Rewrite { path: Some(path), authority: None });
+        plan.rewrite = Some(Rewrite { path: Some(path), authority: None }.into());
         let (seen, _) = sent(plan, get(from, &[])).await;
         assert_eq!((&*seen.target(), &*seen.header(0, "x-envoy-original-path").unwrap()), (wanted, from));
     }
     let mut plan = route();
     let authority = Some(HeaderValueTemplate::parse("b.example").unwrap());
-    plan.rewrite = Some(Rewrite { path: None, authority });
+    plan.rewrite = Some(Rewrite { path: None, authority }.into());
     let (seen, _) = sent(plan, get("/", &[])).await;
     assert_eq!(seen.lines("host"), ["b.example"]);
     assert_eq!(seen.lines("x-envoy-original-host"), ["a.example"]);
@@ -132,7 +132,7 @@ async fn redirects() {
         (RedirectPlan { scheme: Some("https".into()), ..none() }, &[], "https://a.example/r1/rest?q=1"),
         (none(), &[("x-forwarded-proto", "https")], "https://a.example/r1/rest?q=1"),
     ] {
-        let response = answered(Action::Redirect(plan), "/r1/rest?q=1", headers).await;
+        let response = answered(Action::Redirect(plan.into()), "/r1/rest?q=1", headers).await;
         assert_eq!(response.status(), 302);
         assert_eq!(response.headers()["location"], wanted);
         assert!(response.body().is_empty());
