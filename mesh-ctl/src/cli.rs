@@ -23,6 +23,7 @@ mod restart;
 mod status;
 mod table;
 mod test;
+mod top;
 mod up;
 mod validate;
 
@@ -50,6 +51,8 @@ enum Verb {
     /// Show each workload of a running mesh, and the mesh's URLs.
     #[command(alias = "proxy-status", alias = "ps")]
     Status(status::Args),
+    /// Show what each workload does: requests, latency, connections, processor time and memory.
+    Top(top::Args),
     /// Create or change objects; returns when every proxy has them in force.
     Apply(apply::Args),
     /// Delete objects; returns when no proxy has them in force.
@@ -132,6 +135,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Up(args) => up::run(mesh, args),
         Verb::Down => down::run(mesh),
         Verb::Status(args) => status::run(mesh, &args),
+        Verb::Top(args) => top::run(mesh, &args),
         Verb::Apply(args) => apply::run(mesh, args),
         Verb::Delete(args) => delete::run(mesh, args),
         Verb::Get(args) => get::run(mesh, args),

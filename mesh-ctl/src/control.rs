@@ -12,6 +12,7 @@ mod frame;
 use mesh_core::api::Origin;
 use serde::{Deserialize, Serialize};
 
+use crate::localmesh::Usage;
 use crate::manifest::Document;
 
 pub use frame::{recv, send};
@@ -110,6 +111,8 @@ pub enum Request {
     },
     /// Every object with the pods as they are, for `explain` without paths.
     Dump,
+    /// What the processes of each pod use, without its proxy.
+    Usage,
     /// The CA.
     Certs {
         /// Begin to replace its root first.
@@ -201,6 +204,18 @@ pub struct Changes {
     pub behind: Vec<String>,
     /// What proxies refused: `NAME.NAMESPACE: resource: why`.
     pub rejected: Vec<String>,
+}
+
+/// What the processes of a pod use, without its proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodUsage {
+    /// Pod name.
+    pub pod: String,
+    /// Namespace.
+    pub namespace: String,
+    /// What they use.
+    pub usage: Usage,
 }
 
 /// Answer to `certs`.

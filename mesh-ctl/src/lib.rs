@@ -7,3 +7,4 @@ pub mod load;
 pub mod localmesh;
 pub mod manifest;
 pub mod node;
+pub mod top;

@@ -53,6 +53,7 @@ mod probe;
 mod process;
 mod runtime;
 mod sys;
+mod usage;
 mod wire;
 mod zygote;
 
@@ -64,6 +65,8 @@ pub use dialer::Dialer;
 pub use launch::{Launched, POOL_UID, connect_control, control_name, launch};
 pub use node::{Node, Running, StatusPipe, open_terminal, peer_uid};
 pub use probe::{Refused, Step, probe};
+pub(crate) use sys::watch;
+pub use usage::Usage;
 
 /// Marks the sidecar's own connections towards upstreams: never captured again.
 pub const MARK_UPSTREAM: u32 = 0x539;

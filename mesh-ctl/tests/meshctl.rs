@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -247,6 +248,53 @@ fn processes_of(word: &str) -> Vec<String> {
     lines.filter(|l| l.contains(word) && l.contains("up")).collect()
 }
 
+/// Looks at the mesh while somebody asks for the product page, until the looks have seen that.
+fn top_shows_who_does_what(mesh: &Mesh, at: SocketAddr) {
+    let over = AtomicBool::new(false);
+    let told = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(get(at, "/productpage").0, 200);
+            }
+        });
+        let limit = Instant::now() + Duration::from_secs(60);
+        let served = |row: &Value| row["requestsPerSecond"].as_f64().is_some_and(|n| n > 0.0);
+        let told = loop {
+            let told = mesh.json(&["top", "-o", "json", "--sort", "rps"]);
+            let rows = told["workloads"].as_array().unwrap();
+            let all = ["istio-ingressgateway", "productpage-v1", "details-v1"];
+            if all.iter().all(|name| rows.iter().any(|r| r["workload"] == *name && served(r))) {
+                break told;
+            }
+            assert!(Instant::now() < limit, "{told:#}");
+        };
+        over.store(true, Ordering::Relaxed);
+        told
+    });
+    let row = |name: &str| told["workloads"].as_array().unwrap().iter().find(|r| r["workload"] == name).unwrap();
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{told:#}"));
+    for name in ["istio-ingressgateway", "productpage-v1", "details-v1"] {
+        let row = row(name);
+        let [p50, p99] = ["p50", "p99"].map(|p| number(&row["latencyMs"][p]));
+        assert!(p50 > 0.0 && p50 <= p99, "{row:#}");
+        assert_eq!((&row["pods"], number(&row["errorPercent"])), (&1.into(), 0.0), "{row:#}");
+        let proxy = &row["proxy"];
+        assert!(number(&row["memoryBytes"]) >= number(&proxy["memoryBytes"]), "{row:#}");
+        assert!(number(&proxy["memoryBytes"]) > 1e6 && number(&row["cpuCores"]) >= number(&proxy["cpuCores"]), "{row:#}");
+    }
+    // An application's processes count where it has some.
+    let page = row("productpage-v1");
+    assert!(number(&page["memoryBytes"]) > number(&page["proxy"]["memoryBytes"]) + 1e6, "{page:#}");
+    assert!(number(&page["connections"]) >= 1.0, "the gateway keeps some to it: {page:#}");
+
+    let table = mesh.run(&["top", "--once", "--interval", "100ms", "--pods", "-n", "default", "details-v1"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with(&format!("mesh {}, ", mesh.name)) && lines.len() == 4, "{table}");
+    assert!(lines[2].starts_with("POD ") && lines[3].starts_with("details-v1-"), "{table}");
+    let nobody = meshctl(&["--name", &mesh.name, "top", "nobody"]);
+    assert!(nobody.status.code() == Some(1), "{nobody:?}");
+}
+
 fn whole_mesh(mode: &str) {
     let mesh = match Mesh::up(mode, &["examples/bookinfo/platform", "examples/bookinfo/routing"]) {
         Ok(mesh) => mesh,
@@ -296,6 +344,7 @@ fn whole_mesh(mode: &str) {
     let report = mesh.json(&[&load[..], &["http://productpage:9080/productpage"]].concat());
     assert_eq!(report["codes"]["200"]["count"], 10, "{report:#}");
     assert_eq!(report["sockets"], 2, "{report:#}");
+    top_shows_who_does_what(&mesh, at);
     mesh.run(&["restart", "details-v1"]);
     assert_eq!(get(at, "/productpage").0, 200);
 

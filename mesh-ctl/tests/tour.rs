@@ -84,4 +84,5 @@ fn bookinfo_with_embedded_reviews() {
     embedded::service_accounts(&seed);
     embedded::strict(&seed);
     embedded::labels(&mesh);
+    embedded::figures(&mesh);
 }

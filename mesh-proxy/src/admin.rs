@@ -10,6 +10,7 @@
 //! with another method than POST is 405, as Envoy answers it.
 
 mod certs;
+mod process;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use mesh_core::balance::Standing;
 use mesh_core::model::Health;
 use mesh_core::outlier::Stats;
-use mesh_core::snapshot::{Endpoint, Snapshot};
+use mesh_core::snapshot::{Direction, Endpoint, Snapshot};
 use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -134,6 +135,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn metrics(&self) -> &Metrics;
     /// Further counters of the process, as name and value.
     fn counters(&self) -> Vec<(&'static str, u64)>;
+    /// How many connections of clients are open.
+    fn connections(&self, direction: Direction) -> u64;
     /// Who has connected to the own application.
     fn peers(&self) -> Vec<PeerSeen>;
     /// What was refused last.
@@ -216,10 +219,13 @@ fn respond<B, S: AdminState>(state: &S, port: Port, request: &Request<B>) -> Res
     }
 }
 
-/// Istio's metrics, with those of its agent about the certificate, and Envoy's of outlier detection where it is on.
+/// Istio's metrics, with those of its agent about the certificate, Envoy's of outlier detection where it is on, open
+/// connections, and the process.
 fn prometheus<S: AdminState>(state: &S) -> String {
     let mut text = state.metrics().encode();
     text.push_str(&certs::metrics(state.identity(), state.now()));
+    text.push_str(&process::metrics());
+    text.push_str(&connections(state));
     let clusters: Vec<_> =
         state.endpoints().into_iter().filter_map(|c| Some((c.name, outlier_counters(&c.outliers?)))).collect();
     for i in 0..clusters.first().map_or(0, |(_, counters)| counters.len()) {
@@ -231,6 +237,18 @@ fn prometheus<S: AdminState>(state: &S) -> String {
             written = written.and(line(format_args!("{name}{{cluster_name=\"{cluster}\"}} {}", counters[i].1)));
         }
         written.expect("invariant: a String takes all text");
+    }
+    text
+}
+
+fn connections<S: AdminState>(state: &S) -> String {
+    let mut text = "# TYPE mesh_downstream_connections gauge\n".to_owned();
+    for (name, direction) in
+        [("inbound", Direction::Inbound), ("outbound", Direction::Outbound), ("gateway", Direction::Gateway)]
+    {
+        let open = state.connections(direction);
+        writeln!(text, "mesh_downstream_connections{{direction=\"{name}\"}} {open}")
+            .expect("invariant: a String takes all text");
     }
     text
 }

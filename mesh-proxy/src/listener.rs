@@ -4,6 +4,7 @@
 pub(crate) mod accept;
 mod drained;
 mod live;
+mod open;
 mod peers;
 mod sniffing;
 mod terminate;
@@ -25,6 +26,7 @@ use mesh_core::snapshot::{
 use mesh_tls::Acceptor;
 
 pub use self::live::Live;
+pub use self::open::OpenConnections;
 pub use self::peers::PeerSeen;
 use self::sniffing::{Sniffed, sniffing};
 pub(crate) use self::terminate::server_id;
@@ -223,13 +225,15 @@ pub struct Shared<N, H> {
     pub outbound: Drain,
     /// Connections that are open and may have to end when the plan changes.
     pub live: Live,
+    /// How many connections are open.
+    pub open: OpenConnections,
 }
 
 impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
     /// Without a plan.
     pub fn new(net: N, http: H, env: Arc<dyn Env>, sink: Arc<dyn Sink>) -> Self {
-        let (inbound, outbound) = (Drain::new(), Drain::new());
-        Self { net, http, env, sink, snapshot: ArcSwapOption::empty(), inbound, outbound, live: Live::default() }
+        let (inbound, outbound, live, open) = Default::default();
+        Self { net, http, env, sink, snapshot: ArcSwapOption::empty(), inbound, outbound, live, open }
     }
 
     fn tools(&self) -> Tools<'_, H> {
@@ -285,6 +289,7 @@ impl<N: Net, H: Engine<N::Stream>> Shared<N, H> {
 
     /// Serves one accepted connection until it ends.
     pub async fn serve(self: Arc<Self>, stream: N::Stream, door: Door) {
+        let _open = self.open.enter(door.direction());
         // The box is gone before the connection is served: that may take days, and the plan may be another one soon.
         let decided = Box::pin(self.decide(stream, door)).await;
         if let Some(served) = decided {

@@ -13,15 +13,21 @@ const ADMIN: u16 = 15000;
 
 /// What a workload's proxy answers to a path whose answer is JSON.
 pub(super) async fn json(mesh: &str, workload: &str, path: &str) -> Result<Value, String> {
-    let wrong = |e: &dyn std::fmt::Display| {
-        format!("{workload}'s proxy does not answer {path}: {e}; does it have one? see: meshctl status")
-    };
+    serde_json::from_slice(&get(mesh, workload, path).await?).map_err(|e| wrong(workload, path, &e))
+}
+
+/// What a workload's proxy answers to a path.
+pub(super) async fn get(mesh: &str, workload: &str, path: &str) -> Result<Bytes, String> {
+    let wrong = |e: &dyn std::fmt::Display| wrong(workload, path, e);
     let stream = dial(mesh, workload, ADMIN).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| wrong(&e))?;
     tokio::spawn(connection);
     let request = Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new());
     let answer = sender.send_request(request.map_err(|e| wrong(&e))?).await.map_err(|e| wrong(&e))?;
-    let body = answer.into_body().collect().await.map_err(|e| wrong(&e))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|e| wrong(&e))
+    Ok(answer.into_body().collect().await.map_err(|e| wrong(&e))?.to_bytes())
+}
+
+fn wrong(workload: &str, path: &str, e: &dyn std::fmt::Display) -> String {
+    format!("{workload}'s proxy does not answer {path}: {e}; does it have one? see: meshctl status")
 }

@@ -80,9 +80,12 @@ fn gone(mesh: &str, e: &io::Error) -> String {
 
 /// One request with one answer.
 pub(super) fn ask<T: DeserializeOwned>(mesh: &str, request: &Request) -> Result<T, String> {
-    block_on(async {
-        let call = Call::start(mesh, request, &[]).await?;
-        let (value, _) = call.finish().await?;
-        serde_json::from_value(value).map_err(|e| format!("the mesh's answer can't be read: {e}"))
-    })
+    block_on(answer(mesh, request))
+}
+
+/// The same within a runtime.
+pub(super) async fn answer<T: DeserializeOwned>(mesh: &str, request: &Request) -> Result<T, String> {
+    let call = Call::start(mesh, request, &[]).await?;
+    let (value, _) = call.finish().await?;
+    serde_json::from_value(value).map_err(|e| format!("the mesh's answer can't be read: {e}"))
 }

@@ -13,7 +13,7 @@ use super::Outcome;
 use super::apply::Output;
 use super::client::block_on;
 use super::explain::header;
-use crate::load::{GrpcMethod, Plan, Protocol, Settings, Sockets, TlsSettings, callers, run as generate};
+use crate::load::{GrpcMethod, Plan, Protocol, Settings, Sockets, Timer, TlsSettings, callers, run as generate};
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,10 @@ pub(super) struct Args {
     /// Requests per second of all connections together; 0: as fast as the answers come.
     #[arg(long, default_value_t = 0.0, value_name = "RATE", value_parser = rate)]
     qps: f64,
+    /// With --qps: count the time until an answer from when its request was due, not from when a connection was free to send
+    /// it.
+    #[arg(long, requires = "qps")]
+    corrected: bool,
     /// How long, as 30s; 0: until -n or Ctrl-C. Default: 5s without -n, else 0.
     #[arg(short = 't', value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
@@ -88,7 +92,7 @@ pub(super) struct Args {
     loglevel: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     mesh_core::api::Duration::from_str(text).map(Into::into)
 }
 
@@ -156,6 +160,7 @@ pub(super) fn run(args: Args) -> Outcome {
     let plan = Plan {
         requests: (args.requests > 0).then_some(args.requests),
         qps: (args.qps > 0.0).then_some(args.qps),
+        corrected: args.corrected,
         time,
     };
     let settings = Settings {
@@ -180,7 +185,7 @@ pub(super) fn run(args: Args) -> Outcome {
                 std::future::pending::<()>().await;
             }
         };
-        let figures = generate(&plan, callers, stop).await;
+        let figures = generate(&plan, callers, Timer::fine, stop).await;
         let report = figures.report(&args.url.to_string(), name, count, sockets.count());
         match args.output {
             Output::Json => super::print_json(&report)?,

@@ -81,7 +81,7 @@ async fn load(settings: Settings, connections: usize, requests: u64) -> Report {
     let sockets = Sockets::default();
     let callers = callers(settings, connections, &sockets).unwrap();
     let plan = Plan { requests: Some(requests), ..Plan::default() };
-    let figures = run(&plan, callers, std::future::pending()).await;
+    let figures = run(&plan, callers, || Timer::Coarse, std::future::pending()).await;
     figures.report("http://x/", "HTTP", connections, sockets.count())
 }
 

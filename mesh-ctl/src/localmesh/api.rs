@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
+use super::Usage;
+
 /// How pods are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -352,4 +354,7 @@ pub trait PodRuntime: Send + Sync {
 
     /// Resolves when the pod is gone, whoever ended it.
     fn pod_gone(&self, pod: PodId) -> Pending<'_, ()>;
+
+    /// What the pod's processes use, without its sidecar or gateway.
+    fn usage(&self, pod: PodId) -> Pending<'_, Usage>;
 }

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use super::netlink::{NODE_V4, NODE_V6, Socket};
 use super::sys::{self, Forked};
 use super::wire::{self, Order, Report, Start};
-use super::{Exit, Mode, PodSpec, mounts, nftables, process, zygote};
+use super::{Exit, Mode, PodSpec, Role, mounts, nftables, process, usage, zygote};
 
 /// An error with the step in which it happened.
 pub(super) fn step(what: &str, error: &io::Error) -> io::Error {
@@ -113,6 +113,7 @@ pub(super) fn sysctl(name: &str, value: &str, warnings: &mut Vec<String>) {
 struct Running {
     child: u64,
     whole_group: bool,
+    is_proxy: bool,
 }
 
 struct Holder {
@@ -156,6 +157,11 @@ impl Holder {
                 }
                 Ok(())
             }
+            Order::Usage { request } => {
+                let proxies = self.children.iter().filter(|(_, running)| running.is_proxy);
+                let usage = usage::below_us(&proxies.map(|(pid, _)| pid.as_raw_nonzero().get()).collect());
+                wire::tell(&self.channel, &Report::Usage { request, usage }, &[])
+            }
             Order::Socket { request, v6 } => {
                 let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
                 let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -189,7 +195,8 @@ impl Holder {
         let mut text = String::new();
         std::fs::File::from(result).read_to_string(&mut text)?;
         if text.is_empty() {
-            self.children.insert(pid, Running { child: start.child, whole_group: start.whole_group });
+            let (whole_group, is_proxy) = (start.whole_group, start.role == Role::Sidecar);
+            self.children.insert(pid, Running { child: start.child, whole_group, is_proxy });
             return Ok(pid.as_raw_nonzero().get());
         }
         let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());

@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::sys;
 use super::wire::{self, MakePod, Order, Packet, PodMade, Report, Start};
 use super::zygote::Lifeline;
-use super::{Child, ChildId, Exit, Mode, Pending, PodId, PodRuntime, PodSpec, ProcessSpec, Role, Stdio};
+use super::{Child, ChildId, Exit, Mode, Pending, PodId, PodRuntime, PodSpec, ProcessSpec, Role, Stdio, Usage};
 
 mod explicit;
 mod start;
@@ -67,6 +67,10 @@ impl PodRuntime for Namespaces {
     fn pod_gone(&self, pod: PodId) -> Pending<'_, ()> {
         Box::pin(self.0.gone(pod))
     }
+
+    fn usage(&self, pod: PodId) -> Pending<'_, Usage> {
+        Box::pin(self.0.usage(pod))
+    }
 }
 
 /// All pods of the mesh.
@@ -101,6 +105,7 @@ struct Waiting {
     starts: HashMap<u64, oneshot::Sender<io::Result<i32>>>,
     exits: HashMap<u64, watch::Sender<Option<Exit>>>,
     sockets: HashMap<u64, oneshot::Sender<io::Result<OwnedFd>>>,
+    usages: HashMap<u64, oneshot::Sender<Usage>>,
 }
 
 /// A channel to another process, within tokio.
@@ -252,6 +257,15 @@ impl Pods {
         Ok(())
     }
 
+    async fn usage(&self, id: PodId) -> io::Result<Usage> {
+        let pod = self.pod(id)?;
+        let request = pod.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, usage) = oneshot::channel();
+        pod.waiting.lock().usages.insert(request, sender);
+        pod.link.tell(&Order::Usage { request }, &[]).await?;
+        usage.await.map_err(|_| pod.is_gone())
+    }
+
     /// A socket in the pod's network. It stays there, whoever uses it.
     async fn socket(&self, id: PodId, at: SocketAddr) -> io::Result<OwnedFd> {
         let pod = self.pod(id)?;
@@ -308,6 +322,9 @@ impl Pod {
             }
             Report::Exited { child, exit } => {
                 let _ = waiting.exits.remove(&child).map(|watcher| watcher.send_replace(Some(exit)));
+            }
+            Report::Usage { request, usage } => {
+                let _ = waiting.usages.remove(&request).map(|waiter| waiter.send(usage));
             }
             Report::Socket { request, result } => {
                 let socket = result.map_err(text).and_then(|()| {

@@ -159,7 +159,7 @@ pub(super) fn end_namespace() {
 }
 
 /// Lets tokio watch a descriptor; inside a runtime only.
-pub(super) fn watch(fd: OwnedFd, interest: tokio::io::Interest) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd, interest: tokio::io::Interest) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd gives the same descriptor until it is dropped, and keeps it open; nothing swaps it for another,
     // since the result is only ever used by shared reference or unwrapped.
     Ok(unsafe { tokio::io::unix::AsyncFd::register_with_interest(fd, interest) }?)

@@ -12,7 +12,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, PodSpec, Role};
+use super::{Exit, PodSpec, Role, Usage};
 
 /// What the node asks of the zygote: one pod. Its answer is [`PodMade`].
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(super) enum Order {
     Kill { child: u64, signal: i32 },
     /// Make a TCP socket in the pod's network.
     Socket { request: u64, v6: bool },
+    /// Say what the pod's processes use.
+    Usage { request: u64 },
 }
 
 /// A process to start.
@@ -68,6 +70,8 @@ pub(super) enum Report {
     Exited { child: u64, exit: Exit },
     /// Answer to [`Order::Socket`], with the socket when it worked.
     Socket { request: u64, result: Result<(), String> },
+    /// Answer to [`Order::Usage`].
+    Usage { request: u64, usage: Usage },
 }
 
 /// A packet with its descriptors.

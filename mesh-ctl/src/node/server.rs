@@ -12,7 +12,7 @@ use super::mesh::{Mesh, State};
 use super::plan::ProxyRole;
 use super::pod::PROXY_CONTAINER;
 use super::{hostports, ops, status, workload};
-use crate::control::{Reply, Request, recv, send};
+use crate::control::{PodUsage, Reply, Request, recv, send};
 use crate::localmesh::{self, Dialer, MARK_TO_APP, Mode, PodId, ProcessSpec, Role, Stdio};
 
 /// Answers until the mesh ends.
@@ -104,6 +104,7 @@ async fn answer(mesh: &Arc<Mesh>, stream: &UnixStream, request: Request, fds: Ve
             Ok((Value::Null, vec![socket]))
         }
         Request::Dump => done(ops::dump(mesh)),
+        Request::Usage => done(usage(mesh).await),
         Request::Certs { rotate_root } => {
             if rotate_root {
                 mesh.ca.authority().rotate_root().map_err(|e| e.to_string())?;
@@ -204,6 +205,17 @@ async fn logs(
             () = hung_up(stream) => return Ok(()),
         }
     }
+}
+
+/// What the pods that run use. One that goes meanwhile is left out.
+async fn usage(mesh: &Mesh) -> Vec<PodUsage> {
+    let running: Vec<_> =
+        mesh.state().pods.values().filter_map(|p| Some((p.plan.key.clone(), p.id?))).collect();
+    let asked = running.into_iter().map(async |(key, id)| {
+        let usage = mesh.runtime.usage(id).await.ok()?;
+        Some(PodUsage { pod: key.name.to_string(), namespace: key.namespace.to_string(), usage })
+    });
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// A connection to a Service's ready endpoint, or to a pod. It goes in from the pod's own network, so that no capture and

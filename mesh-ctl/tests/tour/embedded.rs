@@ -89,6 +89,19 @@ pub(crate) fn strict(seed: &Seed<'_>) {
     seed.mesh.run(&["delete", "-f", &seed.path("17")]);
 }
 
+/// `meshctl top` has members of the mesh, too: one process, so nothing of it is the proxy's.
+pub(crate) fn figures(mesh: &Mesh) {
+    let top = mesh.json(&["top", "reviews-v2", "ratings-v1", "--interval", "100ms", "-o", "json"]);
+    let rows = top["workloads"].as_array().unwrap();
+    let row = |name: &str| rows.iter().find(|r| r["workload"] == name).unwrap_or_else(|| panic!("{top:#}"));
+    let (member, beside) = (row("reviews-v2"), row("ratings-v1"));
+    assert!(member["proxy"].is_null() && beside["proxy"].is_object(), "{top:#}");
+    for row in [member, beside] {
+        assert!(row["requestsPerSecond"].is_number() && row["connections"].is_number(), "{top:#}");
+        assert!(row["cpuCores"].is_number() && row["memoryBytes"].as_u64() > Some(1_000_000), "{top:#}");
+    }
+}
+
 /// Metrics have the labels that a sidecar's have, and say the same.
 pub(crate) fn labels(mesh: &Mesh) {
     let line = |workload: &str| {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use mesh_core::snapshot::Snapshot;
+use mesh_core::snapshot::{Direction, Snapshot};
 use mesh_tls::CertHandle;
 use tokio::sync::Notify;
 
@@ -97,6 +97,10 @@ impl<N: Net> AdminState for State<N> {
         ];
         all.extend(self.shared.http.runtime().denials.counters());
         all
+    }
+
+    fn connections(&self, direction: Direction) -> u64 {
+        self.shared.open.count(direction)
     }
 
     fn peers(&self) -> Vec<PeerSeen> {

@@ -6,7 +6,7 @@ use mesh_core::balance::Standing;
 use mesh_core::env::Env;
 use mesh_core::model::Health;
 use mesh_core::outlier::Stats;
-use mesh_core::snapshot::{Endpoint, Snapshot};
+use mesh_core::snapshot::{Direction, Endpoint, Snapshot};
 use mesh_policy::Reasons;
 use mesh_tls::{Authority, AuthorityConfig, CertHandle, CertManager, CertSource, CertState, RotationConfig, SpiffeId};
 use parking_lot::Mutex;
@@ -73,6 +73,10 @@ impl AdminState for State {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         vec![("access_log.dropped", 3)]
+    }
+
+    fn connections(&self, direction: Direction) -> u64 {
+        u64::from(direction == Direction::Gateway) * 5
     }
 
     fn peers(&self) -> Vec<PeerSeen> {
@@ -187,6 +191,14 @@ fn dumps() {
     let metrics = ask(&state, Port::Prometheus, Method::GET, "/stats/prometheus").1;
     let ejections = "envoy_cluster_outlier_detection_ejections_active{cluster_name=\"c\"} 1\n";
     assert!(metrics.contains("istio_build") && metrics.contains(ejections), "{metrics}");
+    for line in [
+        "# TYPE mesh_downstream_connections gauge",
+        "mesh_downstream_connections{direction=\"inbound\"} 0",
+        "mesh_downstream_connections{direction=\"gateway\"} 5",
+        "# TYPE process_cpu_seconds_total counter",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
+    }
     assert_eq!(ask(&state, Port::Admin, Method::GET, "/nope").0, StatusCode::NOT_FOUND);
 }
 

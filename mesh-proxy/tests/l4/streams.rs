@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::snapshot::{Balancing, EndpointSource, OutlierPlan, PoolPlan};
+use mesh_core::snapshot::{Balancing, Direction, EndpointSource, OutlierPlan, PoolPlan};
 use mesh_proxy::listener::Door;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -12,6 +12,23 @@ async fn read_all(mut stream: impl AsyncReadExt + Unpin) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     text
+}
+
+#[tokio::test]
+async fn connections_are_counted_while_they_are_open() {
+    let (listener, at) = upstream();
+    let proxy = Running::start(Setup::tcp(Some(at)), Door::Outbound).await;
+    let open = || [Direction::Outbound, Direction::Inbound, Direction::Gateway].map(|d| proxy.shared.open.count(d));
+    let client = proxy.client().await;
+    let (server, _) = listener.accept().await.unwrap();
+    assert_eq!(open(), [1, 0, 0]);
+    drop((client, server));
+    let gone = async {
+        while open() != [0; 3] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("it is counted no longer");
 }
 
 #[tokio::test]

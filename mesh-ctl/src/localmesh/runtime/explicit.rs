@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Child, ChildId, Ipv4Addr, Mode, Pending, PodId, PodRuntime, PodSpec, Pods, ProcessSpec, Role, SocketAddr,
-    TcpListener, TcpStream, io,
+    TcpListener, TcpStream, Usage, io,
 };
 use crate::localmesh::OUTBOUND_PORT;
 
@@ -78,6 +78,10 @@ impl PodRuntime for Explicit {
 
     fn pod_gone(&self, pod: PodId) -> Pending<'_, ()> {
         Box::pin(self.0.gone(pod))
+    }
+
+    fn usage(&self, pod: PodId) -> Pending<'_, Usage> {
+        Box::pin(self.0.usage(pod))
     }
 }
 
