@@ -2,7 +2,7 @@
 //!
 //! | port | reach | paths |
 //! | --- | --- | --- |
-//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/denials` `/listeners` `/peers` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
+//! | 15000 | loopback | `/config_dump` `/certs` `/clusters` `/debug/pprof/…` `/denials` `/listeners` `/peers` `/stats` `/stats/prometheus` `/server_info` `/ready`; POST `/drain_listeners` `/healthcheck/fail` `/healthcheck/ok` `/quitquitquit` |
 //! | 15021 | all | `/healthz/ready` |
 //! | 15090 | all | `/stats/prometheus` |
 //!
@@ -11,6 +11,7 @@
 
 mod certs;
 mod process;
+mod profiles;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -37,6 +39,7 @@ use mesh_tls::CertHandle;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::profiles::{NotTaken, Profiles, Taking};
 pub(crate) use self::state::State;
 use crate::listener::PeerSeen;
 use crate::net::{Listener, Net, Share};
@@ -141,6 +144,8 @@ pub trait AdminState: Send + Sync + 'static {
     fn peers(&self) -> Vec<PeerSeen>;
     /// What was refused last.
     fn denials(&self) -> Vec<Arc<Denial>>;
+    /// What takes profiles of the process; `None`: that is switched off.
+    fn profiles(&self) -> Option<&dyn Profiles>;
     /// Does what the operator asks.
     fn command(&self, command: Command);
 }
@@ -197,9 +202,14 @@ pub fn serve<S: AdminState, I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     port: Port,
     state: Arc<S>,
 ) -> impl Future<Output = ()> + Send {
-    let service = service_fn(move |request| {
-        let response = respond(&*state, port, &request);
-        async move { Ok::<_, Infallible>(response) }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let state = Arc::clone(&state);
+        async move {
+            Ok::<_, Infallible>(match profiles::asked(port, request.uri()) {
+                Some(what) => profiles::respond(&*state, what).await,
+                None => respond(&*state, port, &request),
+            })
+        }
     });
     async move {
         // The peer is a scraper or an operator; a broken connection is theirs to notice.

@@ -5,7 +5,8 @@
 //!                    \-> tcp (bytes)                      -> net
 //! ```
 //!
-//! What to do is decided by `mesh-core`'s plan; this crate acts on it. [`net`] is the only module with unsafe code.
+//! What to do is decided by `mesh-core`'s plan; this crate acts on it. [`net`] is the only module with unsafe
+//! code, besides the allocator that the programs' heap profiles come from (`profile::heap`).
 
 pub mod admin;
 mod chunked;
@@ -27,6 +28,8 @@ mod jwks;
 pub mod listener;
 pub mod net;
 mod pool;
+#[cfg(feature = "bin")]
+pub mod profile;
 mod proxy_protocol;
 #[cfg(feature = "bin")]
 pub mod run;

@@ -32,6 +32,7 @@ use crate::force::InForce;
 use crate::http::Proxy;
 use crate::listener::Shared;
 use crate::net::{HostEnv, HostNet, Inherited, Resolver};
+use crate::profile::Profiler;
 use crate::secrets::Own;
 use crate::source::{FileSource, Input};
 use crate::telemetry::Sinks;
@@ -44,11 +45,12 @@ pub fn main(kind: ProxyKind) -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let profiler = args.profiling.then(Profiler::start);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(run(kind, args)) {
+    match runtime.block_on(run(kind, args, profiler)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
@@ -62,7 +64,7 @@ fn failed(error: &io::Error) -> ExitCode {
 /// The shared state of a process with Linux sockets.
 pub(crate) type Process = Arc<Shared<HostNet, Proxy<HostNet>>>;
 
-async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
+async fn run(kind: ProxyKind, args: Args, profiler: Option<Profiler>) -> io::Result<()> {
     let mut inherited = Inherited::from_env();
     let config = inherited.config.take();
     let place = Place::new(kind, &args, inherited.dialer.is_some());
@@ -84,6 +86,9 @@ async fn run(kind: ProxyKind, args: Args) -> io::Result<()> {
     stack.variables = std::env::vars_os().filter_map(text).collect();
     let shared: Process = Arc::new(Shared::new(net, Proxy::new(Arc::new(stack)), env, Arc::new(Sinks::new(sinks))));
     let state = Arc::new(State::new(shared.clone(), metrics.clone(), Some(log.clone())));
+    if let Some(profiler) = profiler {
+        state.set_profiles(profiler);
+    }
     open_admin(&shared, &state, &args, &place).await?;
     let keys = shared.http.runtime().tls.secrets().clone();
     let source = Source::open(kind, &args, config, keys.clone())?;

@@ -10,6 +10,8 @@ mod doors;
 mod policies;
 #[path = "l4/process.rs"]
 mod process;
+#[path = "l4/profiles.rs"]
+mod profiles;
 #[path = "l4/sockets.rs"]
 mod sockets;
 #[path = "l4/streams.rs"]

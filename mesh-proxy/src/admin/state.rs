@@ -8,7 +8,7 @@ use mesh_core::snapshot::{Direction, Snapshot};
 use mesh_tls::CertHandle;
 use tokio::sync::Notify;
 
-use super::{AdminState, ClusterEndpoints, Command, Readiness};
+use super::{AdminState, ClusterEndpoints, Command, Profiles, Readiness};
 use crate::http::Proxy;
 use crate::listener::{Engine, PeerSeen, Shared};
 use crate::net::Net;
@@ -26,18 +26,26 @@ pub(crate) struct State<N: Net> {
     failing: AtomicBool,
     draining: AtomicBool,
     quit: Notify,
+    profiles: OnceLock<Box<dyn Profiles>>,
 }
 
 impl<N: Net> State<N> {
     pub(crate) fn new(shared: Arc<Shared<N, Proxy<N>>>, metrics: Arc<Metrics>, log: Option<Arc<AccessLog>>) -> Self {
-        let (identity, configured, failing, draining) = Default::default();
-        Self { shared, metrics, log, identity, configured, failing, draining, quit: Notify::new() }
+        let (identity, configured, failing, draining, profiles) = Default::default();
+        Self { shared, metrics, log, identity, configured, failing, draining, quit: Notify::new(), profiles }
     }
 
     /// The proxy's own certificate comes from there.
     pub(crate) fn set_identity(&self, identity: CertHandle) {
         // A process asks for one identity, once.
         let _ = self.identity.set(identity);
+    }
+
+    /// Profiles of the process may be taken.
+    #[cfg(feature = "bin")]
+    pub(crate) fn set_profiles(&self, profiles: impl Profiles) {
+        // A process has one that takes them.
+        let _ = self.profiles.set(Box::new(profiles));
     }
 
     /// Configuration is in force and ports are open.
@@ -109,6 +117,10 @@ impl<N: Net> AdminState for State<N> {
 
     fn denials(&self) -> Vec<Arc<Denial>> {
         self.shared.http.runtime().denials.latest()
+    }
+
+    fn profiles(&self) -> Option<&dyn Profiles> {
+        self.profiles.get().map(|p| &**p)
     }
 
     fn command(&self, command: Command) {

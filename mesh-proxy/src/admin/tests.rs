@@ -11,10 +11,12 @@ use mesh_policy::Reasons;
 use mesh_tls::{Authority, AuthorityConfig, CertHandle, CertManager, CertSource, CertState, RotationConfig, SpiffeId};
 use parking_lot::Mutex;
 
-use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Readiness, respond};
+use super::{AdminState, ClusterEndpoints, Command, EndpointStatus, Port, Profiles, Readiness, respond};
 use crate::listener::PeerSeen;
 use crate::telemetry::denials::Denial;
 use crate::telemetry::metrics::{Metrics, tests::workload};
+
+mod profiles;
 
 struct FixedEnv;
 
@@ -33,6 +35,7 @@ struct State {
     metrics: Metrics,
     identity: Option<CertHandle>,
     commands: Mutex<Vec<Command>>,
+    profiles: Option<Box<dyn Profiles>>,
 }
 
 impl AdminState for State {
@@ -91,13 +94,17 @@ impl AdminState for State {
         vec![Arc::new(Denial { time, client, principal, what, at, request_id, config, reasons })]
     }
 
+    fn profiles(&self) -> Option<&dyn Profiles> {
+        self.profiles.as_deref()
+    }
+
     fn command(&self, command: Command) {
         self.commands.lock().push(command);
     }
 }
 
 fn state(readiness: Readiness) -> State {
-    State { readiness, metrics: Metrics::new(), identity: None, commands: Mutex::default() }
+    State { readiness, metrics: Metrics::new(), identity: None, commands: Mutex::default(), profiles: None }
 }
 
 fn ask(state: &State, port: Port, method: Method, path: &str) -> (StatusCode, String) {

@@ -55,6 +55,9 @@ pub struct Args {
     /// Port of the metrics.
     #[arg(long, default_value = "15090")]
     pub metrics_port: OwnPort,
+    /// The admin port takes CPU and heap profiles of this process (`/debug/pprof/`).
+    #[arg(long, env = "MESH_PROFILING")]
+    pub profiling: bool,
     /// Mirrored requests have `-shadow` after their host, as with istiod's DISABLE_SHADOW_HOST_SUFFIX=false.
     #[arg(long, env = "MESH_SHADOW_HOST_SUFFIX")]
     pub shadow_host_suffix: bool,

@@ -35,10 +35,12 @@ impl Gateway {
         for (name, text) in files {
             std::fs::write(directory.join(name), text).unwrap();
         }
+        let admin = if args.contains(&"--admin-port") { &[][..] } else { &["--admin-port", "off"] };
         let mut child = Command::new(program)
             .arg("--config")
             .arg(&directory)
-            .args(["--admin-port", "off", "--metrics-port", "off"])
+            .args(["--metrics-port", "off"])
+            .args(admin)
             .args(args)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
@@ -61,7 +63,7 @@ impl Gateway {
     }
 
     /// Waits until this port is open.
-    fn port(&mut self, name: &str) -> SocketAddr {
+    pub(crate) fn port(&mut self, name: &str) -> SocketAddr {
         let line = self.line(&["listening", &format!("name=\"{name}\"")]);
         line.rsplit_once("at=").unwrap().1.trim().parse().unwrap()
     }
@@ -80,7 +82,7 @@ impl Drop for Gateway {
     }
 }
 
-fn gateway(ports: &[u16]) -> String {
+pub(crate) fn gateway(ports: &[u16]) -> String {
     let servers =
         ports.iter().map(|p| format!("  - port: {{number: {p}, name: http-{p}, protocol: HTTP}}\n    hosts: ['*']\n"));
     let head = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: front, namespace: default}\n\
@@ -88,7 +90,7 @@ fn gateway(ports: &[u16]) -> String {
     format!("{head}{}", servers.collect::<String>())
 }
 
-fn routes(upstream: SocketAddr) -> String {
+pub(crate) fn routes(upstream: SocketAddr) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: up, namespace: default}}\n\
          spec:\n  hosts: [up.example]\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n  resolution: STATIC\n  \
