@@ -231,8 +231,5 @@ fn own(before: Option<&Pod>, now: &Pod, seconds: Option<f64>) -> Share {
     };
     // The sum falls when a process ends; what it was is not known then.
     let cores = |(seconds, old): (f64, Usage)| (usage.cpu_seconds - old.cpu_seconds).max(0.) / seconds;
-    Share {
-        cpu_cores: seconds.zip(before.and_then(|b| b.usage)).map(cores),
-        memory_bytes: Some(usage.memory_bytes),
-    }
+    Share { cpu_cores: seconds.zip(before.and_then(|b| b.usage)).map(cores), memory_bytes: Some(usage.memory_bytes) }
 }

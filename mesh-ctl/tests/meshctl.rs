@@ -280,7 +280,10 @@ fn top_shows_who_does_what(mesh: &Mesh, at: SocketAddr) {
         assert_eq!((&row["pods"], number(&row["errorPercent"])), (&1.into(), 0.0), "{row:#}");
         let proxy = &row["proxy"];
         assert!(number(&row["memoryBytes"]) >= number(&proxy["memoryBytes"]), "{row:#}");
-        assert!(number(&proxy["memoryBytes"]) > 1e6 && number(&row["cpuCores"]) >= number(&proxy["cpuCores"]), "{row:#}");
+        assert!(
+            number(&proxy["memoryBytes"]) > 1e6 && number(&row["cpuCores"]) >= number(&proxy["cpuCores"]),
+            "{row:#}"
+        );
     }
     // An application's processes count where it has some.
     let page = row("productpage-v1");

@@ -96,8 +96,10 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// As many lines as there is room for, over the ones before.
 fn on_screen(text: &str) -> String {
-    let room = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row));
-    let lines: Vec<String> = text.lines().take(room.saturating_sub(1).max(1)).map(|l| format!("{l}\x1b[K\n")).collect();
+    // A terminal that does not say how large it is shows everything.
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let room = rows.checked_sub(1).filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let lines: Vec<String> = text.lines().take(room).map(|l| format!("{l}\x1b[K\n")).collect();
     format!("\x1b[H{}\x1b[J", lines.concat())
 }
 
@@ -139,7 +141,17 @@ fn is_wanted(w: &WorkloadStatus, args: &Args) -> bool {
 fn text(mesh: &str, rows: &[Row], args: &Args) -> String {
     let first = if args.pods { "POD" } else { "WORKLOAD" };
     let mut table = Table::new([
-        first, "NAMESPACE", "RPS", "ERRORS", "P50", "P99", "CONNECTIONS", "CPU", "MEMORY", "PROXY CPU", "PROXY MEMORY",
+        first,
+        "NAMESPACE",
+        "RPS",
+        "ERRORS",
+        "P50",
+        "P99",
+        "CONNECTIONS",
+        "CPU",
+        "MEMORY",
+        "PROXY CPU",
+        "PROXY MEMORY",
     ]);
     for row in rows {
         let proxy = row.proxy.unwrap_or_default();

@@ -21,7 +21,8 @@ pub enum Timer {
 impl Timer {
     /// The kernel's, or the runtime's where there are no more descriptors.
     pub fn fine() -> Self {
-        let fd = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
+        let fd =
+            rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
         let watched = fd.map_err(io::Error::from).and_then(|fd| crate::localmesh::watch(fd, Interest::READABLE));
         watched.map_or(Self::Coarse, Self::Fine)
     }

@@ -209,8 +209,7 @@ async fn logs(
 
 /// What the pods that run use. One that goes meanwhile is left out.
 async fn usage(mesh: &Mesh) -> Vec<PodUsage> {
-    let running: Vec<_> =
-        mesh.state().pods.values().filter_map(|p| Some((p.plan.key.clone(), p.id?))).collect();
+    let running: Vec<_> = mesh.state().pods.values().filter_map(|p| Some((p.plan.key.clone(), p.id?))).collect();
     let asked = running.into_iter().map(async |(key, id)| {
         let usage = mesh.runtime.usage(id).await.ok()?;
         Some(PodUsage { pod: key.name.to_string(), namespace: key.namespace.to_string(), usage })

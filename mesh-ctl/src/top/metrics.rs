@@ -65,9 +65,8 @@ impl Proxy {
         let nothing = Self::default();
         let before = if before.started == self.started { before } else { &nothing };
         let more = |now: f64, before: f64| (now - before).max(0.);
-        let bucket = |(bound, now): (&u64, &f64)| {
-            (*bound, more(*now, before.buckets.get(bound).copied().unwrap_or_default()))
-        };
+        let bucket =
+            |(bound, now): (&u64, &f64)| (*bound, more(*now, before.buckets.get(bound).copied().unwrap_or_default()));
         Since {
             requests: more(self.requests, before.requests),
             failed: more(self.failed, before.failed),

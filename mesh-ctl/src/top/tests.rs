@@ -7,7 +7,8 @@ fn said(started: f64, requests: &[(&str, &str, f64, u64)], connections: u64, cpu
         let labels = format!("reporter=\"{reporter}\",source_app=\"a{i}\",response_code=\"{status}\"");
         text += &format!("istio_requests_total{{{labels}}} {count}\n");
         for le in [1., 5., 10., f64::INFINITY] {
-            let (bound, n) = (if le.is_finite() { le.to_string() } else { "+Inf".into() }, if *took <= le { *count } else { 0 });
+            let (bound, n) =
+                (if le.is_finite() { le.to_string() } else { "+Inf".into() }, if *took <= le { *count } else { 0 });
             text += &format!("istio_request_duration_milliseconds_bucket{{{labels},le=\"{bound}\"}} {n}\n");
         }
     }
@@ -41,14 +42,17 @@ fn a_workload_with_a_sidecar() {
     let before = said(7., &[("destination", "200", 5., 10), ("source", "200", 5., 90)], 3, 1.);
     let now = said(
         7.,
-        &[("destination", "200", 5., 40), ("source", "200", 10., 900), ("destination", "503", 1., 8), ("destination", "0", 1., 2)],
+        &[
+            ("destination", "200", 5., 40),
+            ("source", "200", 10., 900),
+            ("destination", "503", 1., 8),
+            ("destination", "0", 1., 2),
+        ],
         4,
         1.5,
     );
-    let row = row(
-        pod("w", Sidecar, 100, Some(before), Some((2., 500))),
-        pod("w", Sidecar, 102, Some(now), Some((2.5, 600))),
-    );
+    let row =
+        row(pod("w", Sidecar, 100, Some(before), Some((2., 500))), pod("w", Sidecar, 102, Some(now), Some((2.5, 600))));
     assert_eq!((row.workload.as_str(), row.namespace.as_str(), row.pods), ("w", "default", 1));
     // 40 in 2 s, of them 10 failed; 10 below 1 ms, 30 between 1 and 5.
     assert_eq!((row.requests_per_second, row.error_percent), (Some(20.), Some(25.)));
@@ -112,10 +116,8 @@ fn another_process_counts_from_zero_and_processes_that_end_do_not_count_backward
     use Kind::Sidecar;
     let before = said(7., &[("destination", "200", 5., 1000)], 3, 50.);
     let now = said(9., &[("destination", "200", 5., 20)], 1, 0.5);
-    let row = row(
-        pod("w", Sidecar, 0, Some(before), Some((90., 500))),
-        pod("w", Sidecar, 10, Some(now), Some((1., 500))),
-    );
+    let row =
+        row(pod("w", Sidecar, 0, Some(before), Some((90., 500))), pod("w", Sidecar, 10, Some(now), Some((1., 500))));
     assert_eq!((row.requests_per_second, row.proxy.unwrap().cpu_cores), (Some(2.), Some(0.05)));
     assert_eq!(row.cpu_cores, Some(0.05));
 }
@@ -123,11 +125,16 @@ fn another_process_counts_from_zero_and_processes_that_end_do_not_count_backward
 #[test]
 fn pods_of_a_workload_are_one_row_or_each_its_own() {
     use Kind::Sidecar;
-    let at = |n: u64, at: u64| pod("w", Sidecar, at, Some(said(7., &[("destination", "200", 5., n)], 1, 0.)), Some((0., 10)));
+    let at = |n: u64, at: u64| {
+        pod("w", Sidecar, at, Some(said(7., &[("destination", "200", 5., n)], 1, 0.)), Some((0., 10)))
+    };
     let before = look(vec![("w-1", at(0, 0)), ("w-2", at(0, 0))]);
     let now = look(vec![("w-1", at(10, 10)), ("w-2", at(30, 10)), ("w-3", at(99, 10))]);
     let [all] = &rows(&before, &now, false, Sort::Name)[..] else { panic!("one workload") };
-    assert_eq!((all.pods, all.requests_per_second, all.connections, all.memory_bytes), (3, Some(4.), Some(3), Some(3030)));
+    assert_eq!(
+        (all.pods, all.requests_per_second, all.connections, all.memory_bytes),
+        (3, Some(4.), Some(3), Some(3030))
+    );
     let each = rows(&before, &now, true, Sort::Rps);
     let names: Vec<_> = each.iter().map(|r| (r.workload.as_str(), r.requests_per_second)).collect();
     assert_eq!(names, [("w-2", Some(3.)), ("w-1", Some(1.)), ("w-3", None)]);
@@ -141,11 +148,7 @@ fn figures_downwards_names_upwards() {
         let zero = text.as_ref().map(|_| said(7., &[], 0, 0.));
         (name, pod(name, Sidecar, 0, zero, Some((0., memory))), pod(name, Sidecar, 1, text, Some((cpu, memory))))
     };
-    let all = [
-        two("a", Some(slow(1., 5)), 3., 1),
-        two("b", Some(slow(10., 1)), 2., 9),
-        two("c", None, 1., 20),
-    ];
+    let all = [two("a", Some(slow(1., 5)), 3., 1), two("b", Some(slow(10., 1)), 2., 9), two("c", None, 1., 20)];
     let (before, now): (Vec<_>, Vec<_>) =
         all.into_iter().map(|(name, before, now)| ((name, before), (name, now))).unzip();
     let (before, now) = (look(before), look(now));

@@ -77,7 +77,8 @@ mod tests {
 
     const STAT: &str = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 150 25 9 9 20 0 4 0 1200 99 5 18446744073709551615 1 1";
     const STATUS: &str = "Name:\ta\nVmSize:\t  2048 kB\nVmRSS:\t    12 kB\n";
-    const LIMITS: &str = "Limit    Soft Limit    Hard Limit    Units\nMax open files            1024    4096    files\n";
+    const LIMITS: &str =
+        "Limit    Soft Limit    Hard Limit    Units\nMax open files            1024    4096    files\n";
 
     #[test]
     fn what_proc_says() {

@@ -141,10 +141,10 @@ impl<'a> Encoder<'a> {
             let at = if depth == 0 { *address } else { address.saturating_sub(1) };
             location_id.push(self.location(at, names));
         }
-        let thread = stack.thread.as_ref().map(|name| proto::Label {
-            key: self.strings.place("thread"),
-            text: self.strings.place(name),
-        });
+        let thread = stack
+            .thread
+            .as_ref()
+            .map(|name| proto::Label { key: self.strings.place("thread"), text: self.strings.place(name) });
         proto::Sample { location_id, value: stack.values.clone(), label: thread.into_iter().collect() }
     }
 
@@ -251,7 +251,10 @@ mod tests {
         assert_eq!(places, [(0x1010, 2, 2), (0x101f, 2, 1), (0x8fff, 1, 0), (0x1020, 2, 0)]);
         let functions: Vec<_> = told.function.iter().map(|f| (text(f.name), text(f.system_name))).collect();
         assert_eq!(functions, [("inlined", "_Zinlined"), ("leaf", "_Zleaf"), ("caller", "_Zcaller")]);
-        assert_eq!((told.sample[0].location_id.as_slice(), told.sample[0].value.as_slice()), (&[1, 2, 3][..], &[2, 20][..]));
+        assert_eq!(
+            (told.sample[0].location_id.as_slice(), told.sample[0].value.as_slice()),
+            (&[1, 2, 3][..], &[2, 20][..])
+        );
         assert_eq!(told.sample[1].location_id, [4, 2]);
         let label = told.sample[0].label[0];
         assert_eq!((text(label.key), text(label.text), told.sample[1].label.len()), ("thread", "worker-0", 0));

@@ -299,13 +299,13 @@ impl Samples {
     }
 
     fn stacks(&self) -> Vec<Stack> {
-        let stack = |(frames, at): (&Box<[usize]>, &usize)| {
-            let Sum { taken, live } = self.sums[*at];
+        let stack = |frames: &[usize], at: usize| {
+            let Sum { taken, live } = self.sums[at];
             #[expect(clippy::cast_possible_truncation, reason = "rounded; memory is smaller than that")]
             let values = [taken.0, taken.1, live.0, live.1].map(|n| n.round().max(0.) as i64).to_vec();
             Stack { addresses: frames.to_vec(), values, thread: None }
         };
-        self.stacks.iter().map(stack).collect()
+        self.stacks.iter().map(|(frames, at)| stack(frames, *at)).collect()
     }
 }
 

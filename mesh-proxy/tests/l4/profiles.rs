@@ -149,9 +149,8 @@ fn where_time_and_memory_go_under_load() {
     let (_gateway, admin, at) = start("profiles", &["--profiling"]);
     let (status, body) = ask(admin, "/debug/pprof/profile?seconds=99");
     assert!(status == 400 && String::from_utf8_lossy(&body).contains("1 to 60"), "{status} {body:?}");
-    let (cpu, heap) = under_load(at, || {
-        (ask(admin, "/debug/pprof/profile?seconds=2"), ask(admin, "/debug/pprof/heap"))
-    });
+    let (cpu, heap) =
+        under_load(at, || (ask(admin, "/debug/pprof/profile?seconds=2"), ask(admin, "/debug/pprof/heap")));
     assert_eq!((cpu.0, heap.0), (200, 200));
 
     let cpu = Profile::unpacked(&cpu.1);
@@ -171,15 +170,14 @@ fn where_time_and_memory_go_under_load() {
 #[test]
 fn one_profile_at_a_time() {
     let (_gateway, admin, _) = start("one-profile", &["--profiling"]);
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| ask(admin, "/debug/pprof/profile?seconds=3").0);
-        let mut refused = false;
-        while !refused && !first.is_finished() {
-            let (status, body) = ask(admin, "/debug/pprof/heap");
-            refused = status == 429 && String::from_utf8_lossy(&body).contains("one at a time");
-        }
-        assert!(refused);
-        assert_eq!(first.join().unwrap(), 200);
+    let one = || ask(admin, "/debug/pprof/profile?seconds=2");
+    // Two that are asked for at once; on a busy machine the second may come when the first is over.
+    let refused = (0..10).find_map(|_| {
+        let both = std::thread::scope(|scope| [scope.spawn(one), scope.spawn(one)].map(|asked| asked.join().unwrap()));
+        assert!(both.iter().any(|(status, _)| *status == 200), "one of them is taken");
+        both.into_iter().find(|(status, _)| *status != 200)
     });
+    let (status, body) = refused.expect("two were under way at once");
+    assert!(status == 429 && String::from_utf8_lossy(&body).contains("one at a time"), "{status} {body:?}");
     assert_eq!(ask(admin, "/debug/pprof/heap").0, 200);
 }

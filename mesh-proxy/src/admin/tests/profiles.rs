@@ -44,7 +44,9 @@ fn only_the_admin_port_has_them() {
 
 #[tokio::test]
 async fn off_says_how_to_turn_it_on() {
-    for path in ["/debug/pprof", "/debug/pprof/", "/debug/pprof/profile?seconds=1", "/debug/pprof/heap", "/debug/pprof/x"] {
+    for path in
+        ["/debug/pprof", "/debug/pprof/", "/debug/pprof/profile?seconds=1", "/debug/pprof/heap", "/debug/pprof/x"]
+    {
         let (status, body) = ask(None, path).await;
         assert_eq!(status, 404, "{path}");
         assert!(body.contains("--profiling") && body.contains("MESH_PROFILING=true"), "{body}");
