@@ -172,7 +172,7 @@ where
     let connection = builder.header_read_timeout(None).serve_connection(io, service).with_upgrades();
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
     let kind = Kind { announces: false, finish, refuse_head: move |reply| shared.too_late(reply) };
-    lifetime::serve(connection, kind, life, std::future::pending()).map(ended)
+    lifetime::serve(connection, kind, life, None).map(ended)
 }
 
 fn serve_http2<I>(
@@ -208,7 +208,7 @@ where
     let connection = builder.serve_connection(io, service);
     let finish = lifetime::finish(&connection, |c| c.graceful_shutdown());
     let kind = Kind { announces: true, finish, refuse_head: drop };
-    lifetime::serve(connection, kind, life, async move { drain.started().await }).map(ended)
+    lifetime::serve(connection, kind, life, Some(drain)).map(ended)
 }
 
 fn ended(ended: hyper::Result<()>) {

@@ -19,6 +19,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
 use super::upgrade::TunnelLimits;
+use crate::drain::Drain;
 
 /// After the drain a connection that nobody uses is there for so long, as Envoy's (`delayed_close_timeout`).
 const LAST: Duration = Duration::from_secs(1);
@@ -180,53 +181,57 @@ enum Act {
 }
 
 /// Serves a connection until it ends or its time is up. `drain` makes it finish from outside.
-pub(super) fn serve<C, F, R, D>(connection: C, kind: Kind<F, R>, life: Arc<Life>, drain: D) -> Serving<C, F, R, D>
+pub(super) fn serve<C, F, R>(connection: C, kind: Kind<F, R>, life: Arc<Life>, drain: Option<Drain>) -> Serving<C, F, R>
 where
     C: Future<Output = hyper::Result<()>>,
     F: Fn(Pin<&mut C>),
     R: Fn(LocalReply),
-    D: Future<Output = ()>,
 {
-    let watch = Watch { life, announces: kind.announces, phase: Phase::Serving, given: None, waker: None };
+    let watch = Watch { life, announces: kind.announces, phase: Phase::Serving, given: None };
     let timer = tokio::time::sleep_until(watch.first());
-    Serving { connection, timer, drain: Some(drain), watch, kind }
+    Serving { connection, timer, drain: drain.map(Leaving::new), watch, kind, waker: None }
 }
 
 pin_project! {
     /// Future of [`serve`]. Written out, because it is there for as long as the connection is: an async block would have room
     /// for the connection twice.
-    pub(super) struct Serving<C, F, R, D> {
+    pub(super) struct Serving<C, F, R> {
         #[pin]
         connection: C,
         #[pin]
         timer: Sleep,
-        #[pin]
-        drain: Option<D>,
+        drain: Option<Leaving>,
         watch: Watch,
         kind: Kind<F, R>,
+        // Whom timer and drain wake.
+        waker: Option<Waker>,
     }
 }
 
-impl<C, F, R, D> Future for Serving<C, F, R, D>
+impl<C, F, R> Future for Serving<C, F, R>
 where
     C: Future<Output = hyper::Result<()>>,
     F: Fn(Pin<&mut C>),
     R: Fn(LocalReply),
-    D: Future<Output = ()>,
 {
     type Output = hyper::Result<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if this.drain.as_mut().as_pin_mut().is_some_and(|drain| drain.poll(cx).is_ready()) {
-            this.drain.set(None);
+        // Nearly always: a connection is looked at for what moves on it, and the others have nothing to say.
+        let known = this.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !known {
+            *this.waker = Some(cx.waker().clone());
+        }
+        if this.drain.as_mut().is_some_and(|drain| drain.poll(cx, known).is_ready()) {
+            *this.drain = None;
             (this.kind.finish)(this.connection.as_mut());
         }
         loop {
             if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            match this.watch.poll(cx, this.timer.as_mut()) {
+            match this.watch.poll(cx, this.timer.as_mut(), known) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Act::End) => return Poll::Ready(Ok(())),
                 Poll::Ready(Act::Look) => {}
@@ -237,14 +242,33 @@ where
     }
 }
 
+/// Waits for the drain to start.
+struct Leaving {
+    drain: Drain,
+    started: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Leaving {
+    fn new(drain: Drain) -> Self {
+        let started = drain.clone();
+        Self { drain, started: Box::pin(async move { started.started().await }) }
+    }
+
+    /// `known`: it wakes the right one already.
+    fn poll(&mut self, cx: &mut Context<'_>, known: bool) -> Poll<()> {
+        if known && !self.drain.is_draining() {
+            return Poll::Pending;
+        }
+        self.started.as_mut().poll(cx)
+    }
+}
+
 struct Watch {
     life: Arc<Life>,
     announces: bool,
     phase: Phase,
     /// The deadline of a request that has been woken for it.
     given: Option<Instant>,
-    /// Whom the timer wakes.
-    waker: Option<Waker>,
 }
 
 impl Watch {
@@ -268,19 +292,15 @@ impl Watch {
         head.into_iter().chain(self.life.clock.deadline()).min()
     }
 
-    /// Ready when there is something to do. To be asked after each look at the connection.
-    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Act> {
-        if let Some(at) = self.urgent()
-            && at < timer.deadline()
-        {
-            timer.as_mut().reset(at);
-            self.waker = None;
+    /// Ready when there is something to do. To be asked after each look at the connection. `known`: the timer wakes the
+    /// right one already.
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>, known: bool) -> Poll<Act> {
+        let earlier = self.urgent().filter(|at| *at < timer.deadline());
+        match earlier {
+            Some(at) => timer.as_mut().reset(at),
+            None if known && !timer.is_elapsed() => return Poll::Pending,
+            None => {}
         }
-        // Nearly always: a connection is looked at for what moves on it.
-        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !timer.is_elapsed() {
-            return Poll::Pending;
-        }
-        self.waker = Some(cx.waker().clone());
         loop {
             ready!(timer.as_mut().poll(cx));
             match self.act(Instant::now()) {

@@ -32,7 +32,7 @@ async fn run(announces: bool, settings: HttpSettings, busy: &[Duration]) -> (Tol
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        ended = serve(connection, kind, Arc::clone(&life), std::future::pending()) => ended.unwrap(),
+        ended = serve(connection, kind, Arc::clone(&life), None) => ended.unwrap(),
         () = requests => {}
     }
     let after = began.elapsed();
@@ -91,7 +91,7 @@ async fn c12_a_head_that_does_not_come() {
         let finish = finish(&connection, |_| {});
         let refuse_head = |reply: LocalReply| refused.borrow_mut().push((reply.details, began.elapsed()));
         let kind = Kind { announces: false, finish, refuse_head };
-        serve(connection, kind, Arc::clone(&life), std::future::pending()).await.unwrap();
+        serve(connection, kind, Arc::clone(&life), None).await.unwrap();
         assert_eq!(*refused.borrow(), [(details, at)]);
     }
 }
@@ -121,7 +121,7 @@ async fn a_request_over_its_limit_is_looked_at_and_given_up_if_nothing_moves() {
     });
     let finish = finish(&connection, |_| {});
     let kind = Kind { announces: false, finish, refuse_head: drop };
-    serve(connection, kind, life, std::future::pending()).await.unwrap();
+    serve(connection, kind, life, None).await.unwrap();
     // By the timer, and by what it says.
     assert_eq!(*polled.borrow(), [Duration::ZERO, S, S]);
 }
