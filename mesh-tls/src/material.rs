@@ -10,6 +10,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroize;
 
+use crate::verify::known::Known;
 use crate::{PrivateKey, SecretError};
 
 /// What a [`crate::SecretRef`] stands for.
@@ -66,6 +67,8 @@ pub struct Roots {
     pub(crate) crls: Vec<CertRevocationList<'static>>,
     /// Of which it is joined; then it has none itself.
     pub(crate) joined: Vec<Authorities>,
+    /// Chains that were verified already.
+    pub(crate) known: Known,
 }
 
 /// Authorities beside the mesh's own (`caCertificates`).
@@ -110,7 +113,7 @@ impl Roots {
         if crl.is_some() && crls.is_empty() {
             return Err(SecretError("there is no revocation list in it".into()));
         }
-        Ok(Self { certificates, anchors, crls, joined: Vec::new() })
+        Ok(Self { certificates, anchors, crls, ..Self::nobody() })
     }
 
     /// Reads a CA's bundle: its roots and, if there are any, their revocation lists in one text.
@@ -125,7 +128,13 @@ impl Roots {
 
     /// Authorities that vouch for nobody: stand for those that can't be read, so that nobody else is asked instead.
     pub fn nobody() -> Self {
-        Self { certificates: Vec::new(), anchors: Vec::new(), crls: Vec::new(), joined: Vec::new() }
+        Self {
+            certificates: Vec::new(),
+            anchors: Vec::new(),
+            crls: Vec::new(),
+            joined: Vec::new(),
+            known: Known::default(),
+        }
     }
 
     /// The mesh's own, together with others where there are any.
@@ -140,7 +149,7 @@ impl Roots {
     pub fn joined(own: Arc<Self>, others: &[Authorities]) -> Self {
         let own = Authorities { trust_domains: Vec::new(), roots: own };
         let joined = std::iter::once(own).chain(others.iter().cloned()).collect();
-        Self { certificates: Vec::new(), anchors: Vec::new(), crls: Vec::new(), joined }
+        Self { joined, ..Self::nobody() }
     }
 
     /// Every set of authorities in it.

@@ -47,13 +47,13 @@ impl Env for TestEnv {
 }
 
 /// An authority.
-struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 impl Ca {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -64,7 +64,7 @@ impl Ca {
     }
 
     /// A leaf; names with a scheme are URIs.
-    fn leaf(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
+    pub(crate) fn leaf(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = called("leaf");
         params.serial_number = Some(SerialNumber::from(7));
@@ -105,8 +105,8 @@ fn called(name: &str) -> DistinguishedName {
     out
 }
 
-struct Leaf {
-    pem: String,
+pub(crate) struct Leaf {
+    pub(crate) pem: String,
     key: String,
 }
 

@@ -1,6 +1,10 @@
 //! Verification of certificate chains. Names and pins are checked afterwards, on every connection, also a resumed one:
 //! see [`crate::peer`].
 
+pub(crate) mod known;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +16,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::known::{Chain, Side};
 use crate::material::Roots;
 use crate::peer;
 
@@ -57,6 +62,28 @@ impl ChainVerifier {
             }
         }
         Err(failed)
+    }
+
+    /// The same of what the other side of a connection shows, which need not be verified twice.
+    fn verify_peer(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        side: Side,
+    ) -> Result<(), Error> {
+        let Some(roots) = &self.roots else { return Ok(()) };
+        let chain = Chain::of(side, leaf, intermediates);
+        if roots.known.holds(chain, now) {
+            return Ok(());
+        }
+        let usage = match side {
+            Side::Client => KeyUsage::client_auth(),
+            Side::Server => KeyUsage::server_auth(),
+        };
+        self.verify(leaf, intermediates, now, usage)?;
+        roots.known.note(chain, (leaf, intermediates), now);
+        Ok(())
     }
 
     fn leads_to(
@@ -130,7 +157,7 @@ impl ServerCertVerifier for ChainVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(end_entity, intermediates, now, KeyUsage::server_auth()).map(|()| ServerCertVerified::assertion())
+        self.verify_peer(end_entity, intermediates, now, Side::Server).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
@@ -162,7 +189,7 @@ impl ClientCertVerifier for ChainVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(end_entity, intermediates, now, KeyUsage::client_auth()).map(|()| ClientCertVerified::assertion())
+        self.verify_peer(end_entity, intermediates, now, Side::Client).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Signed {
