@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::ahead::ReadAhead;
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
 use crate::{SecretSource, TlsError, TlsStream, peer, suites, xfcc_element};
@@ -89,7 +90,7 @@ impl Acceptor {
     /// The key material is missing, the handshake failed, or the client's certificate is not one of those expected.
     pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> Result<TlsStream<IO>, TlsError> {
         let configs = self.config.get(|now| build(&self.plan, now)).await?;
-        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await;
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), ReadAhead::new(io)).await;
         let start = start.map_err(TlsError::handshake)?;
         let shares = |mut offered: Box<dyn Iterator<Item = &[u8]> + '_>| {
             offered.any(|p| self.plan.alpn.iter().any(|own| own.as_bytes() == p))

@@ -12,6 +12,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use crate::ahead::ReadAhead;
 use crate::follow::{Following, Materials, Now};
 use crate::verify::ChainVerifier;
 use crate::{SecretSource, TlsError, TlsStream, mtls, peer, suites};
@@ -150,7 +151,8 @@ impl Connector {
         let sni = sni.unwrap_or(NAMELESS);
         let name = ServerName::try_from(sni.trim_end_matches('.').to_owned())
             .map_err(|_| TlsError::Config(format!("{sni:?} can't be a server name").into()))?;
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, io).await.map_err(TlsError::handshake)?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        let stream = connector.connect(name, ReadAhead::new(io)).await.map_err(TlsError::handshake)?;
         TlsStream::new(stream.into(), configs.own.clone(), |info| self.expect(info, server))
     }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod ahead;
 mod ca;
 mod connect;
 mod describe;

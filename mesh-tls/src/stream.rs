@@ -9,19 +9,20 @@ use mesh_core::record::TlsInfo;
 use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::ahead::ReadAhead;
 use crate::{TlsError, peer};
 
 /// A byte stream inside TLS.
 #[derive(Debug)]
 pub struct TlsStream<IO> {
-    inner: tokio_rustls::TlsStream<IO>,
+    inner: tokio_rustls::TlsStream<ReadAhead<IO>>,
     info: Arc<TlsInfo>,
 }
 
 impl<IO> TlsStream<IO> {
     /// After a handshake; `own` is the URI of the own certificate, and `check` looks at the peer.
     pub(crate) fn new(
-        inner: tokio_rustls::TlsStream<IO>,
+        inner: tokio_rustls::TlsStream<ReadAhead<IO>>,
         own: Option<Arc<str>>,
         check: impl FnOnce(TlsInfo) -> Result<TlsInfo, TlsError>,
     ) -> Result<Self, TlsError> {
@@ -42,7 +43,7 @@ impl<IO> TlsStream<IO> {
 
     /// The connection below. Reading or writing there would break the stream.
     pub fn get_ref(&self) -> &IO {
-        self.inner.get_ref().0
+        self.inner.get_ref().0.get_ref()
     }
 }
 

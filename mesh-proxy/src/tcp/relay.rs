@@ -45,13 +45,14 @@ struct Half<'a> {
     pending: Vec<u8>,
     written: usize,
     count: &'a AtomicU64,
-    ended: bool,
+    /// How reading came to its end.
+    end: Option<io::Result<()>>,
     closed: bool,
 }
 
 impl<'a> Half<'a> {
     fn new(count: &'a AtomicU64) -> Self {
-        Self { pending: Vec::new(), written: 0, count, ended: false, closed: false }
+        Self { pending: Vec::new(), written: 0, count, end: None, closed: false }
     }
 
     /// Moves what can be moved; ready when this direction is closed. `moved` is set when anything did.
@@ -79,18 +80,21 @@ impl<'a> Half<'a> {
                 self.pending = Vec::new();
                 self.written = 0;
             }
-            if self.ended {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Broken::Writer)?;
-                self.closed = true;
-                continue;
+            match self.end.take() {
+                None => ready!(self.poll_move(cx, from, to, moved))?,
+                Some(Err(error)) => return Poll::Ready(Err(Broken::Reader(error))),
+                Some(Ok(())) => {
+                    self.end = Some(Ok(()));
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Broken::Writer)?;
+                    self.closed = true;
+                }
             }
-            ready!(self.poll_move(cx, from, to, moved))?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// One read, and one write of it.
+    /// Reads what has come, and writes it once.
     fn poll_move<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -100,11 +104,10 @@ impl<'a> Half<'a> {
     ) -> Poll<Result<(), Broken>> {
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(Broken::Reader)?;
+            self.end = ready!(poll_fill(cx, from, &mut buffer));
             let bytes = buffer.filled();
             *moved = true;
             if bytes.is_empty() {
-                self.ended = true;
                 return Poll::Ready(Ok(()));
             }
             self.count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -118,6 +121,25 @@ impl<'a> Half<'a> {
             Poll::Ready(Ok(()))
         })
     }
+}
+
+/// Reads until there is nothing more for now, or no room: TLS gives no more than a record at a time. `Some`: it came to an
+/// end, after what is in the buffer.
+fn poll_fill<R: AsyncRead + Unpin>(
+    cx: &mut Context<'_>,
+    from: &mut R,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<Option<io::Result<()>>> {
+    while buffer.remaining() > 0 {
+        let before = buffer.filled().len();
+        match Pin::new(&mut *from).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {}
+            Poll::Ready(end) => return Poll::Ready(Some(end)),
+            Poll::Pending if before > 0 => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Ready(None)
 }
 
 /// Relays until both sides have finished, one breaks, or nothing moves for `idle`. Counts bytes as they are read.

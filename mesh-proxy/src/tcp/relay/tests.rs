@@ -83,3 +83,29 @@ async fn a_broken_side_is_named() {
     let (end, _) = tokio::join!(run, server.write_all(b"too late"));
     assert!(matches!(end, End::Downstream(_)), "{end:?}");
 }
+
+/// Gives its pieces, one for each read, and breaks.
+struct Breaks(Vec<&'static [u8]>);
+
+impl AsyncRead for Breaks {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(self.0.remove(0));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_break_is_passed_on() {
+    let (mut server, mut upstream) = duplex(64);
+    let mut downstream = tokio::io::join(Breaks(vec![b"one ", b"two"]), tokio::io::sink());
+    let counts = Counts::new();
+    let end = relay(&mut downstream, &mut upstream, None, (&counts.0, &counts.1)).await;
+    assert!(matches!(end, End::Downstream(error) if error.kind() == io::ErrorKind::ConnectionReset));
+    drop(upstream);
+    let mut text = String::new();
+    server.read_to_string(&mut text).await.unwrap();
+    assert_eq!((text.as_str(), counts.get()), ("one two", (7, 0)));
+}
