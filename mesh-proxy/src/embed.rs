@@ -36,6 +36,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod upgrade;
 mod watch;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ mod lifetime;
 mod prefix;
 mod rules;
 mod streams;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::future::Future;
 use std::sync::Arc;

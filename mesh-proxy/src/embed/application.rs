@@ -14,7 +14,8 @@ use mesh_core::record::Cx;
 use mesh_core::snapshot::Map;
 use tower::{Service, ServiceExt};
 
-use super::trace;
+use super::{trace, upgrade};
+use crate::http::upgrade::asks_for_websocket;
 
 pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -81,9 +82,13 @@ impl Service<Request> for Applications {
     }
 
     fn call(&mut self, mut request: Request) -> BoxFuture {
-        let handler = request.extensions_mut().remove::<Handler>().map(|h| h.0);
+        // Its server has the connection that an upgrade would need.
+        if let Some(Handler(mut service)) = request.extensions_mut().remove() {
+            return service.call(request);
+        }
         let port = request.extensions().get::<Arc<Cx>>().map(|cx| cx.conn.local.port());
-        match handler.or_else(|| self.0.load().get(&port?).cloned()) {
+        match port.and_then(|port| self.0.load().get(&port).cloned()) {
+            Some(service) if asks_for_websocket(request.headers()) => Box::pin(upgrade::serve(service, request)),
             Some(mut service) => service.call(request),
             None => Box::pin(std::future::ready(Err(Error::new(ErrorKind::ConnectFailure)))),
         }

@@ -4,13 +4,17 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use mesh_core::record::ConnInfo;
+use mesh_core::snapshot::Direction;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tower::Service;
 
 use super::Mesh;
-use crate::listener::{Door, Route};
+use crate::detect::Prefixed;
+use crate::listener::Route;
 use crate::net::{HostStream, Net};
 
 /// Opens connections through the mesh, by URI: host and port count (443 for `https`, else 80). From [`Mesh::connector`].
@@ -48,7 +52,16 @@ impl Connect {
             }
         };
         let (ours, theirs) = UnixStream::pair()?;
-        tokio::spawn(shared.clone().serve(HostStream::from(theirs), Door::OutboundTo(to)));
+        let conn = ConnInfo { local: to, ..self.mesh.own(Direction::Outbound, 0) };
+        let stream = Prefixed::new(Bytes::new(), HostStream::from(theirs));
+        let (shared, drain) = (shared.clone(), shared.outbound.clone());
+        let deciding = Box::pin(shared.route(snapshot, stream, conn, Route::Outbound(to), drain));
+        tokio::spawn(async move {
+            let decided = deciding.await;
+            if let Some(served) = decided {
+                served.await;
+            }
+        });
         Ok(MeshStream(ours))
     }
 }

@@ -29,7 +29,10 @@ impl Mesh {
     /// PeerAuthentication says, HTTP/1.1 and HTTP/2, authorization, tokens, metrics, logs; requests that are let in are
     /// answered by `app`. The port that counts in policies and Services is the listener's.
     ///
-    /// Resolves when [`Mesh::shutdown`] does. WebSocket upgrades are not handed to `app`.
+    /// A request that asks for WebSocket has hyper's `OnUpgrade` among its extensions: an answer of 101 opens the stream,
+    /// which lasts as long as policies let it (axum's `WebSocketUpgrade` does this).
+    ///
+    /// Resolves when [`Mesh::shutdown`] does.
     ///
     /// # Errors
     /// The listener can't be used.

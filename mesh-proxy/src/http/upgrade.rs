@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request as HttpRequest, StatusCode};
+use http::{HeaderMap, Request as HttpRequest, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -23,14 +23,18 @@ use crate::pool::Switched;
 use crate::tcp;
 use crate::tcp::relay::End;
 
+/// Whether the head of a request asks for the one upgrade that is let through.
+pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|token| token.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(CONNECTION).iter().any(|v| names_upgrade(v.as_bytes()))
+}
+
 /// The client's half of an upgrade that was asked for.
 pub(super) struct Tunnel(OnUpgrade);
 
 impl Tunnel {
     pub(super) fn asked_for(request: &mut HttpRequest<Incoming>) -> Option<Self> {
-        let token = request.headers().get(UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket");
-        let asked = token && request.headers().get_all(CONNECTION).iter().any(|v| names_upgrade(v.as_bytes()));
-        asked.then(|| Self(hyper::upgrade::on(request)))
+        asks_for_websocket(request.headers()).then(|| Self(hyper::upgrade::on(request)))
     }
 
     /// Joins both connections if the upstream agreed; otherwise the client's connection ends with the answer, because it

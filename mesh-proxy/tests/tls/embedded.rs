@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
 use mesh_proxy::{Body, Client, Mesh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -418,6 +419,62 @@ async fn other_protocols_and_clients_use_the_connector() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("GET /new reviews:9080 routed"), "{answer}");
     let no_host = caller.connector().call("/path".parse().unwrap()).await.unwrap_err();
     assert!(no_host.to_string().contains("names no host"), "{no_host}");
+}
+
+/// Agrees to WebSocket and gives every byte back; on `/no` it doesn't agree.
+async fn mirror(mut request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == "/no" {
+        return Ok(Response::builder().status(StatusCode::FORBIDDEN).body(Body::from("no")).unwrap());
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let (mut reads, mut writes) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+        tokio::io::copy(&mut reads, &mut writes).await.unwrap();
+        writes.shutdown().await.unwrap();
+    });
+    let answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+    Ok(answer.header("connection", "upgrade").header("upgrade", "websocket").body(Body::Empty).unwrap())
+}
+
+#[tokio::test]
+async fn websockets_reach_the_application_and_are_called() {
+    let (listener, port) = listener();
+    let yaml = world(port, ROUTE);
+    let (server, caller) = (member(&yaml, "default/reviews-v1").await, member(&yaml, "default/productpage-v1").await);
+    let serving = server.clone();
+    tokio::spawn(async move { serving.serve(listener, tower::service_fn(mirror)).await });
+    let ask = |path: &str| {
+        let ask = Request::get(format!("http://reviews:9080{path}"));
+        let ask = ask.header("connection", "Upgrade").header("upgrade", "websocket");
+        ask.header("sec-websocket-version", "13").body(Body::Empty).unwrap()
+    };
+    let mut client = caller.client();
+    let answer = client.call(ask("/")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    stream.write_all(b"there and back").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = String::new();
+    stream.read_to_string(&mut back).await.unwrap();
+    assert_eq!(back, "there and back");
+
+    let answer = client.call(ask("/no")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "no");
+
+    let mut stream = caller.connector().connect("reviews", 9080).await.unwrap();
+    let head = "GET / HTTP/1.1\r\nhost: reviews\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    stream.write_all(b"and again").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = String::new();
+    stream.read_to_string(&mut back).await.unwrap();
+    assert_eq!(back, "and again");
 }
 
 #[tokio::test]
