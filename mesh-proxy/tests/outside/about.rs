@@ -84,9 +84,6 @@ impl Asker {
             (4..7, _) => aim(rng, lab, config, &mut ask),
             _ => {}
         }
-        if rng.percent(50) {
-            ask.ask_member(lab);
-        }
         ask.to.from = Some(lab.block.ip(own_address(rng, ask.who)));
         ask.to.proxy_header = ask.who == Who::Gateway && manners.proxy_header;
         ask

@@ -1,12 +1,14 @@
 //! `explain` against the running proxies: what it says from YAML alone has to be what clients, upstreams and logs see.
 //!
 //! The proxies are processes; configurations come to them as deltas, while they run. Nothing of their plan is looked at.
-//! 2,000 pairs of configuration and request by default; `MESH_PAIRS=10000` makes as many as that, `MESH_SEED=N` others.
+//! 2,000 pairs of configuration and request by default, and 600 that are asked twice, through a sidecar and with the mesh
+//! inside; `MESH_PAIRS=10000` makes as many as that, `MESH_SEED=N` others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use mesh_core::api::ContentHash;
 use mesh_core::explain::{Decided, Explainer, Explanation, effective};
 use mesh_core::world::World;
 use serde_json::Value;
@@ -70,61 +72,26 @@ pub(crate) fn number(name: &str, default: usize) -> usize {
 
 #[tokio::test]
 async fn explain_says_what_the_proxies_do() {
-    let (total, seed) = (number("MESH_PAIRS", 2000), number("MESH_SEED", 1));
-    let each = total.div_ceil(CONFIGS);
-    let mut rng = Rng::new(seed as u64);
-    let mut lab = Lab::new();
-    let echo = topology::listen(&lab).await;
-    let mut runs = Bench { clients: BTreeMap::new(), echo };
-    let (mut recorded, mut weights, mut pairs) = (Vec::new(), Weights::default(), 0);
-    let (mut objects, mut quarantined, mut asker) = (0, 0, Asker::default());
-    for index in 0..CONFIGS {
-        let config = generate::config(&mut rng, &lab.block);
-        let (world, refused) = build(&config.documents(), &lab.pods);
-        quarantined += refused;
-        objects += config.made.len();
-        if index == 0 {
-            lab.start(&world).await;
+    let mut course = Course::new(2000).await;
+    let (mut recorded, mut weights) = (Vec::new(), Weights::default());
+    for _ in 0..CONFIGS {
+        let now = course.next().await;
+        let mut pairs = Vec::new();
+        while pairs.len() < course.each {
+            let mut ask = course.ask(&now);
+            if course.rng.percent(50) {
+                ask.ask_member(&course.lab, course.rng.percent(50));
+            }
+            pairs.extend(course.explain(&now, ask));
         }
-        let in_force = lab.apply(&world).await;
-        runs.forget();
-        let explainer = Explainer::new(&world).judged_by(lab.judge.clone());
-        let manners = Manners::of(&config);
-        let mut asks: Vec<Ask> = Vec::new();
-        let mut explanations = Vec::new();
-        while asks.len() < each {
-            let mut ask = asker.next(&mut rng, &lab, &config, manners, pairs + asks.len());
-            if ask.old.is_some() {
-                ask.old = Some(serves_http10(&world, &ask));
-            }
-            let explanation = explainer.explain(&ask.question()).unwrap();
-            if !possible(&mut ask, &explanation, manners.listener_log, &lab.certificates) {
-                continue;
-            }
-            let hash = &explanation.hops[0].explain_config_hash;
-            if *hash != in_force[&ask.who].to_string() {
-                let why = lab.blame(&world, ask.who);
-                panic!("seed {seed}, configuration {index}: {:?} has another configuration: {why}", ask.who);
-            }
-            asks.push(ask);
-            explanations.push(explanation);
+        let observed = course.check(&now, &pairs).await;
+        for ((_, explanation), observed) in pairs.iter().zip(&observed) {
+            weights.note(&Expected::of(explanation, &course.lab.certificates), observed);
         }
-        let observed = runs.run(&lab, &asks).await;
-        for ((ask, explanation), observed) in asks.iter().zip(&explanations).zip(&observed) {
-            weights.note(&Expected::of(explanation, &lab.certificates), observed);
-            let differences = differences(ask, explanation, observed, Depth::Provenance, &lab.certificates);
-            if !differences.is_empty() {
-                let smallest = shrink(&mut lab, &mut runs, &config, (ask, &differences)).await;
-                panic!(
-                    "seed {seed}, configuration {index}, {}:\n{}\n\n{smallest}",
-                    ask.agent(),
-                    differences.join("\n")
-                );
-            }
-        }
-        pairs += asks.len();
-        recorded.push(Recorded { config, pairs: asks.into_iter().zip(observed).collect() });
+        let asks = pairs.into_iter().map(|(ask, _)| ask);
+        recorded.push(Recorded { config: now.config, pairs: asks.zip(observed).collect() });
     }
+    let Course { seed, pairs, objects, quarantined, .. } = course;
     let z = weights.deviations();
     assert!(z < 6.0, "seed {seed}: {} weighted choices are {z:.1} standard deviations off", weights.count);
     assert!(quarantined * 10 < objects, "{quarantined} of {objects} objects are not valid");
@@ -137,8 +104,143 @@ async fn explain_says_what_the_proxies_do() {
     assert!(member * 20 > pairs, "of an application with the mesh inside there are {member} pairs only");
     assert!(coverage.missing.is_empty(), "in force, but never set:\n{}", coverage.missing.join("\n"));
     assert!(coverage.set_after_all.is_empty(), "they need no reason: {:?}", coverage.set_after_all);
-    let missed = mutants::missed(&recorded, &lab);
+    let missed = mutants::missed(&recorded, &course.lab);
     assert!(missed.is_empty(), "seed {seed}: mutants that no pair tells from the original: {missed:?}");
+}
+
+/// Each request twice: by an application that has a sidecar, and by the same with the mesh inside.
+#[tokio::test]
+async fn an_application_decides_as_its_sidecar() {
+    let mut course = Course::new(600).await;
+    let (mut named, mut tunnelled) = (0, 0);
+    for _ in 0..CONFIGS {
+        let now = course.next().await;
+        let mut pairs = Vec::new();
+        while pairs.len() < 2 * course.each {
+            let ask = course.ask(&now);
+            let mut twin = ask.clone();
+            twin.ask_member(&course.lab, course.rng.percent(60));
+            if twin.who != Who::Member {
+                continue;
+            }
+            twin.headers[0].1 = format!("twin/{}", ask.agent());
+            // Without a name to call, it is a connection that both have.
+            let by_name = twin.to.tunnel.is_none();
+            if let (Some(one), Some(other)) = (course.explain(&now, ask), course.explain(&now, twin)) {
+                *if by_name { &mut named } else { &mut tunnelled } += 1;
+                pairs.extend([one, other]);
+            }
+        }
+        course.check(&now, &pairs).await;
+    }
+    let Course { seed, .. } = course;
+    println!("seed {seed}: asked twice: {named} requests by name, {tunnelled} over connections to addresses");
+    assert!(named > tunnelled / 4 && tunnelled > named / 4, "there is little of one of them");
+}
+
+/// Configurations and requests, and the proxies that they are tried on.
+struct Course {
+    lab: Lab,
+    bench: Bench,
+    rng: Rng,
+    asker: Asker,
+    seed: usize,
+    /// Requests of each configuration.
+    each: usize,
+    /// Configurations so far.
+    index: usize,
+    /// Requests that could be explained so far.
+    pairs: usize,
+    objects: usize,
+    quarantined: usize,
+}
+
+/// A configuration that is in force.
+struct Now {
+    config: Config,
+    world: World,
+    manners: Manners,
+    hashes: BTreeMap<Who, ContentHash>,
+}
+
+impl Course {
+    /// `pairs`: how many, if the environment doesn't say.
+    async fn new(pairs: usize) -> Self {
+        let (total, seed) = (number("MESH_PAIRS", pairs), number("MESH_SEED", 1));
+        let lab = Lab::new();
+        let bench = Bench { clients: BTreeMap::new(), echo: topology::listen(&lab).await };
+        Self {
+            lab,
+            bench,
+            rng: Rng::new(seed as u64),
+            asker: Asker::default(),
+            seed,
+            each: total.div_ceil(CONFIGS),
+            index: 0,
+            pairs: 0,
+            objects: 0,
+            quarantined: 0,
+        }
+    }
+
+    /// Brings another configuration into force.
+    async fn next(&mut self) -> Now {
+        let config = generate::config(&mut self.rng, &self.lab.block);
+        let (world, refused) = build(&config.documents(), &self.lab.pods);
+        self.quarantined += refused;
+        self.objects += config.made.len();
+        if self.index == 0 {
+            self.lab.start(&world).await;
+        }
+        self.index += 1;
+        let hashes = self.lab.apply(&world).await;
+        self.bench.forget();
+        Now { manners: Manners::of(&config), config, world, hashes }
+    }
+
+    fn ask(&mut self, now: &Now) -> Ask {
+        let mut ask = self.asker.next(&mut self.rng, &self.lab, &now.config, now.manners, self.pairs);
+        if ask.old.is_some() {
+            ask.old = Some(serves_http10(&now.world, &ask));
+        }
+        ask
+    }
+
+    /// With what `explain` says of it, if there is something to compare.
+    fn explain(&mut self, now: &Now, mut ask: Ask) -> Option<(Ask, Explanation)> {
+        let explainer = Explainer::new(&now.world).judged_by(self.lab.judge.clone());
+        let explanation = explainer.explain(&ask.question()).unwrap();
+        if !possible(&mut ask, &explanation, now.manners.listener_log, &self.lab.certificates) {
+            return None;
+        }
+        let hash = &explanation.hops[0].explain_config_hash;
+        if *hash != now.hashes[&ask.who].to_string() {
+            let why = self.lab.blame(&now.world, ask.who);
+            panic!("seed {}, configuration {}: {:?} has another configuration: {why}", self.seed, self.index, ask.who);
+        }
+        self.pairs += 1;
+        Some((ask, explanation))
+    }
+
+    /// Sends the requests; what becomes of each has to be what was said.
+    async fn check(&mut self, now: &Now, pairs: &[(Ask, Explanation)]) -> Vec<Observed> {
+        let asks: Vec<&Ask> = pairs.iter().map(|(ask, _)| ask).collect();
+        let observed = self.bench.run(&self.lab, &asks).await;
+        for ((ask, explanation), observed) in pairs.iter().zip(&observed) {
+            let differences = differences(ask, explanation, observed, Depth::Provenance, &self.lab.certificates);
+            if !differences.is_empty() {
+                let smallest = shrink(&mut self.lab, &mut self.bench, &now.config, (ask, &differences)).await;
+                panic!(
+                    "seed {}, configuration {}, {}:\n{}\n\n{smallest}",
+                    self.seed,
+                    self.index,
+                    ask.agent(),
+                    differences.join("\n")
+                );
+            }
+        }
+        observed
+    }
 }
 
 /// Whether the proxy speaks HTTP/1.0, as `explain config` says it.
@@ -218,9 +320,9 @@ impl Bench {
     }
 
     /// Each proxy gets its requests one after another, all proxies at the same time.
-    async fn run(&mut self, lab: &Lab, asks: &[Ask]) -> Vec<Observed> {
+    async fn run(&mut self, lab: &Lab, asks: &[&Ask]) -> Vec<Observed> {
         let mut lanes: BTreeMap<Who, Vec<(usize, &Ask)>> = BTreeMap::new();
-        for (i, ask) in asks.iter().enumerate() {
+        for (i, ask) in asks.iter().copied().enumerate() {
             lanes.entry(ask.who).or_default().push((i, ask));
         }
         let echo = &self.echo;
@@ -244,9 +346,13 @@ impl Bench {
     }
 }
 
-/// Who the proxy takes a client for, as its log says it.
+/// Who the proxy takes a client for, as its log says it. What an application has inside knows of no port of its.
 fn said_address(ask: &Ask, own: SocketAddr) -> String {
-    if ask.to.proxy_header { format!("{CLIENT}:{}", own.port()) } else { own.to_string() }
+    match ask.who {
+        Who::Member => SocketAddr::new(own.ip(), 0).to_string(),
+        _ if ask.to.proxy_header => format!("{CLIENT}:{}", own.port()),
+        _ => own.to_string(),
+    }
 }
 
 async fn observe(lab: &Lab, echo: &Echo, client: &mut Client, ask: &Ask) -> Observed {
@@ -336,7 +442,7 @@ async fn differs(
     if !possible(&mut ask, &explanation, listener_log, &lab.certificates) {
         return None;
     }
-    let observed = bench.run(lab, std::slice::from_ref(&ask)).await.remove(0);
+    let observed = bench.run(lab, &[&ask]).await.remove(0);
     let found = differences(&ask, &explanation, &observed, Depth::Provenance, &lab.certificates);
     // Another difference would be another story.
     let kind = |text: &String| text.split(": ").next().map(str::to_owned);

@@ -358,19 +358,25 @@ impl Ask {
         self.host.is_none() && self.place.parse::<SocketAddr>().is_err()
     }
 
-    /// Asks an application with the mesh inside, where that is possible: by name, in plain HTTP.
-    pub(crate) fn ask_member(&mut self, lab: &Lab) {
-        let name = |host: &String| HTTP_HOSTS.contains(&&**host);
+    /// Has an application ask that has the mesh inside instead of its sidecar. `by_name`: where that is possible, in plain
+    /// HTTP, it calls the host instead of a connection's address.
+    pub(crate) fn ask_member(&mut self, lab: &Lab, by_name: bool) {
+        if self.who != Who::Front {
+            return;
+        }
+        self.who = Who::Member;
+        self.to.door = lab.door(Who::Member);
+        let name = |host: &String| by_name && HTTP_HOSTS.contains(&&**host);
         let place = match (&self.host, self.to.tunnel) {
-            (None, None) => Some(self.place.clone()),
             (Some(host), Some(to)) if name(host) && to.port() == 80 => Some(host.clone()),
             (Some(host), Some(to)) if name(host) => Some(format!("{host}:{}", to.port())),
             _ => None,
         };
-        let Some(place) = place.filter(|_| self.who == Who::Front && self.to.tls.is_none()) else { return };
-        self.who = Who::Member;
-        self.go((To::door(lab.door(Who::Member)), place, None));
-        self.old = None;
+        if let Some(place) = place.filter(|_| self.to.tls.is_none()) {
+            (self.to.tunnel, self.place, self.host) = (None, place, None);
+        }
+        // A call has no version.
+        self.old = self.old.filter(|_| self.to.tunnel.is_some());
     }
 
     /// Takes another way.

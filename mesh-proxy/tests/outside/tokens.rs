@@ -39,9 +39,10 @@ impl Tokens {
         self.remote.jwks()
     }
 
-    /// A good token of the issuer whose keys are in rules.
-    pub(crate) fn of(&self, subject: &str, audience: &str) -> String {
-        let payload = json!({"iss": INLINE, "sub": subject, "aud": audience, "exp": self.now + 100_000});
+    /// A token of the issuer whose keys are in rules: a good one, or one that is over.
+    pub(crate) fn of(&self, subject: &str, audience: &str, good: bool) -> String {
+        let end = if good { self.now + 100_000 } else { self.now - 100_000 };
+        let payload = json!({"iss": INLINE, "sub": subject, "aud": audience, "exp": end});
         self.inline.sign(&payload.to_string())
     }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use mesh_core::snapshot::TlsVersion;
 use serde_json::{Value, json};
 
 use super::object;
@@ -10,7 +11,7 @@ use crate::about::{dial, page, sidecar};
 use crate::client::To;
 use crate::identities::CLIENTS;
 use crate::lab::{Block, Lab, PORTS_TLS, Who};
-use crate::requests::Ask;
+use crate::requests::{Ask, SUITES};
 use crate::rng::Rng;
 use crate::secrets::Hello;
 use crate::tokens::INLINE;
@@ -24,7 +25,7 @@ pub(crate) struct Card {
     pub(crate) ask: fn(&mut Rng, &Lab, &mut Ask),
 }
 
-const CARDS: [Card; 12] = [
+const CARDS: [Card; 15] = [
     // Preflights from origins that no policy names.
     Card {
         documents: |_, made| {
@@ -104,17 +105,23 @@ const CARDS: [Card; 12] = [
     // Users that are not the one who is meant, and tokens that are for somebody else.
     Card {
         documents: |block, made| {
-            let mut rule = json!({"issuer": INLINE, "jwks": block.tokens.inline_keys(), "forwardOriginalToken": true});
-            rule["audiences"] = json!(["web"]);
-            made.push(of_side("RequestAuthentication", "users-card", json!({"jwtRules": [rule]})));
+            users(block, made);
             let alice = json!([{"from": [{"source": {"requestPrincipals": [format!("{INLINE}/alice")]}}]}]);
             made.push(of_side("AuthorizationPolicy", "alice", json!({"action": "DENY", "rules": alice})));
         },
         ask: |r, lab, ask| {
             to_side(lab, ask);
             let (subject, audience) = r.pick(&[("alice", "web"), ("bob", "web"), ("bob", "other")]);
-            let token = lab.block.tokens.of(subject, audience);
+            let token = lab.block.tokens.of(subject, audience, true);
             ask.set("authorization", &format!("Bearer {token}"));
+        },
+    },
+    // Tokens that are over.
+    Card {
+        documents: users,
+        ask: |_, lab, ask| {
+            to_side(lab, ask);
+            ask.set("authorization", &format!("Bearer {}", lab.block.tokens.of("bob", "web", false)));
         },
     },
     // Clients that are not who connects.
@@ -132,21 +139,33 @@ const CARDS: [Card; 12] = [
             ask.set("x-forwarded-for", r.pick(&["203.0.113.9", "192.0.2.1"]));
         },
     },
+    // A policy that is only tried.
+    Card {
+        documents: |_, made| {
+            let mut policy = of_side("AuthorizationPolicy", "tried", json!({"action": "DENY", "rules": [{}]}));
+            policy["metadata"]["annotations"] = json!({"istio.io/dry-run": "true"});
+            made.push(policy);
+        },
+        ask: |_, lab, ask| to_side(lab, ask),
+    },
     // A server that takes no client but one that nobody is.
     Card {
         documents: |_, made| {
-            let tls =
-                json!({"mode": "MUTUAL", "credentialName": "gateway", "verifyCertificateHash": ["ab".repeat(32)]});
-            let port = json!({"number": PORTS_TLS[1], "name": "pinned", "protocol": "HTTPS"});
-            let servers = json!([{"port": port, "hosts": ["ext.example.com"], "tls": tls}]);
-            let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": servers});
-            made.push(object("Gateway", "istio-system", "pinned", spec));
+            let pins = json!(["ab".repeat(32)]);
+            gateway(made, json!({"mode": "MUTUAL", "credentialName": "gateway", "verifyCertificateHash": pins}));
+        },
+        ask: |_, lab, ask| to_gateway(lab, ask, |_| {}),
+    },
+    // A server that is too new for its clients.
+    Card {
+        documents: |_, made| {
+            gateway(made, json!({"mode": "SIMPLE", "credentialName": "gateway", "minProtocolVersion": "TLSV1_3"}));
         },
         ask: |_, lab, ask| {
-            ask.who = Who::Gateway;
-            let name = "ext.example.com";
-            let to = To { tls: Some(Hello::to(name)), ..To::door(lab.gateway(PORTS_TLS[1])) };
-            ask.go((to, format!("{name}:{}", PORTS_TLS[1]), Some(name.to_owned())));
+            to_gateway(lab, ask, |hello| {
+                hello.speaks.max = TlsVersion::V1_2;
+                hello.speaks.cipher_suites = vec![SUITES[0].into()];
+            });
         },
     },
     // A root namespace of which something holds for all others.
@@ -206,6 +225,13 @@ fn of_side(kind: &str, name: &str, mut spec: Value) -> Value {
     object
 }
 
+/// Tokens for the server.
+fn users(block: &Block, made: &mut Vec<Value>) {
+    let mut rule = json!({"issuer": INLINE, "jwks": block.tokens.inline_keys(), "forwardOriginalToken": true});
+    rule["audiences"] = json!(["web"]);
+    made.push(of_side("RequestAuthentication", "users-card", json!({"jwtRules": [rule]})));
+}
+
 /// To the server itself, as a workload of the mesh.
 fn to_side(lab: &Lab, ask: &mut Ask) {
     ask.who = Who::Side;
@@ -217,6 +243,23 @@ fn to_side(lab: &Lab, ask: &mut Ask) {
         ask.remove(name);
     }
     ask.target = "/a".to_owned();
+}
+
+/// A server of the gateway for one host, on the port where there are few.
+fn gateway(made: &mut Vec<Value>, tls: Value) {
+    let port = json!({"number": PORTS_TLS[1], "name": "card", "protocol": "HTTPS"});
+    let servers = json!([{"port": port, "hosts": ["ext.example.com"], "tls": tls}]);
+    let spec = json!({"selector": {"istio": "ingressgateway"}, "servers": servers});
+    made.push(object("Gateway", "istio-system", "card", spec));
+}
+
+fn to_gateway(lab: &Lab, ask: &mut Ask, change: impl FnOnce(&mut Hello)) {
+    ask.who = Who::Gateway;
+    let name = "ext.example.com";
+    let mut hello = Hello::to(name);
+    change(&mut hello);
+    let to = To { tls: Some(hello), ..To::door(lab.gateway(PORTS_TLS[1])) };
+    ask.go((to, format!("{name}:{}", PORTS_TLS[1]), Some(name.to_owned())));
 }
 
 /// From a sidecar, by the host alone.
