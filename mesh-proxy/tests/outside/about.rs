@@ -71,7 +71,7 @@ impl Asker {
         let mut ask = ask(rng, lab, name);
         self.number += 1;
         match (self.number % 10, config.card) {
-            (0, Some(card)) => (card.ask)(rng, lab, &mut ask),
+            (0, Some(card)) => rng.named("card", |rng| (card.ask)(rng, lab, &mut ask)),
             (0..4, _) => {
                 let text = config.text();
                 let says = |(word, _): &&Concern| text.contains(word);

@@ -263,9 +263,9 @@ fn hello(rng: &mut Rng, name: &str) -> Hello {
         0 => hello.speaks.min = TlsVersion::V1_3,
         1 | 2 => {
             hello.speaks.max = TlsVersion::V1_2;
-            hello.speaks.cipher_suites = vec![rng.pick(&SUITES).into()];
+            hello.speaks.cipher_suites = [rng.pick(&SUITES).into()].into();
         }
-        3 => hello.speaks.curves = vec![rng.pick(&CURVES).into()],
+        3 => hello.speaks.curves = [rng.pick(&CURVES).into()].into(),
         _ => {}
     }
     hello

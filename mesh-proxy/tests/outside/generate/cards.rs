@@ -25,7 +25,7 @@ pub(crate) struct Card {
     pub(crate) ask: fn(&mut Rng, &Lab, &mut Ask),
 }
 
-const CARDS: [Card; 15] = [
+const CARDS: [Card; 16] = [
     // Preflights from origins that no policy names.
     Card {
         documents: |_, made| {
@@ -116,6 +116,17 @@ const CARDS: [Card; 15] = [
             ask.set("authorization", &format!("Bearer {token}"));
         },
     },
+    // A token that is for the proxy alone.
+    Card {
+        documents: |block, made| {
+            let rule = json!({"issuer": INLINE, "jwks": block.tokens.inline_keys()});
+            made.push(of_side("RequestAuthentication", "users-card", json!({"jwtRules": [rule]})));
+        },
+        ask: |_, lab, ask| {
+            to_side(lab, ask);
+            ask.set("authorization", &format!("Bearer {}", lab.block.tokens.of("bob", "web", true)));
+        },
+    },
     // Tokens that are over.
     Card {
         documents: users,
@@ -164,7 +175,7 @@ const CARDS: [Card; 15] = [
         ask: |_, lab, ask| {
             to_gateway(lab, ask, |hello| {
                 hello.speaks.max = TlsVersion::V1_2;
-                hello.speaks.cipher_suites = vec![SUITES[0].into()];
+                hello.speaks.cipher_suites = [SUITES[0].into()].into();
             });
         },
     },
