@@ -1,8 +1,9 @@
 //! What the mesh costs inside an application, beside what it costs in sidecars: one request after the other over one
-//! connection, mutual TLS of the same kind, client and server in this process and on one thread.
+//! connection, mutual TLS of the same kind. Client and server are on one thread, which shows what their code costs; then on
+//! a thread each, as two applications are, where each wakes the other up.
 //!
 //! ```text
-//! cargo bench -p mesh-proxy --bench embedded --profile quick
+//! cargo bench -p mesh-proxy --bench embedded
 //! ```
 //!
 //! `bare` is hyper over rustls; `embedded` has a mesh at both ends; `sidecars` is bare hyper in plaintext with a sidecar at
@@ -35,9 +36,10 @@ use mesh_proxy::listener::{Door, Engine, Shared};
 use mesh_proxy::net::{HostEnv, HostNet, HostStream, Listener, Net, Share};
 use mesh_proxy::telemetry::metrics::Metrics;
 use mesh_proxy::{Body, Mesh};
-use mesh_tls::{Carries, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsUpstream, Secrets, TrustDomains};
+use mesh_tls::{Carries, MtlsAcceptor, MtlsConfig, MtlsConnector, MtlsUpstream, SecretState, Secrets, TrustDomains};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tower::Service;
 
 use certificates::{Ca, Leaf};
@@ -49,13 +51,27 @@ const SERVER: &str = "spiffe://cluster.local/ns/default/sa/server";
 const CLIENT: &str = "spiffe://cluster.local/ns/default/sa/client";
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    println!("{ROUNDS} rounds of {REQUESTS} requests; CPU of both ends together, medians, ratios inside a round");
+    let one = runtime();
+    run("client and server on one thread", &one, one.handle());
+    let (two, (tell, end)) = (runtime(), tokio::sync::oneshot::channel::<()>());
+    let serving = two.handle().clone();
+    let server = std::thread::spawn(move || two.block_on(end));
+    run("client and server on a thread each", &runtime(), &serving);
+    drop(tell);
+    // It ends with an error, which is what it waits for.
+    let _ = server.join().unwrap();
+}
+
+/// Measures clients in this runtime of servers in that one.
+fn run(what: &str, clients: &tokio::runtime::Runtime, servers: &Handle) {
+    clients.block_on(async {
         let ca = Ca::new("mesh");
         let (client, server) = (ca.leaf(&[CLIENT]), ca.leaf(&[SERVER]));
-        let mut bare = bare(&ca, &client, &server).await;
-        let mut embedded = embedded(&ca, &client, &server).await;
-        let mut sidecars = sidecars(&ca, &client, &server).await;
+        let mut bare = bare(servers, &ca, &client, &server).await;
+        let mut embedded = embedded(servers, &ca, &client, &server).await;
+        let mut sidecars = sidecars(servers, &ca, &client, &server).await;
         let mut figures = [Vec::new(), Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
             let count = if round == 0 { WARM } else { REQUESTS };
@@ -68,7 +84,7 @@ fn main() {
                 figures.iter_mut().zip(run).for_each(|(all, one)| all.push(one));
             }
         }
-        report(&figures);
+        report(what, &figures);
     });
 }
 
@@ -81,14 +97,13 @@ struct Figures {
     p50: f64,
 }
 
-fn report(figures: &[Vec<Figures>; 3]) {
+fn report(what: &str, figures: &[Vec<Figures>; 3]) {
     let median = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    println!("{ROUNDS} rounds of {REQUESTS} requests; CPU of both ends together, medians, ratios inside a round\n");
     println!(
-        "| | CPU, µs a request | more than bare, µs | p50, µs | p50 against bare |\n| --- | --- | --- | --- | --- |"
+        "\n| {what} | CPU, µs a request | more than bare, µs | p50, µs | p50 against bare |\n| --- | --- | --- | --- | --- |"
     );
     for (name, of) in ["bare hyper + rustls", "embedded", "sidecar pair"].iter().zip(figures) {
         let pairs = || of.iter().zip(&figures[0]);
@@ -157,13 +172,18 @@ async fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
+/// What is made where it is used: sockets belong to a runtime.
+async fn on<T: Send + 'static>(handle: &Handle, make: impl Future<Output = T> + Send + 'static) -> T {
+    handle.spawn(make).await.unwrap()
+}
+
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     (listener, at)
 }
 
-async fn bare(ca: &Ca, client: &Leaf, server: &Leaf) -> SendRequest<Full<bytes::Bytes>> {
+async fn bare(servers: &Handle, ca: &Ca, client: &Leaf, server: &Leaf) -> SendRequest<Full<bytes::Bytes>> {
     let upstream = MtlsUpstream {
         host: "server".into(),
         port: 9080,
@@ -178,8 +198,8 @@ async fn bare(ca: &Ca, client: &Leaf, server: &Leaf) -> SendRequest<Full<bytes::
         secrets.set(&SecretRef::Workload, leaf.material());
         secrets.set(&SecretRef::MeshRoots, ca.roots());
     }
-    let (listener, at) = listener().await;
-    tokio::spawn(async move {
+    let (listener, at) = on(servers, listener()).await;
+    servers.spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         serve(acceptor.accept(stream).await.unwrap().0);
@@ -223,7 +243,7 @@ impl Embedded {
     }
 }
 
-async fn embedded(ca: &Ca, client: &Leaf, server: &Leaf) -> Embedded {
+async fn embedded(servers: &Handle, ca: &Ca, client: &Leaf, server: &Leaf) -> Embedded {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let yaml = world(listener.local_addr().unwrap().port(), "");
     let member = |name: &str, leaf: &Leaf| {
@@ -232,13 +252,18 @@ async fn embedded(ca: &Ca, client: &Leaf, server: &Leaf) -> Embedded {
     };
     let app =
         tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("Hello, world!"))) });
-    let serving = member("server", server).await.unwrap();
-    tokio::spawn(async move { serving.serve(listener, app).await });
+    let serving = on(servers, member("server", server)).await.unwrap();
+    servers.spawn(async move { serving.serve(listener, app).await });
     Embedded { client: member("client", client).await.unwrap().client() }
 }
 
 /// A sidecar's share of the way.
-async fn sidecar(name: &str, (ca, leaf): (&Ca, &Leaf), yaml: impl Fn(u16) -> String, door: Door) -> SocketAddr {
+async fn sidecar(
+    name: &'static str,
+    (own, roots): (SecretState, SecretState),
+    yaml: impl Fn(u16) -> String,
+    door: Door,
+) -> SocketAddr {
     let net = HostNet::new();
     let metrics = Arc::new(Metrics::new());
     let runtime = Runtime::new(net.clone(), Arc::new(HostEnv), vec![metrics.clone()], 1);
@@ -264,8 +289,8 @@ async fn sidecar(name: &str, (ca, leaf): (&Ca, &Leaf), yaml: impl Fn(u16) -> Str
         Engine::<HostStream>::set_endpoints(&shared.http, name, endpoints);
     }
     shared.activate(&compiled.snapshot);
-    secrets.set(&SecretRef::Workload, leaf.material());
-    secrets.set(&SecretRef::MeshRoots, ca.roots());
+    secrets.set(&SecretRef::Workload, own);
+    secrets.set(&SecretRef::MeshRoots, roots);
     tokio::spawn(async move {
         while let Ok(stream) = listener.accept().await {
             tokio::spawn(shared.clone().serve(stream, door));
@@ -274,29 +299,33 @@ async fn sidecar(name: &str, (ca, leaf): (&Ca, &Leaf), yaml: impl Fn(u16) -> Str
     at
 }
 
-async fn sidecars(ca: &Ca, client: &Leaf, server: &Leaf) -> SendRequest<Full<bytes::Bytes>> {
-    let (listener, app) = listener().await;
-    tokio::spawn(async move {
+/// Has a sidecar serve a port in front of the application's.
+fn ingress(port: u16, app: u16) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: server, namespace: default}}
+spec:
+  workloadSelector: {{labels: {{app: server}}}}
+  ingress: [{{port: {{number: {port}, protocol: HTTP, name: http}}, defaultEndpoint: '127.0.0.1:{app}'}}]
+  egress: [{{hosts: ['*/*']}}]
+"
+    )
+}
+
+async fn sidecars(servers: &Handle, ca: &Ca, client: &Leaf, server: &Leaf) -> SendRequest<Full<bytes::Bytes>> {
+    let (listener, app) = on(servers, listener()).await;
+    servers.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
             serve(stream);
         }
     });
-    let ingress = |port: u16| {
-        format!(
-            "apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: {{name: server, namespace: default}}
-spec:
-  workloadSelector: {{labels: {{app: server}}}}
-  ingress: [{{port: {{number: {port}, protocol: HTTP, name: http}}, defaultEndpoint: '127.0.0.1:{}'}}]
-  egress: [{{hosts: ['*/*']}}]
-",
-            app.port()
-        )
-    };
-    let inbound = sidecar("server", (ca, server), |port| world(port, &ingress(port)), Door::InboundDirect).await;
+    let identity = |of: &Leaf| (of.material(), ca.roots());
+    let port = app.port();
+    let yaml = move |own: u16| world(own, &ingress(own, port));
+    let inbound = on(servers, sidecar("server", identity(server), yaml, Door::InboundDirect)).await;
     let door = Door::OutboundTo("127.0.0.3:9080".parse().unwrap());
-    let outbound = sidecar("client", (ca, client), |_| world(inbound.port(), &ingress(inbound.port())), door).await;
+    let outbound = sidecar("client", identity(client), |_| yaml(inbound.port()), door).await;
     client_over(connect(outbound).await).await
 }

@@ -25,6 +25,7 @@ mod pem;
 mod secrets;
 mod stream;
 mod suites;
+mod through;
 mod token;
 mod verify;
 mod workload;

@@ -62,8 +62,8 @@ struct LabelKey {
     grpc_status: Option<u16>,
     flags: u32,
     protocol: Protocol,
-    /// Who both ends of the connection are.
-    principals: [ContentHash; 2],
+    /// Who both ends of the connection are, hashed as the table does.
+    principals: [u64; 2],
     /// The route, if it has counters of its own.
     route: ContentHash,
 }
@@ -221,8 +221,9 @@ impl Sink for Metrics {
     fn record(&self, record: &RequestRecord) {
         let neighbours = self.neighbours.load();
         let facts = labels::Facts::of(record, &neighbours);
-        let key = facts.key();
-        match self.handles.load().get(&key) {
+        let handles = self.handles.load();
+        let key = facts.key(handles.hasher());
+        match handles.get(&key) {
             Some(handles) => handles.count(record),
             None => self.add(&facts, key).count(record),
         }

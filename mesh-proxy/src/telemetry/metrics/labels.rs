@@ -1,6 +1,7 @@
 //! Labels of the standard metrics and where their values come from.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,7 +41,8 @@ impl<'a> Facts<'a> {
         Self { record, own: neighbours.own.as_ref(), peer, cluster: cx.cluster.get(), protocol }
     }
 
-    pub(super) fn key(&self) -> LabelKey {
+    /// `hasher` is the one of the table that the key is for.
+    pub(super) fn key(&self, hasher: &impl BuildHasher) -> LabelKey {
         let http = self.record.http.as_ref();
         let hash = |w: Option<&Arc<Workload>>| w.map_or_else(ContentHash::default, |w| w.hash);
         LabelKey {
@@ -53,9 +55,7 @@ impl<'a> Facts<'a> {
             grpc_status: http.and_then(|h| h.grpc_status),
             flags: self.record.cx.flags.load(Ordering::Relaxed),
             protocol: self.protocol,
-            principals: self
-                .principals()
-                .map(|p| p.map_or_else(ContentHash::default, |p| ContentHash::of(p.as_bytes()))),
+            principals: self.principals().map(|p| hasher.hash_one(p)),
             route: self.stats().map_or_else(ContentHash::default, |(route, _)| route.hash),
         }
     }
