@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::Direction;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::UnixStream;
 use tower::Service;
 
