@@ -1,4 +1,4 @@
-"""What `tail` and `soak` share: an nginx to forward to, proxies and load, each pinned to its processor."""
+"""What `logged`, `tail` and `soak` share: an nginx to forward to, proxies and load, each pinned to its processor."""
 
 import json
 import os
@@ -15,6 +15,16 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 HOST = "svc7.default.svc.cluster.local"
 PATH = "/api/ping"
+# Istio's default format.
+ACCESS_LOG = (
+    '[%START_TIME%]',
+    '"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%"',
+    '%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS%',
+    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION%',
+    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%"',
+    '"%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS%',
+    '%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%',
+)
 CORE_LOAD = os.environ.get("CORE_LOAD", "0")
 CORE_PROXY = os.environ.get("CORE_PROXY", "1")
 
@@ -94,6 +104,47 @@ http {{
         self.start("nginx", [tool("nginx"), "-p", self.dir, "-c", config, "-e", "stderr"], CORE_LOAD)
         wait_for(lambda: get(port) is not None, lambda: self.log("nginx"))
         return f"127.0.0.1:{port}"
+
+
+    def gateway(self, name, listen, upstream, **environment):
+        """The hop of `h1`, with its variables."""
+        return self.start(name, [os.path.join(HERE, "h1"), listen, upstream, "1"], CORE_PROXY, **environment)
+
+    def envoy(self, name, listen, upstream, log=None):
+        """The same hop: one listener, one prefix route, one static cluster; an access log in Istio's format in `log`."""
+        config = os.path.join(self.dir, name + ".json")
+        with open(config, "w") as f:
+            json.dump(envoy_config(listen, upstream, log), f)
+        command = [tool("envoy"), "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+        return self.start(name, command, CORE_PROXY)
+
+
+def envoy_config(listen, upstream, log):
+    address = lambda at: {"socket_address": {"address": at.split(":")[0], "port_value": int(at.split(":")[1])}}
+    kinds = "type.googleapis.com/envoy.extensions"
+    route = {"match": {"prefix": "/api"}, "route": {"cluster": "upstream"}}
+    manager = {
+        "@type": f"{kinds}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "hop",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{kinds}.filters.http.router.v3.Router"}}
+        ],
+    }
+    if log:
+        line = {"text_format_source": {"inline_string": " ".join(ACCESS_LOG) + "\n"}}
+        typed = {"@type": f"{kinds}.access_loggers.file.v3.FileAccessLog", "path": log, "log_format": line}
+        manager["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": typed}]
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    endpoint = {"endpoint": {"address": address(upstream)}}
+    cluster = {
+        "name": "upstream",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    listener = {"name": "hop", "address": address(listen), "filter_chains": [chain]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
 def get(port, path=PATH):
