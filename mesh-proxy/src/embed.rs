@@ -137,6 +137,7 @@ impl Mesh {
         state.set_draining();
         shared.inbound.start();
         shared.drained(facts.clone(), applications.is_empty().then_some(Duration::ZERO)).await;
+        state.flush_log().await;
         over.send_replace(true);
     }
 

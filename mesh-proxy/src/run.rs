@@ -124,6 +124,7 @@ async fn run(kind: ProxyKind, args: Args, profiler: Option<Profiler>) -> io::Res
     let finished = async {
         shutdown::finished(&shared, &state, facts, args.minimum_drain()).await;
         settle(&handles).await;
+        state.flush_log().await;
     };
     tokio::select! {
         never = serving => match never {},

@@ -35,6 +35,14 @@ impl<N: Net> State<N> {
         Self { shared, metrics, log, identity, configured, failing, draining, quit: Notify::new(), profiles }
     }
 
+    /// Has the access log write what it has.
+    pub(crate) async fn flush_log(&self) {
+        if let Some(log) = self.log.clone() {
+            // It waits for a thread. That it ends at all is up to the runtime.
+            let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+        }
+    }
+
     /// The proxy's own certificate comes from there.
     pub(crate) fn set_identity(&self, identity: CertHandle) {
         // A process asks for one identity, once.

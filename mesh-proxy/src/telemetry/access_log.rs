@@ -47,6 +47,11 @@ impl AccessLog {
         Ok(())
     }
 
+    /// Waits until every line is written, a second at most: for the end of a process.
+    pub fn flush(&self) {
+        self.writer.flush();
+    }
+
     /// Lines that were dropped because the reader of the log is slower than the traffic.
     pub fn dropped(&self) -> u64 {
         self.writer.dropped()
@@ -62,7 +67,7 @@ impl Sink for AccessLog {
         if let Some(format) = &*self.format.load() {
             let mut line = Vec::with_capacity(512);
             format.write(record, &mut line);
-            self.writer.send(line);
+            self.writer.send(&line);
         }
     }
 }
