@@ -1,6 +1,7 @@
 //! What is known about one request or connection: [`Cx`] is filled while it runs; when it ends, exactly once, it becomes a
 //! [`RequestRecord`] that every sink reads (metrics, access log; later spans, denial records, tap and graph).
 
+mod client_cert;
 mod identity;
 mod latest;
 mod tls;
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
+pub use client_cert::ClientCert;
 pub use identity::PeerIdentity;
 pub use latest::Latest;
 pub use tls::{PeerCertificate, TlsInfo};

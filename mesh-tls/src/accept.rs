@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mesh_core::record::TlsInfo;
+use mesh_core::record::{ClientCert, TlsInfo};
 use mesh_core::snapshot::{ClientCertificate, DownstreamTls, SecretRef};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -22,7 +22,7 @@ use crate::{SecretSource, TlsError, TlsStream, peer, suites, xfcc_element};
 /// ```
 /// use std::sync::Arc;
 ///
-/// use mesh_core::snapshot::{DownstreamTls, Provenance, SecretRef, TlsParameters, XfccDetails};
+/// use mesh_core::snapshot::{DownstreamTls, Provenance, SecretRef, TlsParameters};
 /// use mesh_tls::{Acceptor, Secrets};
 ///
 /// let plan = DownstreamTls {
@@ -36,7 +36,6 @@ use crate::{SecretSource, TlsError, TlsStream, peer, suites, xfcc_element};
 ///     verify: true,
 ///     alpn: vec!["h2".into(), "http/1.1".into()],
 ///     parameters: TlsParameters::default(),
-///     forwards: XfccDetails::GATEWAY,
 ///     origin: Provenance::default("an example"),
 ///     hash: Default::default(),
 /// };
@@ -100,8 +99,7 @@ impl Acceptor {
         let stream = start.into_stream(Arc::clone(config)).await.map_err(TlsError::handshake)?;
         TlsStream::new(stream.into(), configs.by.clone(), |info| {
             let info = self.expect(info)?;
-            let Some(peer) = info.peer.clone() else { return Ok(info) };
-            Ok(info.with_client_cert(&xfcc_element(configs.by.as_deref(), &peer, self.plan.forwards)))
+            Ok(TlsInfo { client_cert: info.peer.is_some().then(|| ClientCert::new(xfcc_element)), ..info })
         })
     }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_core::snapshot::{
-    DownstreamTls, PeerNames, Provenance, SecretRef, Sni, TlsParameters, UpstreamTls, Workloads, XfccDetails,
+    DownstreamTls, PeerNames, Provenance, SecretRef, Sni, TlsParameters, UpstreamTls, Workloads,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -33,8 +33,6 @@ pub struct MtlsConfig {
     pub alpn: Vec<Arc<str>>,
     /// Limits. Default [`TlsParameters::mesh`] without arguments.
     pub parameters: TlsParameters,
-    /// What requests say about the peer in `x-forwarded-client-cert`. Default: subject, URI and DNS names.
-    pub details: XfccDetails,
 }
 
 impl Default for MtlsConfig {
@@ -44,7 +42,6 @@ impl Default for MtlsConfig {
             check_trust_domain: true,
             alpn: ["h2", "http/1.1"].map(Arc::from).into(),
             parameters: TlsParameters::mesh(false, []),
-            details: XfccDetails::default(),
         }
     }
 }
@@ -69,9 +66,9 @@ pub struct MtlsAcceptor(Acceptor);
 impl MtlsAcceptor {
     /// An acceptor that takes the own identity and the mesh's roots from `secrets`.
     pub fn new(config: MtlsConfig, secrets: &dyn SecretSource) -> Self {
-        let MtlsConfig { trust, check_trust_domain, alpn, parameters, details } = config;
+        let MtlsConfig { trust, check_trust_domain, alpn, parameters } = config;
         let workloads = if check_trust_domain { Workloads::Of(trust) } else { Workloads::All };
-        let plan = DownstreamTls { alpn, ..DownstreamTls::mesh(workloads, parameters, details) }.hashed();
+        let plan = DownstreamTls { alpn, ..DownstreamTls::mesh(workloads, parameters) }.hashed();
         Self(Acceptor::new(Arc::new(plan), secrets))
     }
 

@@ -137,7 +137,6 @@ fn server_plan() -> DownstreamTls {
         verify: true,
         alpn: vec!["h2".into(), "http/1.1".into()],
         parameters: TlsParameters::default(),
-        forwards: XfccDetails::GATEWAY,
         origin: Provenance::default("test"),
         hash: Default::default(),
     }

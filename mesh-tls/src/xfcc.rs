@@ -1,5 +1,5 @@
-//! `x-forwarded-client-cert`: who a client was, for the application behind the proxy. What goes into a header is made once
-//! for each connection; which requests keep, lose or get it is `mesh-core`'s to say.
+//! `x-forwarded-client-cert`: who a client was, for the application behind the proxy. When an element is made, and which
+//! requests keep, lose or get it, is `mesh-core`'s to say.
 
 use std::fmt::Write as _;
 

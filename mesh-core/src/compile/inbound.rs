@@ -22,7 +22,7 @@ use crate::matching::HostPattern;
 use crate::model::{AppProtocol, Service, ServicePort, Workload};
 use crate::snapshot::{
     Address, Bind, BindDoor, ClusterPlan, Direction, EndpointSource, HttpPlan, ListenerKey, ListenerPlan, MeshTls,
-    MtlsMode, Provenance, TlsServer, TlsThen, UpstreamProtocol, XfccDetails,
+    MtlsMode, Provenance, TlsServer, TlsThen, UpstreamProtocol,
 };
 
 /// One port of the application.
@@ -266,7 +266,6 @@ fn tls_listener(
         http: matches!(then, TlsThen::Http(_)),
         namespace: &run.id.namespace,
         workloads: &run.workloads,
-        forwards: mtls::forwards(&run.config, XfccDetails::default()),
         mesh: &run.world.mesh().spec,
     };
     let tls = Arc::new(downstream(&mut ledger, &terminating));

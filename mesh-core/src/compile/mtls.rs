@@ -5,11 +5,8 @@ use std::sync::Arc;
 use super::Run;
 use super::account::Ledger;
 use crate::api::{MeshConfig, MeshTlsConfig, MeshTlsProtocol, MutualTls, MutualTlsMode, Object, PeerAuthentication};
-use crate::api::{ProxyConfig, SetCurrentClientCertDetails};
 use crate::peer::{PeerModes, Scopes, is_general};
-use crate::snapshot::{
-    CIPHER_SUITES, DownstreamTls, ECDH_CURVES, MeshTls, ProxyKind, TlsParameters, TlsVersion, XfccDetails,
-};
+use crate::snapshot::{CIPHER_SUITES, DownstreamTls, ECDH_CURVES, MeshTls, ProxyKind, TlsParameters, TlsVersion};
 
 /// Modes of the workload's ports, and what ends the mesh's own TLS on them.
 pub(super) struct Ports {
@@ -19,8 +16,7 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn of(run: &Run<'_>) -> Self {
-        let forwards = forwards(&run.config, XfccDetails::default());
-        let tls = DownstreamTls::mesh(run.workloads.clone(), parameters(&run.world.mesh().spec), forwards);
+        let tls = DownstreamTls::mesh(run.workloads.clone(), parameters(&run.world.mesh().spec));
         let modes = PeerModes::of_scopes(Scopes::in_world(run.world, &run.id.namespace, &run.client.labels));
         Self { modes, tls: Arc::new(tls) }
     }
@@ -134,19 +130,6 @@ pub(super) fn account_parameters(ledger: &mut Ledger<'_>, mesh: &MeshConfig) {
         } else {
             ledger.inert(&at, &format!("{suite} is not supported; supported are {}", CIPHER_SUITES.join(", ")));
         }
-    }
-}
-
-/// What `x-forwarded-client-cert` says about clients (`proxyHeaders.setCurrentClientCertDetails`), by default `default`.
-pub(super) fn forwards(config: &ProxyConfig, default: XfccDetails) -> XfccDetails {
-    let written = config.proxy_headers.as_ref().and_then(|h| h.set_current_client_cert_details.as_ref());
-    let Some(SetCurrentClientCertDetails { subject, cert, chain, dns, uri }) = written else { return default };
-    XfccDetails {
-        subject: subject.unwrap_or(true),
-        cert: cert.unwrap_or(false),
-        chain: chain.unwrap_or(false),
-        uri: uri.unwrap_or(true),
-        dns: dns.unwrap_or(true),
     }
 }
 

@@ -10,8 +10,8 @@ use super::{Caller, Decided, Hop, NearMiss, Outcome, Policy};
 use crate::identity::SpiffeId;
 use crate::matching::Claims;
 use crate::model::Workload;
-use crate::record::{ConnInfo, PeerCertificate, PeerIdentity, TlsInfo};
-use crate::snapshot::{ClientCertificate, Direction, DownstreamTls, ListenerPlan, SecurityPlan, Snapshot};
+use crate::record::{ClientCert, ConnInfo, PeerCertificate, PeerIdentity, TlsInfo};
+use crate::snapshot::{ClientCertificate, Direction, DownstreamTls, ListenerPlan, SecurityPlan, Snapshot, XfccDetails};
 
 /// Asks the policies of a plan.
 pub trait Judge: Send + Sync {
@@ -133,13 +133,13 @@ impl Peer {
 
     /// The TLS that it speaks; `ends`: what ends it, and who that is, without `spiffe://`.
     pub(super) fn tls(&self, ends: Option<(&DownstreamTls, Option<&str>)>) -> TlsInfo {
-        let peer = self.name.as_ref().map(certificate);
-        let element = ends.zip(self.name.as_ref()).map(|((tls, own), name)| client_cert(tls, own, name));
         let (version, cipher, alpn) = ("TLSv1.3", "".into(), "".into());
-        let (is_verified, identity, own, client_cert) = (false, None, None, None);
-        let peer = peer.map(Arc::new);
-        let tls = TlsInfo { version, cipher, alpn, peer, is_verified, identity, own, client_cert }.into_verified();
-        element.map_or(tls.clone(), |element| tls.with_client_cert(&element))
+        let peer = self.name.as_ref().map(|name| Arc::new(certificate(name)));
+        let client_cert = ends.is_some().then(|| ClientCert::new(element));
+        // A gateway's certificate may be for anybody.
+        let own = ends.and_then(|(tls, own)| own.filter(|_| tls.workloads.is_some()));
+        let own = own.map(|own| format!("spiffe://{own}").into());
+        TlsInfo { version, cipher, alpn, peer, is_verified: false, identity: None, own, client_cert }.into_verified()
     }
 
     fn conn(&self, direction: Direction, local: SocketAddr, sni: &str) -> ConnInfo {
@@ -157,20 +157,18 @@ impl Peer {
 }
 
 /// What `x-forwarded-client-cert` says of a client; `?` is what is not known of its certificate. Workloads' have no subject.
-fn client_cert(tls: &DownstreamTls, own: Option<&str>, name: &str) -> String {
-    let is_uri = name.contains("://");
-    // A gateway's certificate may be for anybody.
-    let by = own.filter(|_| tls.workloads.is_some()).map(|own| format!("By=spiffe://{own};"));
-    let details = tls.forwards;
+fn element(by: Option<&str>, peer: &PeerCertificate, details: XfccDetails) -> String {
+    let uri = peer.uris.first();
     let parts = [
+        by.map(|by| format!("By={by}")),
         Some("Hash=?".to_owned()),
         details.cert.then(|| "Cert=\"?\"".to_owned()),
         details.chain.then(|| "Chain=\"?\"".to_owned()),
-        details.subject.then(|| format!("Subject=\"{}\"", if is_uri { "" } else { "?" })),
-        details.uri.then(|| format!("URI={}", if is_uri { name } else { "" })),
-        (details.dns && !is_uri).then(|| format!("DNS={name}")),
+        details.subject.then(|| format!("Subject=\"{}\"", if uri.is_some() { "" } else { "?" })),
+        details.uri.then(|| format!("URI={}", uri.map_or("", |uri| uri))),
     ];
-    by.unwrap_or_default() + &parts.into_iter().flatten().collect::<Vec<_>>().join(";")
+    let dns = peer.dns.iter().filter(|_| details.dns).map(|name| format!("DNS={name}"));
+    parts.into_iter().flatten().chain(dns).collect::<Vec<_>>().join(";")
 }
 
 /// What is asked of policies.

@@ -78,7 +78,7 @@ pub(super) fn headers<'a>(plan: &HttpPlan, headers: &'a HeaderMap, url: &Url, fr
     let mut out = Cow::Borrowed(headers);
     let made = from.tls.is_some_and(|tls| tls.client_cert.is_some());
     if made || headers.contains_key(CLIENT_CERT) {
-        forward(plan.settings.client_cert, from.tls, out.to_mut(), true);
+        forward(&plan.settings, from.tls, out.to_mut(), true);
     }
     if plan.settings.underscores == Underscores::Drop {
         let named: Vec<HeaderName> = underscored(headers).cloned().collect();

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
-use super::PeerIdentity;
+use super::{ClientCert, PeerIdentity};
+use crate::snapshot::XfccDetails;
 
 /// A connection's TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,8 +27,8 @@ pub struct TlsInfo {
     pub identity: Option<PeerIdentity>,
     /// URI of the own certificate; `None`: it has none, or none was shown.
     pub own: Option<Arc<str>>,
-    /// What `x-forwarded-client-cert` says about the peer on each request of this connection.
-    pub client_cert: Option<HeaderValue>,
+    /// How `x-forwarded-client-cert` names the peer; `None`: it doesn't.
+    pub client_cert: Option<ClientCert>,
 }
 
 impl TlsInfo {
@@ -43,11 +44,9 @@ impl TlsInfo {
         Self { is_verified: self.peer.is_some(), identity, ..self }
     }
 
-    /// With an element of `x-forwarded-client-cert`. One that can't be in a header says nothing.
-    #[must_use]
-    pub fn with_client_cert(mut self, element: &str) -> Self {
-        self.client_cert = HeaderValue::try_from(element).ok();
-        self
+    /// The element of `x-forwarded-client-cert` about the peer. `None`: there is nothing to say.
+    pub fn client_cert(&self, details: XfccDetails) -> Option<HeaderValue> {
+        self.client_cert.as_ref()?.element(self.own.as_deref(), self.peer.as_ref()?, details)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::XfccDetails;
 use super::pool::IDLE_TIMEOUT;
 use crate::api::ForwardClientCertDetails;
 
@@ -40,6 +41,8 @@ pub struct HttpSettings {
     pub forwarded_port: bool,
     /// `x-forwarded-client-cert`: `proxyHeaders.forwardedClientCert`, at gateways `gatewayTopology.forwardClientCertDetails`.
     pub client_cert: ForwardClientCertDetails,
+    /// What it says about a client: `proxyHeaders.setCurrentClientCertDetails`.
+    pub client_cert_details: XfccDetails,
     /// Header names keep their case on HTTP/1.1 (`proxyHeaders.preserveHttp1HeaderCase`).
     pub preserve_case: bool,
     /// HTTP/1.0 is served (`proxyMetadata.ISTIO_META_HTTP10`).
@@ -80,6 +83,7 @@ impl Default for HttpSettings {
             request_id: true,
             forwarded_port: false,
             client_cert: ForwardClientCertDetails::Undefined,
+            client_cert_details: XfccDetails::default(),
             preserve_case: false,
             http10: false,
             underscores: Underscores::Allow,

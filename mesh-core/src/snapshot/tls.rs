@@ -1,6 +1,7 @@
 //! TLS as a plan says it: which key material, by reference, and what is expected of the peer. Keys and certificates
 //! themselves are never here: mesh-tls resolves a [`SecretRef`] when a connection needs it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::Provenance;
@@ -273,6 +274,15 @@ impl Default for XfccDetails {
     }
 }
 
+impl fmt::Display for XfccDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, cert, chain, uri, dns } = *self;
+        f.write_str("By, Hash")?;
+        let others = [(cert, "Cert"), (chain, "Chain"), (subject, "Subject"), (uri, "URI"), (dns, "DNS")];
+        others.iter().filter(|(said, _)| *said).try_for_each(|(_, key)| write!(f, ", {key}"))
+    }
+}
+
 impl XfccDetails {
     /// A gateway's: with the certificate.
     pub const GATEWAY: Self = Self { subject: true, cert: true, chain: false, uri: true, dns: true };
@@ -310,8 +320,6 @@ pub struct DownstreamTls {
     pub alpn: Vec<Arc<str>>,
     /// Limits.
     pub parameters: TlsParameters,
-    /// What requests say about the client in `x-forwarded-client-cert`.
-    pub forwards: XfccDetails,
     /// The field that says so.
     pub origin: Provenance,
     /// Hash over all of it.
@@ -324,8 +332,8 @@ impl DownstreamTls {
     pub fn hashed(mut self) -> Self {
         let Self { certificates, client, roots, workloads, names, spki, hashes, verify, .. } = &self;
         let asked = (client, roots, workloads, names, spki, hashes, verify);
-        let Self { alpn, parameters, forwards, origin: _, hash: _, .. } = &self;
-        let text = format!("{:?}", (certificates, asked, alpn, parameters, forwards));
+        let Self { alpn, parameters, origin: _, hash: _, .. } = &self;
+        let text = format!("{:?}", (certificates, asked, alpn, parameters));
         self.hash = ContentHash::of(text.as_bytes());
         self
     }
@@ -348,7 +356,7 @@ impl DownstreamTls {
     }
 
     /// What ends the mesh's own TLS: clients must be these workloads.
-    pub fn mesh(workloads: Workloads, parameters: TlsParameters, forwards: XfccDetails) -> Self {
+    pub fn mesh(workloads: Workloads, parameters: TlsParameters) -> Self {
         Self {
             certificates: vec![SecretRef::Workload],
             client: ClientCertificate::Required,
@@ -361,7 +369,6 @@ impl DownstreamTls {
             // Istio's TCP ports put `istio-peer-exchange` before them, which promises an exchange of metadata; we have none.
             alpn: ["h2", "http/1.1"].map(Arc::from).into(),
             parameters,
-            forwards,
             origin: Provenance::default("mutual TLS of the mesh"),
             hash: ContentHash::default(),
         }

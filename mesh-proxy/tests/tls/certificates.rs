@@ -5,7 +5,6 @@ use std::sync::Arc;
 use mesh_core::snapshot::{ClientCertificate, DownstreamTls, PeerNames, Provenance, Sni, TlsParameters, UpstreamTls};
 use mesh_tls::{
     Acceptor, Carries, Connector, Identity, Material, PrivateKey, Roots, SecretRef, SecretState, Secrets, TlsStream,
-    XfccDetails,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -130,7 +129,6 @@ pub(crate) fn acceptor(
         verify: clients.is_some(),
         alpn: vec!["h2".into(), "http/1.1".into()],
         parameters: TlsParameters { max, ..TlsParameters::default() },
-        forwards: XfccDetails::GATEWAY,
         origin: Provenance::default("test"),
         hash: Default::default(),
     };

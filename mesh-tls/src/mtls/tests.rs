@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_core::snapshot::TlsVersion;
+use mesh_core::snapshot::{TlsVersion, XfccDetails};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -84,7 +84,7 @@ async fn both_sides_know_each_other() {
                     peer.certificate().hash,
                     account("productpage")
                 );
-                assert_eq!(inner.info().client_cert.as_ref().unwrap(), said.as_str(), "N1");
+                assert_eq!(inner.info().client_cert(XfccDetails::default()).unwrap(), said.as_str(), "N1");
                 assert_eq!(outer.info().client_cert, None);
                 assert_eq!(other.principal(), "cluster.local/ns/default/sa/reviews");
                 assert_eq!((&*inner.info().alpn, inner.info().version), (agreed, "TLSv1.3"));

@@ -10,7 +10,7 @@ use crate::api::{Gateway, Object, Port, Server, ServerTlsMode, ServerTlsSettings
 use crate::compile::Run;
 use crate::compile::account::Ledger;
 use crate::model::AppProtocol;
-use crate::snapshot::{Address, XfccDetails};
+use crate::snapshot::Address;
 use crate::world::covers;
 
 /// Servers by where to listen; oldest first.
@@ -102,9 +102,8 @@ fn read<'a>(
     let terminated = match (tls, speaks) {
         (Some(tls), Speaks::Https | Speaks::TlsTcp) => {
             let (http, namespace, workloads) = (speaks == Speaks::Https, &run.id.namespace, &run.workloads);
-            let forwards = crate::compile::mtls::forwards(&run.config, XfccDetails::GATEWAY);
             let mesh = &run.world.mesh().spec;
-            let of = Terminating { path: &path, tls, http, namespace, workloads, forwards, mesh };
+            let of = Terminating { path: &path, tls, http, namespace, workloads, mesh };
             Some(Arc::new(downstream(ledger, &of)))
         }
         (Some(tls), _) => {

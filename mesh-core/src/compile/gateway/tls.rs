@@ -7,7 +7,6 @@ use crate::compile::account::Ledger;
 use crate::compile::mtls;
 use crate::snapshot::{
     CIPHER_SUITES, ClientCertificate, DownstreamTls, ECDH_CURVES, SecretRef, TlsParameters, TlsVersion, Workloads,
-    XfccDetails,
 };
 
 /// Who terminates what kind of TLS where.
@@ -20,8 +19,6 @@ pub(in crate::compile) struct Terminating<'a> {
     pub(in crate::compile) namespace: &'a Arc<str>,
     /// Which workloads may be clients of a server of the mesh.
     pub(in crate::compile) workloads: &'a Workloads,
-    /// What requests say about clients.
-    pub(in crate::compile) forwards: XfccDetails,
     /// Settings of the mesh.
     pub(in crate::compile) mesh: &'a MeshConfig,
 }
@@ -56,7 +53,6 @@ pub(in crate::compile) fn downstream(ledger: &mut Ledger<'_>, of: &Terminating<'
         alpn: alpn.iter().map(|p| (*p).into()).collect(),
         // The mesh's defaults are for TLS with others.
         parameters: parameters(of.tls, if mesh { TlsParameters::default() } else { mtls::defaults(of.mesh) }),
-        forwards: of.forwards,
         origin: ledger.origin(of.path),
         hash: ContentHash::default(),
     };

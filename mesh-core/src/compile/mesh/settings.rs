@@ -2,11 +2,11 @@
 
 use crate::api::{
     ConnectionProfile, ConnectionSettings, DisabledHeader, Duration, EnabledHeader, ForwardClientCertDetails,
-    MeshConfig, ProxyConfig,
+    MeshConfig, ProxyConfig, SetCurrentClientCertDetails,
 };
 use crate::proxy_config::is_on;
 use crate::snapshot::{
-    Direction, EscapedSlashes, HttpSettings, PathNormalization, ProxyPorts, RouteHeaders, Underscores,
+    Direction, EscapedSlashes, HttpSettings, PathNormalization, ProxyPorts, RouteHeaders, Underscores, XfccDetails,
 };
 
 /// What the profile `EDGE` allows for a request to arrive, and to stand still.
@@ -31,10 +31,12 @@ pub(in crate::compile) fn http_settings(config: &ProxyConfig, direction: Directi
         (_, Direction::Outbound, _) => ForwardClientCertDetails::Sanitize,
         (_, Direction::Gateway, _) => ForwardClientCertDetails::SanitizeSet,
     };
+    let details = if direction == Direction::Gateway { XfccDetails::GATEWAY } else { XfccDetails::default() };
     let base = HttpSettings {
         request_id: !disabled(headers.request_id.as_ref()),
         forwarded_port: enabled(headers.x_forwarded_port.as_ref()),
         client_cert,
+        client_cert_details: client_cert_details(config, details),
         preserve_case: headers.preserve_http1_header_case == Some(true),
         http10: is_on(config, "ISTIO_META_HTTP10"),
         ..HttpSettings::default()
@@ -42,6 +44,19 @@ pub(in crate::compile) fn http_settings(config: &ProxyConfig, direction: Directi
     let settings = connection(base, config.connection_settings.as_ref());
     let by_metadata = (direction != Direction::Gateway).then(|| idle_of_metadata(config)).flatten();
     HttpSettings { idle_timeout: by_metadata.map_or(settings.idle_timeout, nonzero), ..settings }
+}
+
+/// What `x-forwarded-client-cert` says about clients, by default `default`.
+fn client_cert_details(config: &ProxyConfig, default: XfccDetails) -> XfccDetails {
+    let written = config.proxy_headers.as_ref().and_then(|h| h.set_current_client_cert_details.as_ref());
+    let Some(SetCurrentClientCertDetails { subject, cert, chain, dns, uri }) = written else { return default };
+    XfccDetails {
+        subject: subject.unwrap_or(true),
+        cert: cert.unwrap_or(false),
+        chain: chain.unwrap_or(false),
+        uri: uri.unwrap_or(true),
+        dns: dns.unwrap_or(true),
+    }
 }
 
 /// `ISTIO_META_IDLE_TIMEOUT`, if it can be read.

@@ -82,14 +82,11 @@ fn ports_have_modes_of_their_own() {
 #[test]
 fn what_ends_the_meshs_tls_is_the_meshs_business() {
     let mesh = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    \
-                trustDomain: td\n    trustDomainAliases: [old]\n    meshMTLS: {minProtocolVersion: TLSV1_3}\n    \
-                defaultConfig: {proxyHeaders: {setCurrentClientCertDetails: {subject: false, chain: true}}}\n";
+                trustDomain: td\n    trustDomainAliases: [old]\n    meshMTLS: {minProtocolVersion: TLSV1_3}\n";
     let snapshot = Sim::of(mesh).compile("c-1").snapshot;
     let tls = snapshot.inbound(8080).mesh.as_ref().unwrap().tls.clone();
     assert_eq!(tls.parameters.min, TlsVersion::V1_3);
     assert!(tls.verify && matches!(&tls.workloads, Some(Workloads::Of(t)) if t.domains().eq(["td", "old"])));
-    let said = tls.forwards;
-    assert_eq!([said.subject, said.cert, said.chain, said.uri, said.dns], [false, false, true, true, true]);
     let default = Sim::of("").compile("c-1").snapshot;
     assert_ne!(default.inbound(8080).hash, snapshot.inbound(8080).hash);
     assert!(default.gateway(80).is_none_or(|l| l.mesh.is_none()));

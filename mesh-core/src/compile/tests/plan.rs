@@ -77,6 +77,26 @@ fn settings_of_the_proxy() {
         ("proxyHeaders: {requestId: {disabled: true}}", "request_id: false"),
         ("proxyHeaders: {xForwardedPort: {enabled: true}}", "forwarded_port: true"),
         ("proxyHeaders: {forwardedClientCert: ALWAYS_FORWARD_ONLY}", "client_cert: AlwaysForwardOnly"),
+        (
+            "proxyHeaders: {setCurrentClientCertDetails: {subject: false}}",
+            "{ subject: false, cert: false, chain: false, uri: true, dns: true }",
+        ),
+        (
+            "proxyHeaders: {setCurrentClientCertDetails: {cert: true}}",
+            "{ subject: true, cert: true, chain: false, uri: true, dns: true }",
+        ),
+        (
+            "proxyHeaders: {setCurrentClientCertDetails: {chain: true}}",
+            "{ subject: true, cert: false, chain: true, uri: true, dns: true }",
+        ),
+        (
+            "proxyHeaders: {setCurrentClientCertDetails: {uri: false}}",
+            "{ subject: true, cert: false, chain: false, uri: false, dns: true }",
+        ),
+        (
+            "proxyHeaders: {setCurrentClientCertDetails: {dns: false}}",
+            "{ subject: true, cert: false, chain: false, uri: true, dns: false }",
+        ),
         ("proxyHeaders: {preserveHttp1HeaderCase: true}", "preserve_case: true"),
         ("proxyMetadata: {ISTIO_META_HTTP10: '1'}", "http10: true"),
         ("proxyMetadata: {ISTIO_META_IDLE_TIMEOUT: 77s}", "idle_timeout: Some(77s)"),

@@ -251,7 +251,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("proxy.proxyHeaders.server", PLAN, "settings_of_the_proxy"),
     ("proxy.proxyHeaders.forwardedClientCert", PLAN, "settings_of_the_proxy"),
     ("proxy.proxyHeaders.preserveHttp1HeaderCase", SETTINGS, "names_keep_their_case"),
-    ("proxy.proxyHeaders.setCurrentClientCertDetails", MTLS, "what_ends_the_meshs_tls_is_the_meshs_business"),
+    ("proxy.proxyHeaders.setCurrentClientCertDetails", PLAN, "settings_of_the_proxy"),
     ("proxy.proxyMetadata", PLAN, "settings_of_the_proxy"),
     ("proxy.terminationDrainDuration", PLAN, "settings_of_the_proxy"),
 ];

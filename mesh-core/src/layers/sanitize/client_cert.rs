@@ -5,26 +5,27 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::api::ForwardClientCertDetails as Mode;
 use crate::record::TlsInfo;
+use crate::snapshot::HttpSettings;
 
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Observed: N1, N4, N5, N6. Only what the client proved is believed: where it showed no certificate, or one that nobody has
 /// verified (`insecureSkipVerify`), every mode but one removes what it sent. `present`: the request may have the header.
-pub(crate) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
+pub(crate) fn forward(settings: &HttpSettings, tls: Option<&TlsInfo>, headers: &mut HeaderMap, present: bool) {
     let shown = tls.filter(|tls| tls.verified().is_some());
-    let element = shown.and_then(|tls| tls.client_cert.as_ref());
-    if !present && element.is_none() {
+    if !present && shown.is_none() {
         return;
     }
-    match (mode, shown) {
+    let element = || shown.and_then(|tls| tls.client_cert(settings.client_cert_details));
+    match (settings.client_cert, shown) {
         (Mode::AlwaysForwardOnly, _) | (Mode::ForwardOnly, Some(_)) => {}
         (Mode::AppendForward, Some(_)) => {
-            if let Some(value) = element.and_then(|own| appended(headers, own)) {
+            if let Some(value) = element().and_then(|own| appended(headers, own)) {
                 headers.insert(CLIENT_CERT, value);
             }
         }
-        (Mode::SanitizeSet, Some(_)) => match element {
-            Some(own) => drop(headers.insert(CLIENT_CERT, own.clone())),
+        (Mode::SanitizeSet, Some(_)) => match element() {
+            Some(own) => drop(headers.insert(CLIENT_CERT, own)),
             None => drop(headers.remove(CLIENT_CERT)),
         },
         (Mode::Undefined | Mode::Sanitize, _) | (_, None) => drop(headers.remove(CLIENT_CERT)),
@@ -33,14 +34,14 @@ pub(crate) fn forward(mode: Mode, tls: Option<&TlsInfo>, headers: &mut HeaderMap
 
 /// What the client was told before, then what is known of it. A line that leaves a quote open would swallow what follows,
 /// so that the client's own words would be all that is left of the header: then they are not passed on at all.
-fn appended(headers: &HeaderMap, own: &HeaderValue) -> Option<HeaderValue> {
+fn appended(headers: &HeaderMap, own: HeaderValue) -> Option<HeaderValue> {
     let mut lines = headers.get_all(CLIENT_CERT).iter();
     if headers.get_all(CLIENT_CERT).iter().any(|line| !is_whole(line.as_bytes())) {
-        return Some(own.clone());
+        return Some(own);
     }
-    let Some(first) = lines.next() else { return Some(own.clone()) };
+    let Some(first) = lines.next() else { return Some(own) };
     let mut value = first.as_bytes().to_vec();
-    for line in lines.chain([own]) {
+    for line in lines.chain([&own]) {
         value.push(b',');
         value.extend_from_slice(line.as_bytes());
     }
@@ -67,7 +68,8 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::record::PeerCertificate;
+    use crate::record::{ClientCert, PeerCertificate};
+    use crate::snapshot::XfccDetails;
 
     fn tls(shown: bool) -> TlsInfo {
         let peer = PeerCertificate {
@@ -82,7 +84,10 @@ mod tests {
             not_after: SystemTime::UNIX_EPOCH,
             chain: vec![],
         };
-        let info = TlsInfo {
+        let client_cert = ClientCert::new(|_, peer, said| {
+            format!("By=b;Hash={}{}", peer.hash, ["", ";Chain=c"][usize::from(said.chain)])
+        });
+        TlsInfo {
             version: "TLSv1.3",
             cipher: "".into(),
             alpn: "".into(),
@@ -90,9 +95,26 @@ mod tests {
             is_verified: shown,
             identity: None,
             own: None,
-            client_cert: None,
-        };
-        if shown { info.with_client_cert("By=b;Hash=ab") } else { info }
+            client_cert: shown.then_some(client_cert),
+        }
+    }
+
+    fn settings(mode: Mode) -> HttpSettings {
+        HttpSettings { client_cert: mode, ..HttpSettings::default() }
+    }
+
+    /// N2: a connection that is open says what the configuration in force asks for.
+    #[test]
+    fn details_change_under_a_connection() {
+        let tls = tls(true);
+        for chain in [false, true, true, false] {
+            let details = XfccDetails { chain, ..XfccDetails::default() };
+            let settings = HttpSettings { client_cert_details: details, ..settings(Mode::SanitizeSet) };
+            let mut headers = HeaderMap::new();
+            forward(&settings, Some(&tls), &mut headers, false);
+            let want = if chain { "By=b;Hash=ab;Chain=c" } else { "By=b;Hash=ab" };
+            assert_eq!(headers[CLIENT_CERT], want);
+        }
     }
 
     /// What is left of the header: sent with it (in one line, in two) and without.
@@ -102,7 +124,7 @@ mod tests {
             for line in sent {
                 headers.append(CLIENT_CERT, HeaderValue::from_static(line));
             }
-            forward(mode, tls, &mut headers, !sent.is_empty());
+            forward(&settings(mode), tls, &mut headers, !sent.is_empty());
             headers.get_all(CLIENT_CERT).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
         })
     }
@@ -122,7 +144,7 @@ mod tests {
             for line in lines {
                 headers.append(CLIENT_CERT, HeaderValue::from_static(line));
             }
-            forward(Mode::AppendForward, Some(&tls(true)), &mut headers, true);
+            forward(&settings(Mode::AppendForward), Some(&tls(true)), &mut headers, true);
             let left: Vec<_> = headers.get_all(CLIENT_CERT).iter().map(|v| v.to_str().unwrap()).collect();
             let want = if goes_on { format!("{},{own}", lines.join(",")) } else { own.to_owned() };
             assert_eq!(left, [want], "{lines:?}");

@@ -75,7 +75,7 @@ pub fn forwarded_client(headers: &HeaderMap, use_remote_address: bool, trusted_h
 /// Sets `x-forwarded-*` and notes the client's address. `present`: the request has such headers.
 pub(super) fn set(cleaner: &Cleaner, headers: &mut HeaderMap, cx: Option<&Cx>, present: bool) {
     let Cleaner { config, node_text } = cleaner;
-    client_cert::forward(config.settings.client_cert, cx.and_then(|cx| cx.conn.tls.as_deref()), headers, present);
+    client_cert::forward(&config.settings, cx.and_then(|cx| cx.conn.tls.as_deref()), headers, present);
     let peer = cx.map(|cx| (cx.conn.peer.ip(), &cx.conn.peer_text));
     let scheme = if cx.is_some_and(|cx| cx.conn.tls.is_some()) { "https" } else { "http" };
     let mut remote = None;

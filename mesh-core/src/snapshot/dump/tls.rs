@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::provenance;
 use crate::snapshot::{
     DownstreamTls, MeshAuthority, MeshTls, PeerNames, Sni, TlsParameters, TunnelPlan, UpstreamTls, Workloads,
-    XfccDetails,
 };
 
 pub(super) fn upstream(plan: &UpstreamTls) -> Value {
@@ -39,7 +38,7 @@ pub(super) fn mesh(plan: &MeshTls) -> Value {
 
 pub(super) fn downstream(plan: &DownstreamTls) -> Value {
     let DownstreamTls { certificates, client, roots, workloads, names, spki, hashes, verify, .. } = plan;
-    let DownstreamTls { alpn, parameters, forwards, origin, hash, .. } = plan;
+    let DownstreamTls { alpn, parameters, origin, hash, .. } = plan;
     json!({
         "certificates": certificates.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "clientCertificate": format!("{client:?}"),
@@ -55,16 +54,9 @@ pub(super) fn downstream(plan: &DownstreamTls) -> Value {
         "verify": verify,
         "alpn": alpn,
         "parameters": limits(parameters),
-        "forwardedClientCert": forwarded(*forwards),
         "origin": provenance(origin),
         "hash": hash,
     })
-}
-
-fn forwarded(details: XfccDetails) -> Vec<&'static str> {
-    let XfccDetails { subject, cert, chain, uri, dns } = details;
-    let all = [(subject, "subject"), (cert, "cert"), (chain, "chain"), (uri, "uri"), (dns, "dns")];
-    all.into_iter().filter(|(said, _)| *said).map(|(_, name)| name).collect()
 }
 
 fn limits(parameters: &TlsParameters) -> Value {
