@@ -19,6 +19,10 @@ use crate::dial::ConnKey;
 /// Idle connections kept for each endpoint and worker; the oldest goes when there are more.
 const MAX_IDLE: usize = 256;
 
+/// How long the task that looks after idle connections stays where it finds none: a request that uses the only one does not
+/// end it, so that not every request begins one.
+const STAY: Duration = Duration::from_secs(10);
+
 /// What is known of an endpoint by all workers.
 pub(crate) struct Peer {
     idle: IdleTimeout,
@@ -72,6 +76,8 @@ struct Idle {
     kept: bool,
     /// When it looks next.
     next: Option<Instant>,
+    /// When it goes if there are still none; `None`: there were some when it looked.
+    leaves: Option<Instant>,
 }
 
 /// Wakes the task that looks after idle connections: one of them has something to say, or is to be closed earlier than it
@@ -141,6 +147,9 @@ impl Shard {
         connection.wakes(&self.waker);
         idle.list.push(connection);
         let sooner = end.is_some_and(|end| idle.next.is_none_or(|next| end < next));
+        if sooner {
+            idle.next = end;
+        }
         let kept = std::mem::replace(&mut idle.kept, true);
         drop(idle);
         drop(oldest);
@@ -151,8 +160,8 @@ impl Shard {
         }
     }
 
-    /// Lets go of what has ended or been idle for too long. When to look again, if there is a time for it; `None`: nothing
-    /// is idle.
+    /// Lets go of what has ended or been idle for too long. When to look again, if there is a time for it; `None`: there was
+    /// nothing to look after for a while.
     fn sweep(&self) -> Option<Option<Instant>> {
         let now = Instant::now();
         let mut idle = self.idle.lock();
@@ -166,8 +175,14 @@ impl Shard {
         });
         // Dropped after the lock: others may wait for the place of one.
         let gone: Vec<_> = gone.collect();
-        idle.next = idle.list.iter().filter_map(|c| c.ends(&self.peer)).min();
-        idle.kept = !idle.list.is_empty();
+        let leaves = idle.list.is_empty().then(|| idle.leaves.unwrap_or(now + STAY));
+        idle.kept = leaves.is_none_or(|leaves| now < leaves);
+        idle.leaves = leaves.filter(|_| idle.kept);
+        idle.next = match leaves {
+            // The next one to come may have to go as soon as the last one had to: then nobody has to say so.
+            Some(leaves) => idle.next.filter(|next| now < *next).into_iter().chain([leaves]).min(),
+            None => idle.list.iter().filter_map(|c| c.ends(&self.peer)).min(),
+        };
         let again = idle.kept.then_some(idle.next);
         drop(idle);
         drop(gone);
@@ -246,7 +261,7 @@ impl Drop for Shard {
     }
 }
 
-/// Looks after idle connections as long as there are any. It does not keep the shard while it waits: the endpoint may be
+/// Looks after idle connections as long as there are any, and a while longer. It does not keep the shard while it waits: the endpoint may be
 /// gone long before.
 async fn look_after(shard: Weak<Shard>, keeper: Arc<Keeper>) {
     while let Some(next) = shard.upgrade().and_then(|shard| shard.sweep()) {

@@ -113,6 +113,31 @@ async fn a_shorter_time_wakes_the_sweep() {
     assert_eq!(bench.shard.open(), 1);
 }
 
+/// One connection, one request after the other: whoever looks finds none, and yet it is not begun anew for each of them.
+#[tokio::test(start_paused = true)]
+async fn who_looks_after_idle_connections_stays_for_a_while() {
+    let (bench, plan) = (Bench::new(), plan(PoolPlan::default()));
+    let (connection, _far) = bench.connection(&plan).await;
+    // The connection's slot has one, and each task.
+    let slots = Arc::weak_count(&bench.shard);
+    let keepers = || Arc::weak_count(&bench.shard) - slots;
+    bench.shard.put(connection);
+    let in_use = bench.shard.take(&plan, bench.key).unwrap();
+    bench.settle().await;
+    assert_eq!(keepers(), 1);
+    sleep(STAY / 2).await;
+    bench.shard.put(in_use);
+    let in_use = bench.shard.take(&plan, bench.key).unwrap();
+    bench.settle().await;
+    assert_eq!(keepers(), 1);
+    sleep(STAY).await;
+    bench.settle().await;
+    assert_eq!(keepers(), 0, "whenever it looked there were none");
+    bench.shard.put(in_use);
+    bench.settle().await;
+    assert_eq!(keepers(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_endpoint_does_to_idle_connections_is_learned() {
     let (bench, plan) = (Bench::new(), plan(idle(100)));
