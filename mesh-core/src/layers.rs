@@ -15,6 +15,7 @@ pub mod limits;
 pub mod meter;
 pub mod mirror;
 pub mod modify;
+mod opt;
 mod order;
 pub mod outlier;
 pub mod rate_limit;
@@ -42,6 +43,7 @@ pub use limits::{Circuit, CircuitConfig, CircuitLayer};
 pub use meter::{Meter, MeterBody, MeterConfig, MeterLayer};
 pub use mirror::{Mirror, MirrorConfig, MirrorLayer, MirrorTarget};
 pub use modify::{Modify, ModifyConfig, ModifyLayer};
+pub use opt::{Opt, OptFuture, OptionalLayer, optional};
 pub use order::order;
 pub use outlier::{Outlier, OutlierLayer};
 pub use rate_limit::{RateLimit, RateLimitConfig, RateLimitLayer};
@@ -74,9 +76,6 @@ where
     S::Future: Send + 'static,
 {
 }
-
-/// `option_layer`: the Layer if its slot is filled, else the inner service as it is.
-pub type Opt<Filled, Empty> = tower::util::Either<Filled, Empty>;
 
 /// A boxed future that can be sent to another thread.
 pub type SendFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -22,7 +22,7 @@ use mesh_core::layers::{
     MeterLayer, MirrorConfig, MirrorLayer, MirrorTarget, ModifyConfig, ModifyLayer, Opt, OutlierLayer, PerTryLayer,
     RateLimitConfig, RateLimitLayer, Request, Respond, RespondLayer, RetryConfig, RetryLayer, RetryLimit, Sanitize,
     SanitizeConfig, SanitizeLayer, StreamLimit, StreamLimitConfig, StreamLimitLayer, TimeoutConfig, TimeoutLayer,
-    Upstream,
+    Upstream, optional,
 };
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{Action, Direction, HashKey, HttpPlan, RouteFilters, RoutePlan, ServerHeader};
@@ -108,17 +108,17 @@ pub(crate) fn inbound(common: &Common, plan: &HttpPlan, guards: Guards, router: 
     ServiceBuilder::new()
         .layer(common.meter()) // sees everything, ends everything once
         .layer(respond(plan)) // below it, failures are errors
-        .option_layer(stream_limits(plan)) // slow clients and endless streams end in a reply
+        .layer(optional(stream_limits(plan))) // slow clients and endless streams end in a reply
         .layer(common.sanitize(plan, Direction::Inbound)) // nothing below sees a header that lies
-        .option_layer(empty::<Trace>())
-        .option_layer(empty::<BeforeAuthn>())
-        .option_layer(empty::<PeerAuthn>()) // who is the peer
-        .option_layer(external) // CUSTOM goes before the others
-        .option_layer(jwt) // who is the user
-        .option_layer(empty::<BeforeAuthz>())
-        .option_layer(authz) // may they
-        .option_layer(standing) // may they still, when policies change
-        .option_layer(empty::<BeforeStats>())
+        .layer(empty::<Trace>())
+        .layer(empty::<BeforeAuthn>())
+        .layer(empty::<PeerAuthn>()) // who is the peer
+        .layer(optional(external)) // CUSTOM goes before the others
+        .layer(optional(jwt)) // who is the user
+        .layer(empty::<BeforeAuthz>())
+        .layer(optional(authz)) // may they
+        .layer(optional(standing)) // may they still, when policies change
+        .layer(empty::<BeforeStats>())
         .service(router)
 }
 
@@ -137,16 +137,16 @@ pub(crate) fn outbound(
     ServiceBuilder::new()
         .layer(common.meter())
         .layer(respond(plan))
-        .option_layer(stream_limits(plan))
+        .layer(optional(stream_limits(plan)))
         .layer(common.sanitize(plan, direction))
-        .option_layer(empty::<Trace>())
-        .option_layer(empty::<BeforeAuthn>())
-        .option_layer(external)
-        .option_layer(jwt)
-        .option_layer(empty::<BeforeAuthz>())
-        .option_layer(authz)
-        .option_layer(standing)
-        .option_layer(empty::<BeforeStats>())
+        .layer(empty::<Trace>())
+        .layer(empty::<BeforeAuthn>())
+        .layer(optional(external))
+        .layer(optional(jwt))
+        .layer(empty::<BeforeAuthz>())
+        .layer(optional(authz))
+        .layer(optional(standing))
+        .layer(empty::<BeforeStats>())
         .service(router)
 }
 
@@ -172,11 +172,11 @@ pub fn route(
     let per_try = retry.as_ref().and_then(|r| r.per_try_timeout);
     let outwards = at.direction != Direction::Inbound;
     ServiceBuilder::new()
-        .option_layer(limits) // cheapest refusal first
-        .option_layer(fault.map(FaultLayer::new))
-        .option_layer(cors.map(|c| CorsLayer::new(CorsConfig::of(c)))) // answers preflights before anything is changed
+        .layer(optional(limits)) // cheapest refusal first
+        .layer(optional(fault.map(FaultLayer::new)))
+        .layer(optional(cors.map(|c| CorsLayer::new(CorsConfig::of(c))))) // answers preflights before anything is changed
         .layer(modify) // headers, path, host; answers redirects and direct responses
-        .option_layer(common.mirror(mirrors)) // a copy sees the changed request, once, not once a try
+        .layer(optional(common.mirror(mirrors))) // a copy sees the changed request, once, not once a try
         .layer(TimeoutLayer::new(TimeoutConfig {
             timeout: plan.timeout,
             per_try,
@@ -228,9 +228,9 @@ pub(crate) fn cluster<N: Net>(to: Arc<Destination<N>>, per_try: Option<std::time
     let affinity = |key: &HashKey| AffinityConfig { key: key.clone(), env: Arc::clone(&to.runtime.env) };
     let affinity = balancing.hash_key.as_ref().map(|key| AffinityLayer::new(affinity(key)));
     ServiceBuilder::new()
-        .option_layer(per_try.map(PerTryLayer::new)) // covers connecting, too
-        .option_layer(outliers) // sees what each try did
-        .option_layer(affinity) // the key by which the endpoint is chosen
+        .layer(optional(per_try.map(PerTryLayer::new))) // covers connecting, too
+        .layer(optional(outliers)) // sees what each try did
+        .layer(optional(affinity)) // the key by which the endpoint is chosen
         .service(tower::service_fn(move |request: Request| send(Arc::clone(&to), request))) // endpoint -> limits, pool -> hops
 }
 

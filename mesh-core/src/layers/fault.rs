@@ -136,7 +136,7 @@ impl<S: Upstream> Service<Request> for Fault<S> {
                 }
                 let abort = abort.map(|status| (status, Arc::clone(&self.config)));
                 let held = Held { inner: self.inner.clone(), request, abort };
-                State::Delayed { sleep: Box::pin(tokio::time::sleep(delay)), held: Some(Box::new(held)) }
+                State::Delayed { delay, sleep: None, held: Some(Box::new(held)) }
             }
         };
         FaultFuture { state }
@@ -181,7 +181,8 @@ pin_project! {
     #[project = StateProj]
     enum State<S: Service<Request>> {
         Forwarded { #[pin] future: S::Future },
-        Delayed { sleep: Pin<Box<Sleep>>, held: Option<Box<Held<S>>> },
+        // The timer begins when it is waited for: that may be another place than where the request was made.
+        Delayed { delay: Duration, sleep: Option<Pin<Box<Sleep>>>, held: Option<Box<Held<S>>> },
         Aborted { response: Option<Response> },
     }
 }
@@ -197,7 +198,8 @@ impl<S: Upstream> Future for FaultFuture<S> {
                 StateProj::Aborted { response } => {
                     return Poll::Ready(Ok(response.take().expect("invariant: polled once to the end")));
                 }
-                StateProj::Delayed { sleep, held } => {
+                StateProj::Delayed { delay, sleep, held } => {
+                    let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(*delay)));
                     ready!(sleep.as_mut().poll(cx));
                     let Held { mut inner, request, abort } = *held.take().expect("invariant: taken as the state ends");
                     match abort {

@@ -77,15 +77,12 @@ impl<S: Upstream> Service<Request> for Meter<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let open = request.extensions().get::<Arc<Cx>>().map(|cx| Open::new(&self.config, cx, &request));
-        let request = match &open {
-            Some(open) if !request.body().is_empty() => {
-                let cx = Arc::clone(&open.cx);
-                request.map(|body| Body::Stream(Box::pin(Received { body, bytes: 0, cx })))
-            }
-            _ => request,
-        };
+        if let Some(open) = open.as_ref().filter(|_| !request.body().is_empty()) {
+            let (body, cx) = (std::mem::take(request.body_mut()), Arc::clone(&open.cx));
+            *request.body_mut() = Body::Stream(Box::pin(Received { body, bytes: 0, cx }));
+        }
         MeterFuture { inner: self.inner.call(request), open }
     }
 }

@@ -290,17 +290,15 @@ impl<S: Upstream> Service<Request> for Modify<S> {
         let config = &self.compiled.config;
         let cx = request.extensions().get::<Arc<Cx>>().cloned();
         let compiled = Arc::clone(&self.compiled);
-        let answer = config.answer(&request, cx.as_deref());
-        if answer.is_none() {
-            config.change(&mut request, cx.as_deref());
-        }
         // The response's values read the request as it goes on, as Envoy's do.
-        let kept = self.compiled.keep_request.then(|| Box::new(Kept::of(&request)));
-        let state = match answer {
-            Some(response) => State::Answered { response: Some(response) },
-            None => State::Forwarded { future: self.inner.call(request), began: Instant::now() },
-        };
-        ModifyFuture { state, compiled, cx, kept }
+        let kept = |request: &Request| self.compiled.keep_request.then(|| Box::new(Kept::of(request)));
+        if let Some(response) = config.answer(&request, cx.as_deref()) {
+            let kept = kept(&request);
+            return ModifyFuture { state: State::Answered { response: Some(response) }, compiled, cx, kept };
+        }
+        config.change(&mut request, cx.as_deref());
+        let (kept, began) = (kept(&request), Instant::now());
+        ModifyFuture { state: State::Forwarded { future: self.inner.call(request), began }, compiled, cx, kept }
     }
 }
 

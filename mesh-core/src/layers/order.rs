@@ -1,7 +1,7 @@
 //! The order of a stack, printed: read off its type, so that it is what is called and not what somebody wrote down.
 
 /// The Layers of a stack from the outside in: `Meter > [Fault] > (Trace) > Router`. Those in square brackets are there where
-/// the configuration asks for them, those in round ones are slots for extensions.
+/// the configuration asks for them (an [`Opt`](super::Opt), or what tower's `option_layer` makes), those in round ones are slots for extensions.
 ///
 /// ```
 /// use mesh_core::layers::{Fault, Opt, Timeout, order};
@@ -17,7 +17,7 @@ pub fn order<S: ?Sized>() -> String {
     while let Some(stack) = rest {
         let (name, arguments) = split(stack);
         rest = match (name, &*arguments) {
-            ("Either", [filled, empty]) => {
+            ("Opt" | "Either", [filled, empty]) => {
                 let (name, arguments) = split(filled);
                 names.push(match &*arguments {
                     [slot, _] if name == "Slot" => format!("({})", split(slot).0),

@@ -133,17 +133,18 @@ impl<S: Upstream> Service<Request> for Sanitize<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let (inner, upgrade) = match self.cleaner.clean(&mut request) {
+        let server = self.cleaner.config.server.clone();
+        match self.cleaner.clean(&mut request) {
             Ok(seen) => {
                 let upgrade = seen.upgrade && request.headers().contains_key(UPGRADE);
-                (Inner::Called { future: self.inner.call(request) }, upgrade)
+                SanitizeFuture { inner: Inner::Called { future: self.inner.call(request) }, upgrade, server }
             }
             Err(reply) => {
                 let cx = request.extensions().get::<Arc<Cx>>().map(|cx| &**cx);
-                (Inner::Refused { response: Some(reply.into_response(cx)) }, false)
+                let response = Some(reply.into_response(cx));
+                SanitizeFuture { inner: Inner::Refused { response }, upgrade: false, server }
             }
-        };
-        SanitizeFuture { inner, upgrade, server: self.cleaner.config.server.clone() }
+        }
     }
 }
 
