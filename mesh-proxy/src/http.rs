@@ -21,7 +21,6 @@ use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::{HttpSettings, TlsThen};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -32,6 +31,7 @@ use crate::listener::{Route, Served, server_id};
 use crate::net::Net;
 use crate::stack::Active;
 use crate::tcp::StreamPolicies;
+use dispatch::Source;
 use exchange::Exchanges;
 use guard::{Guard, Shared};
 use lifetime::{Kind, Life};
@@ -67,17 +67,11 @@ impl<N: Net> Proxy<N> {
 ///
 /// There is no timeout for slow request heads unless `connectionSettings` have one; what a client can hold that way is one
 /// connection and at most 60 KiB of its head.
-pub(crate) fn serve_connection<I>(
-    io: I,
-    conn: Arc<ConnInfo>,
-    route: Route,
-    active: Arc<ArcSwapOption<Active>>,
-    drain: Drain,
-) -> Served
+pub(crate) fn serve_connection<I>(io: I, source: Source, active: Arc<ArcSwapOption<Active>>, drain: Drain) -> Served
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let beginning = Box::pin(begin(io, conn, route, active, drain));
+    let beginning = Box::pin(begin(io, source, active, drain));
     Box::pin(async move {
         // Each in a box of its own: a connection has room for what it speaks, and not for how it began.
         if let Some(served) = beginning.await {
@@ -87,17 +81,11 @@ where
 }
 
 /// Looks at what a connection begins with, and makes the server for it.
-async fn begin<I>(
-    io: I,
-    conn: Arc<ConnInfo>,
-    route: Route,
-    active: Arc<ArcSwapOption<Active>>,
-    drain: Drain,
-) -> Option<Served>
+async fn begin<I>(io: I, source: Source, active: Arc<ArcSwapOption<Active>>, drain: Drain) -> Option<Served>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = settings(&active, route);
+    let settings = settings(&active, source.route());
     let shared = Arc::new(Shared::new(Life::new(&settings)));
     let first = prefix::detect(io);
     let detected = match settings.idle_timeout {
@@ -112,7 +100,7 @@ where
             return None;
         }
     };
-    let exchanges = Exchanges::new(active, drain.clone(), conn, route, Arc::clone(&shared));
+    let exchanges = Exchanges::new(active, drain.clone(), source, Arc::clone(&shared));
     match protocol {
         Protocol::Http1 => {
             let guard = Guard::new(io, Arc::clone(&shared), settings.http10);

@@ -1,15 +1,15 @@
 //! Where inbound requests end: services of this process, by the port on which they are served.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use mesh_core::error::{Error, ErrorKind};
-use mesh_core::layers::{Body, BoxFuture, BoxService, Request, Response};
+use mesh_core::layers::{Body, BoxFuture, BoxService, HttpService, Request, order};
 use mesh_core::record::Cx;
 use mesh_core::snapshot::Map;
 use tower::{Service, ServiceExt};
@@ -72,16 +72,8 @@ impl Applications {
     }
 }
 
-impl Service<Request> for Applications {
-    type Response = Response;
-    type Error = Error;
-    type Future = BoxFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request) -> BoxFuture {
+impl HttpService for Applications {
+    fn call(&self, mut request: Request) -> BoxFuture {
         // Its server has the connection that an upgrade would need.
         if let Some(Handler(mut service)) = request.extensions_mut().remove() {
             return service.call(request);
@@ -92,6 +84,10 @@ impl Service<Request> for Applications {
             Some(mut service) => service.call(request),
             None => Box::pin(std::future::ready(Err(Error::new(ErrorKind::ConnectFailure)))),
         }
+    }
+
+    fn order(&self) -> String {
+        order::<Self>()
     }
 }
 
@@ -118,7 +114,22 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Body::stream(body.map_err(|error| failed(&*error.into())))
+    in_form(body, |error| failed(&*error.into()))
+}
+
+/// A body in the stack's form, where it does not have it already.
+pub(super) fn in_form<B>(body: B, failed: impl Fn(B::Error) -> Error + Send + 'static) -> Body
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+{
+    let mut body = Some(body);
+    // What is all here can't fail.
+    match (&mut body as &mut dyn Any).downcast_mut::<Option<Body>>() {
+        Some(Some(Body::Empty)) => return Body::Empty,
+        Some(Some(Body::Full(bytes))) => return Body::from(std::mem::take(bytes)),
+        _ => {}
+    }
+    body.map_or(Body::Empty, |body| Body::stream(body.map_err(failed)))
 }
 
 fn failed(error: &(dyn StdError + Send + Sync)) -> Error {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesh_core::env::Env;
-use mesh_core::layers::BoxService;
+use mesh_core::layers::{BoxService, HttpService};
 use mesh_core::record::Sink;
 use mesh_core::snapshot::{ProxyId, ProxyKind, SecretRef};
 use mesh_core::wire::ConfigSource;
@@ -148,7 +148,7 @@ impl Builder {
         sinks.extend(log.iter().map(|log| Arc::clone(log) as Arc<dyn Sink>));
         let applications = Applications::default();
         let mut runtime = Runtime::new(net.clone(), Arc::clone(&env), sinks.clone(), 1);
-        runtime.application = Some(BoxService::new(applications.clone()));
+        runtime.application = Some(BoxService::from(Arc::new(applications.clone()) as Arc<dyn HttpService>));
         runtime.app = AppAddress::default();
         let shared = Arc::new(Shared::new(net, Proxy::new(Arc::new(runtime)), env, Arc::new(Sinks::new(sinks))));
         let keys = shared.http.runtime().tls.secrets().clone();

@@ -8,22 +8,23 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::uri::Scheme;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{Body, MeterBody, Request};
-use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::Direction;
 use tower::Service;
 
-use super::application::BoxError;
+use super::application::{self, BoxError};
 use super::{Mesh, trace};
 use crate::drain::InFlight;
 use crate::http::counted::Counted;
-use crate::http::dispatch::{dispatch, origin_form};
+use crate::http::dispatch::{Source, dispatch, origin_form};
 use crate::listener::Route;
 
 /// Calls the hosts of the mesh, and what is outside it as `outboundTrafficPolicy` says. From [`Mesh::client`]. Clones share
 /// everything.
+///
+/// A request begins when it is called, not when its future is polled for the first time: timeouts run from there, and the
+/// configuration then in force is its configuration.
 ///
 /// A request names its host in the URI (`http://reviews:9080/`) or in `host`, with the names that a sidecar would know:
 /// short ones of the own namespace, too. What a sidecar answers by itself is answered the same way: 503 with Envoy's body
@@ -32,13 +33,13 @@ use crate::listener::Route;
 #[derive(Clone)]
 pub struct Client {
     mesh: Mesh,
-    conn: Arc<ConnInfo>,
+    source: Arc<Source>,
 }
 
 impl Client {
     pub(super) fn new(mesh: Mesh) -> Self {
         let conn = Arc::new(mesh.own(Direction::Outbound, 0));
-        Self { mesh, conn }
+        Self { mesh, source: Arc::new(Source::new(conn, Route::ByAuthority)) }
     }
 }
 
@@ -62,15 +63,18 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let Self { mesh, conn } = self.clone();
+        let mesh = self.mesh.clone();
+        let open = mesh.0.shared.outbound.enter();
         if request.uri().scheme() == Some(&Scheme::HTTPS) {
-            return Box::pin(std::future::ready(Ok(refused(mesh.0.shared.outbound.enter()))));
+            return Box::pin(std::future::ready(Ok(refused(open))));
         }
-        let request = in_form(request);
+        // Not in the future, which would have room for the request then.
+        let active = mesh.0.shared.http.active();
+        let called = dispatch(active, &self.source, in_form(request), |_| {});
         Box::pin(async move {
-            let open = mesh.0.shared.outbound.enter();
-            let active = mesh.0.shared.http.active();
-            let (calling, _) = dispatch(active, (&conn, Route::ByAuthority), request, |_| {})?;
+            // Until it is answered it is a part of the mesh.
+            let _mesh = mesh;
+            let (calling, _) = called?;
             Ok(calling.await?.map(|body| ResponseBody(Counted::new(body, open))))
         })
     }
@@ -85,11 +89,11 @@ where
     origin_form(&mut head);
     trace::carry_on(&mut head.headers);
     // Whose body breaks, that is the client: nobody has to be told but the upstream.
-    let body = Body::stream(body.map_err(|error| {
+    let body = application::in_form(body, |error| {
         let error: BoxError = error.into();
         tracing::debug!(%error, "the request's body");
         Error::new(ErrorKind::DownstreamGone)
-    }));
+    });
     Request::from_parts(head, body)
 }
 

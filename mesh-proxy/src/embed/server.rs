@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body as HttpBody;
 use mesh_core::layers::Body;
-use mesh_core::record::ConnInfo;
 use mesh_core::snapshot::Direction;
 use tokio::sync::oneshot;
 use tower::{Layer, Service};
@@ -19,7 +18,7 @@ use tower::{Layer, Service};
 use super::Mesh;
 use super::application::{Application, BoxError, Handler, body, boxed};
 use crate::http::counted::Counted;
-use crate::http::dispatch::{dispatch, origin_form};
+use crate::http::dispatch::{Source, dispatch, origin_form};
 use crate::listener::accept::accept;
 use crate::listener::{Door, Route};
 use crate::net::{HostListener, Listener};
@@ -60,16 +59,22 @@ impl Mesh {
 }
 
 /// Inbound policies, metrics and logs around a service. From [`Mesh::layer`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MeshLayer {
     mesh: Mesh,
-    conn: Arc<ConnInfo>,
+    source: Arc<Source>,
+}
+
+impl std::fmt::Debug for MeshLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MeshLayer").field(&self.mesh).finish()
+    }
 }
 
 impl MeshLayer {
     pub(super) fn new(mesh: Mesh, port: u16) -> Self {
         let conn = Arc::new(mesh.own(Direction::Inbound, port));
-        Self { mesh, conn }
+        Self { mesh, source: Arc::new(Source::new(conn, Route::Inbound(port))) }
     }
 }
 
@@ -107,20 +112,20 @@ where
     }
 
     fn call(&mut self, request: http::Request<R>) -> Self::Future {
-        let MeshLayer { mesh, conn } = self.layer.clone();
+        let MeshLayer { mesh, source } = self.layer.clone();
         let (mut head, payload) = request.into_parts();
         origin_form(&mut head);
         head.extensions.insert(Handler(boxed(self.inner.clone())));
         let request = http::Request::from_parts(head, body(payload));
+        let open = mesh.0.shared.inbound.enter();
+        let called = dispatch(mesh.0.shared.http.active(), &source, request, |_| {});
         Box::pin(async move {
-            let shared = &mesh.0.shared;
-            let open = shared.inbound.enter();
-            let route = Route::Inbound(conn.local.port());
-            let called = match dispatch(shared.http.active(), (&conn, route), request, |_| {}) {
+            let _mesh = mesh;
+            let answer = match called {
                 Ok((calling, _)) => calling.await,
                 Err(error) => Err(error),
             };
-            Ok(match called {
+            Ok(match answer {
                 Ok(answer) => answer.map(|body| Body::stream(Counted::new(body, open))),
                 Err(error) => {
                     tracing::debug!(%error, "a request that the mesh does not let in");

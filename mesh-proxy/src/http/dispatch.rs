@@ -2,16 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::header::{HOST, HeaderValue};
 use http::{Method, Uri};
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{MeterBody, Request};
 use mesh_core::record::{ConnInfo, Cx};
-use mesh_core::snapshot::{Direction, ListenerPlan, Snapshot};
+use mesh_core::snapshot::{Direction, ListenerPlan, Map, Snapshot};
 use pin_project_lite::pin_project;
 use tower::Service;
 
@@ -41,27 +41,99 @@ impl Future for Calling {
     }
 }
 
+/// Authorities of one source whose connections are kept.
+const MAX_KNOWN: usize = 256;
+
+/// Where requests come from: a connection, or an application of this process.
+pub(crate) struct Source {
+    conn: Arc<ConnInfo>,
+    route: Route,
+    known: ArcSwap<Known>,
+}
+
+/// The connections of [`Route::ByAuthority`], by authority, under a configuration.
+#[derive(Clone, Default)]
+struct Known {
+    under: Weak<Snapshot>,
+    to: Map<HeaderValue, Arc<ConnInfo>>,
+}
+
+impl Known {
+    fn under(snapshot: &Arc<Snapshot>) -> Self {
+        Self { under: Arc::downgrade(snapshot), to: Map::default() }
+    }
+}
+
+impl Source {
+    pub(crate) fn new(conn: Arc<ConnInfo>, route: Route) -> Self {
+        Self { conn, route, known: ArcSwap::default() }
+    }
+
+    pub(crate) fn route(&self) -> Route {
+        self.route
+    }
+
+    /// The connection of a request, and its listener's plan, if it has one.
+    fn of<'a>(&self, snapshot: &'a Arc<Snapshot>, request: &Request) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
+        match self.route {
+            Route::ByAuthority => self.by_authority(snapshot, request),
+            route => (Arc::clone(&self.conn), route.listener(snapshot)),
+        }
+    }
+
+    /// For an explicitly proxied request: the connection as if it had been captured on its way to where the authority leads.
+    fn by_authority<'a>(
+        &self,
+        snapshot: &'a Arc<Snapshot>,
+        request: &Request,
+    ) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
+        let host = request.headers().get(HOST);
+        let known = self.known.load();
+        let is_current = known.under.as_ptr() == Arc::as_ptr(snapshot);
+        let conn = match host.filter(|_| is_current).and_then(|host| known.to.get(host)) {
+            Some(conn) => Arc::clone(conn),
+            None => {
+                let authority = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
+                let Some(to) = Route::of_authority(snapshot, authority, 80) else {
+                    let port = split_authority(authority, 80).map_or(80, |(_, port)| port);
+                    return (Arc::clone(&self.conn), Some(snapshot.outbound(None, port)));
+                };
+                let conn = Arc::new(ConnInfo { local: to, ..ConnInfo::clone(&self.conn) });
+                let mut next = if is_current { Known::clone(&known) } else { Known::under(snapshot) };
+                // A copy: the value may be a piece of what was read with it.
+                if let Ok(host) = HeaderValue::from_str(authority)
+                    && next.to.len() < MAX_KNOWN
+                {
+                    next.to.insert(host, Arc::clone(&conn));
+                    // Of two that come at once one is found out again later.
+                    self.known.store(Arc::new(next));
+                }
+                conn
+            }
+        };
+        let listener = snapshot.outbound(Some(conn.local.ip()), conn.local.port());
+        (conn, Some(listener))
+    }
+}
+
 /// Calls the stack in force. One look at the configuration for the whole request. `known` is told the request's context
 /// before anything happens to it.
 pub(crate) fn dispatch(
     active: &ArcSwapOption<Active>,
-    (conn, route): (&Arc<ConnInfo>, Route),
+    source: &Source,
     mut request: Request,
     known: impl FnOnce(&Arc<Cx>),
 ) -> Result<(Calling, Arc<Cx>), Error> {
     let active = active.load();
     let Some(active) = &*active else { return Err(Error::new(ErrorKind::LocalReset)) };
-    let (conn, listener) = match route {
-        Route::ByAuthority => by_authority(&active.snapshot, conn, &request),
-        _ => (Arc::clone(conn), route.listener(&active.snapshot)),
-    };
+    let (conn, listener) = source.of(&active.snapshot, &request);
     let stack = listener.and_then(|l| {
         // A connection that would not be let in any more asks nothing more, whoever is quicker: it, or who closes it.
         if l.key.direction == Direction::Inbound && !l.allows(conn.tls.as_deref()) {
             return None;
         }
-        let renamed = || active.http(&l.key, route.renamed(l)?);
-        active.http(&l.key, route.server()).or_else(renamed)
+        let renamed = || active.http(&l.key, source.route.renamed(l)?);
+        active.http(&l.key, source.route.server()).or_else(renamed)
     });
     let cx = Arc::new(Cx::new(conn, active.snapshot.hash));
     request.extensions_mut().insert(Arc::clone(&cx));
@@ -76,23 +148,6 @@ pub(crate) fn dispatch(
     Ok((calling, cx))
 }
 
-/// The listener for an explicitly proxied request, and the connection as if it had been captured on its way there.
-fn by_authority<'a>(
-    snapshot: &'a Snapshot,
-    conn: &Arc<ConnInfo>,
-    request: &Request,
-) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
-    let authority = request.headers().get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let port = split_authority(authority, 80).map_or(80, |(_, port)| port);
-    match Route::of_authority(snapshot, authority, 80) {
-        Some(to) => {
-            let listener = snapshot.outbound(Some(to.ip()), to.port());
-            (Arc::new(ConnInfo { local: to, ..ConnInfo::clone(conn) }), Some(listener))
-        }
-        None => (Arc::clone(conn), Some(snapshot.outbound(None, port))),
-    }
-}
-
 /// Brings the head of a request to the one form that the stack knows: authority in `host`, path and query in the URI.
 pub(crate) fn origin_form(head: &mut http::request::Parts) {
     if head.method != Method::CONNECT && head.uri.authority().is_some() {
@@ -104,3 +159,6 @@ pub(crate) fn origin_form(head: &mut http::request::Parts) {
         head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use mesh_core::snapshot::{ClusterPlan, Direction, DownstreamTls, Endpoint, Snaps
 use mesh_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::dispatch::Source;
 use super::{Proxy, serve_connection};
 use crate::admin::ClusterEndpoints;
 use crate::cluster::Choice;
@@ -47,7 +48,7 @@ impl<N: Net> Upstreams<N::Stream> for Proxy<N> {
 
 impl<N: Net, S: AsyncRead + AsyncWrite + Unpin + Send + 'static> HttpServer<S> for Proxy<N> {
     fn serve(&self, io: S, conn: Arc<ConnInfo>, route: Route, drain: Drain) -> Served {
-        serve_connection(io, conn, route, Arc::clone(&self.active), drain)
+        serve_connection(io, Source::new(conn, route), Arc::clone(&self.active), drain)
     }
 }
 

@@ -15,18 +15,17 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use mesh_core::error::{Error, ErrorKind};
 use mesh_core::layers::{Body, LocalReply, Request, StreamClock, StreamTimer};
-use mesh_core::record::{ConnInfo, Cx, Flag};
+use mesh_core::record::{Cx, Flag};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::counted::Counted;
-use super::dispatch::{Answer, Calling, dispatch, origin_form};
+use super::dispatch::{Answer, Calling, Source, dispatch, origin_form};
 use super::guard::Shared;
 use super::lifetime::Open;
 use super::rules;
 use super::upgrade;
 use crate::drain::{Drain, InFlight};
-use crate::listener::Route;
 use crate::stack::Active;
 
 /// The response as the codec takes it.
@@ -39,20 +38,13 @@ pub(super) struct Exchanges(Arc<Common>);
 struct Common {
     active: Arc<ArcSwapOption<Active>>,
     drain: Drain,
-    conn: Arc<ConnInfo>,
-    route: Route,
+    source: Source,
     shared: Arc<Shared>,
 }
 
 impl Exchanges {
-    pub(super) fn new(
-        active: Arc<ArcSwapOption<Active>>,
-        drain: Drain,
-        conn: Arc<ConnInfo>,
-        route: Route,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self(Arc::new(Common { active, drain, conn, route, shared }))
+    pub(super) fn new(active: Arc<ArcSwapOption<Active>>, drain: Drain, source: Source, shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Common { active, drain, source, shared }))
     }
 
     pub(super) fn http1(self, mut request: HttpRequest<Incoming>) -> Http1 {
@@ -91,8 +83,8 @@ impl Exchanges {
     }
 
     fn call(&self, request: Request, reception: Option<&Reception>) -> Result<(Calling, Arc<Cx>), Error> {
-        let Common { active, conn, route, .. } = &*self.0;
-        dispatch(active, (conn, *route), request, |cx| {
+        let Common { active, source, .. } = &*self.0;
+        dispatch(active, source, request, |cx| {
             if let Some(reception) = reception {
                 let _ = reception.cx.set(Arc::clone(cx));
             }
