@@ -311,4 +311,11 @@ pub mod status {
         /// Restarts of the proxy.
         pub proxy_restarts: u32,
     }
+
+    impl WorkloadStatus {
+        /// `POD.NAMESPACE`, by which the other commands know it.
+        pub fn name(&self) -> String {
+            format!("{}.{}", self.pod, self.namespace)
+        }
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::admin;
 use super::client::{ask, block_on};
-use super::table::Table;
+use super::table::{Output, Table};
 use crate::control::status::{MeshStatus, WorkloadStatus};
 use crate::control::{CaStatus, Request};
 
@@ -23,19 +23,12 @@ pub(super) struct Args {
     output: Output,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
-}
-
 pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
     let ca: CaStatus = ask(mesh, &Request::Certs { rotate_root: args.rotate_root })?;
     let status: MeshStatus = ask(mesh, &Request::Status)?;
     let with_proxy = status.workloads.iter().filter(|w| w.proxy != "none");
     let names: Vec<String> = match args.workloads.is_empty() {
-        true => with_proxy.map(pod).collect(),
+        true => with_proxy.map(WorkloadStatus::name).collect(),
         false => args.workloads.clone(),
     };
     let proxies = block_on(async {
@@ -52,10 +45,6 @@ pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
     }
     super::print(&text(&ca, &proxies));
     Ok(0)
-}
-
-fn pod(w: &WorkloadStatus) -> String {
-    format!("{}.{}", w.pod, w.namespace)
 }
 
 fn text(ca: &CaStatus, proxies: &[(String, Value)]) -> String {

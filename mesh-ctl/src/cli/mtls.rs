@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use super::admin;
 use super::client::{ask, block_on};
-use super::table::Table;
+use super::table::{Output, Table};
 use crate::control::Request;
 use crate::control::status::{MeshStatus, WorkloadStatus};
 
@@ -21,13 +21,6 @@ pub(super) struct Args {
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
 }
 
 /// What connected to a workload.
@@ -51,7 +44,7 @@ pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
     let status: MeshStatus = ask(mesh, &Request::Status)?;
     let with_sidecar = status.workloads.iter().filter(|w| w.proxy == "sidecar");
     let names: Vec<String> = match args.workloads.is_empty() {
-        true => with_sidecar.map(pod).collect(),
+        true => with_sidecar.map(WorkloadStatus::name).collect(),
         false => args.workloads.clone(),
     };
     let servers = block_on(async {
@@ -75,17 +68,13 @@ pub(super) fn run(mesh: &str, args: &Args) -> Outcome {
     Ok(0)
 }
 
-fn pod(w: &WorkloadStatus) -> String {
-    format!("{}.{}", w.pod, w.namespace)
-}
-
 /// Who a peer is: by its certificate, else by its address.
 fn client(peer: &Value, workloads: &[WorkloadStatus]) -> String {
     if let Some(principal) = peer["principal"].as_str() {
         return principal.to_owned();
     }
     let address = peer["address"].as_str().unwrap_or_default();
-    let by_address = workloads.iter().find(|w| w.ip == address).map(pod);
+    let by_address = workloads.iter().find(|w| w.ip == address).map(WorkloadStatus::name);
     by_address.unwrap_or_else(|| "outside the mesh".to_owned())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::client::ask;
-use super::table::Table;
+use super::table::{Output, Table};
 use crate::control::Request;
 use crate::control::status::{MeshStatus, WorkloadStatus};
 
@@ -15,13 +15,6 @@ pub(super) struct Args {
     /// Wait until every workload is ready (or can't become so), at most this many seconds.
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
 }
 
 pub(super) fn run(mesh: &str, args: &Args) -> Outcome {

@@ -1,5 +1,13 @@
 //! Tables as kubectl prints them: left aligned, columns three spaces apart.
 
+/// How what is a table is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
 /// A table.
 #[derive(Debug)]
 pub(super) struct Table {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Outcome;
 use super::admin;
 use super::client::{answer, block_on};
-use super::table::Table;
+use super::table::{Output, Table};
 use crate::control::status::{MeshStatus, WorkloadStatus};
 use crate::control::{PodUsage, Request};
 use crate::top::{Kind, Look, Pod, Proxy, Row, Sort, rows};
@@ -44,13 +44,6 @@ pub(super) struct Args {
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    #[default]
-    Table,
-    Json,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -110,7 +103,7 @@ async fn look(mesh: &str, args: &Args, start: Instant) -> Result<Look, String> {
     let asked = status.workloads.iter().filter(|w| is_wanted(w, args));
     let pods = asked.map(async |w| {
         let kind = Kind::of(&w.proxy);
-        let name = format!("pod/{}.{}", w.pod, w.namespace);
+        let name = format!("pod/{}", w.name());
         let said = match kind {
             Kind::Bare => None,
             Kind::Sidecar | Kind::Embedded | Kind::Gateway => {

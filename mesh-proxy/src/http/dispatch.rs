@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use http::header::{HOST, HeaderValue};
 use http::{Method, Uri};
 use mesh_core::error::{Error, ErrorKind};
@@ -48,11 +48,11 @@ const MAX_KNOWN: usize = 256;
 pub(crate) struct Source {
     conn: Arc<ConnInfo>,
     route: Route,
-    known: ArcSwap<Known>,
+    known: ArcSwapOption<Known>,
 }
 
 /// The connections of [`Route::ByAuthority`], by authority, under a configuration.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Known {
     under: Weak<Snapshot>,
     to: Map<HeaderValue, Arc<ConnInfo>>,
@@ -66,7 +66,7 @@ impl Known {
 
 impl Source {
     pub(crate) fn new(conn: Arc<ConnInfo>, route: Route) -> Self {
-        Self { conn, route, known: ArcSwap::default() }
+        Self { conn, route, known: ArcSwapOption::empty() }
     }
 
     pub(crate) fn route(&self) -> Route {
@@ -89,8 +89,8 @@ impl Source {
     ) -> (Arc<ConnInfo>, Option<&'a Arc<ListenerPlan>>) {
         let host = request.headers().get(HOST);
         let known = self.known.load();
-        let is_current = known.under.as_ptr() == Arc::as_ptr(snapshot);
-        let conn = match host.filter(|_| is_current).and_then(|host| known.to.get(host)) {
+        let current = known.as_ref().filter(|known| known.under.as_ptr() == Arc::as_ptr(snapshot));
+        let conn = match host.zip(current).and_then(|(host, known)| known.to.get(host)) {
             Some(conn) => Arc::clone(conn),
             None => {
                 let authority = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
@@ -99,14 +99,14 @@ impl Source {
                     return (Arc::clone(&self.conn), Some(snapshot.outbound(None, port)));
                 };
                 let conn = Arc::new(ConnInfo { local: to, ..ConnInfo::clone(&self.conn) });
-                let mut next = if is_current { Known::clone(&known) } else { Known::under(snapshot) };
                 // A copy: the value may be a piece of what was read with it.
                 if let Ok(host) = HeaderValue::from_str(authority)
-                    && next.to.len() < MAX_KNOWN
+                    && current.is_none_or(|known| known.to.len() < MAX_KNOWN)
                 {
+                    let mut next = current.map_or_else(|| Known::under(snapshot), |known| Known::clone(known));
                     next.to.insert(host, Arc::clone(&conn));
                     // Of two that come at once one is found out again later.
-                    self.known.store(Arc::new(next));
+                    self.known.store(Some(Arc::new(next)));
                 }
                 conn
             }

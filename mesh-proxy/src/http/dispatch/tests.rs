@@ -67,5 +67,5 @@ fn no_more_authorities_are_kept_than_it_says() {
         assert_eq!(usize::from(conn.local.port()), port);
         assert!(listener.is_some());
     }
-    assert_eq!(source.known.load().to.len(), MAX_KNOWN);
+    assert_eq!(source.known.load().as_ref().unwrap().to.len(), MAX_KNOWN);
 }
