@@ -37,14 +37,7 @@ fn world(yaml: &str) -> World {
 
 fn client(world: &World) -> ProxyId {
     let pod = world.workloads_in("default").iter().find(|w| &*w.name == "client").expect("the pod");
-    ProxyId {
-        kind: ProxyKind::Sidecar,
-        workload: pod.uid.clone(),
-        name: pod.name.clone(),
-        namespace: pod.namespace.clone(),
-        addresses: pod.addresses.clone(),
-        domain: "cluster.local".into(),
-    }
+    ProxyId::of(ProxyKind::Sidecar, pod)
 }
 
 fn plan(yaml: &str) -> Arc<Snapshot> {

@@ -326,7 +326,7 @@ impl<'w> Explainer<'w> {
         if !has_proxy(workload) {
             return None;
         }
-        let id = proxy_id(ProxyKind::Sidecar, workload);
+        let id = ProxyId::of(ProxyKind::Sidecar, workload);
         let compiled = self.compiled(&id);
         let trust_domain = compiled.snapshot.security.trust_domains.own();
         let client = self.world.workload(&client.workload);
@@ -364,17 +364,6 @@ fn outcome(hop: &Hop) -> Outcome {
     }
 }
 
-fn proxy_id(kind: ProxyKind, w: &Workload) -> ProxyId {
-    ProxyId {
-        kind,
-        workload: w.uid.clone(),
-        name: w.name.clone(),
-        namespace: w.namespace.clone(),
-        addresses: w.addresses.clone(),
-        domain: "cluster.local".into(),
-    }
-}
-
 fn start(world: &World, from: &From) -> Result<(ProxyId, &'static str), String> {
     let split = |text: &str| {
         let name = text.rsplit('/').next().unwrap_or(text).to_owned();
@@ -391,7 +380,7 @@ fn start(world: &World, from: &From) -> Result<(ProxyId, &'static str), String> 
     };
     match from {
         From::Workload(text) | From::Direct(text) => match find(text) {
-            Some(w) => Ok((proxy_id(ProxyKind::Sidecar, &w), "sidecar outbound")),
+            Some(w) => Ok((ProxyId::of(ProxyKind::Sidecar, &w), "sidecar outbound")),
             None => Err(format!("there is no workload {text}; there are {}", names(world))),
         },
         From::Gateway(text) => {
@@ -405,7 +394,7 @@ fn start(world: &World, from: &From) -> Result<(ProxyId, &'static str), String> 
                 world.workloads().iter().find(|w| covers(selector, &w.labels)).cloned()
             };
             match find(text).or_else(of_object) {
-                Some(w) => Ok((proxy_id(ProxyKind::Gateway, &w), "gateway")),
+                Some(w) => Ok((ProxyId::of(ProxyKind::Gateway, &w), "gateway")),
                 None => Err(format!("there is no gateway {text}; workloads are {}", names(world))),
             }
         }

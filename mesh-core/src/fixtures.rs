@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::api::{ContentHash, Key, Kind, Meta, Object, Origin, Source, Span};
 use crate::convert::{Owner, Placement, Settings, pod, service};
 use crate::model::{Service, Workload};
-use crate::snapshot::{ProxyId, ProxyKind};
 
 pub(crate) fn object<S: DeserializeOwned>(
     group: &str,
@@ -48,15 +47,4 @@ pub(crate) fn workload(namespace: &str, name: &str, ip: [u8; 4], labels: &[(&str
     o.meta.labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let placement = Placement { addresses: vec![ip.into()], ..Placement::default() };
     Arc::new(pod(&o, Some(Owner { kind: "deployment", name }), &placement, &Settings::default()))
-}
-
-pub(crate) fn proxy(kind: ProxyKind, of: &Workload) -> ProxyId {
-    ProxyId {
-        kind,
-        workload: of.uid.clone(),
-        name: of.name.clone(),
-        namespace: of.namespace.clone(),
-        addresses: of.addresses.clone(),
-        domain: "cluster.local".into(),
-    }
 }

@@ -53,6 +53,7 @@ pub use tls::{
 };
 
 use crate::api::{ContentHash, Key, MeshConfig, Object, Origin};
+use crate::model::Workload;
 
 /// A map keyed by name, with the workspace's hasher.
 pub type Map<K, V> = HashMap<K, V, RandomState>;
@@ -144,6 +145,19 @@ pub struct ProxyId {
 }
 
 impl ProxyId {
+    /// The proxy of a workload, in a mesh whose DNS domain is `cluster.local`.
+    #[must_use]
+    pub fn of(kind: ProxyKind, workload: &Workload) -> Self {
+        Self {
+            kind,
+            workload: workload.uid.clone(),
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            addresses: workload.addresses.clone(),
+            domain: "cluster.local".into(),
+        }
+    }
+
     /// An application in namespace `default` that is no workload: it calls as with a sidecar, and nobody calls it.
     #[must_use]
     pub fn application() -> Self {

@@ -26,14 +26,7 @@ fn plan(workload: &str, examples: &[&str]) -> std::sync::Arc<Snapshot> {
     let made = inputs(&resources, &Options::default(), &mut Addresses::default());
     assert!(made.reports.iter().all(|r| r.level < Level::Warning), "{:#?}", made.reports);
     let w = made.world.workloads().iter().find(|w| w.name.starts_with(workload)).unwrap();
-    let id = ProxyId {
-        kind: ProxyKind::Sidecar,
-        workload: w.uid.clone(),
-        name: w.name.clone(),
-        namespace: w.namespace.clone(),
-        addresses: w.addresses.clone(),
-        domain: "cluster.local".into(),
-    };
+    let id = ProxyId::of(ProxyKind::Sidecar, w);
     let compiled = compile(&made.world, &id, None);
     let reports: Vec<_> = compiled.reports().filter(|r| r.level >= Level::Warning).collect();
     assert!(reports.is_empty(), "{reports:#?}");

@@ -297,14 +297,7 @@ async fn sidecar(
     assert!(reports.is_empty(), "{reports:?}");
     let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
     let of = world.workloads_in("default").iter().find(|w| &*w.name == name).unwrap().clone();
-    let id = ProxyId {
-        kind: ProxyKind::Sidecar,
-        workload: of.uid.clone(),
-        name: of.name.clone(),
-        namespace: of.namespace.clone(),
-        addresses: of.addresses.clone(),
-        domain: "cluster.local".into(),
-    };
+    let id = ProxyId::of(ProxyKind::Sidecar, &of);
     let compiled = mesh_core::compile::compile(&world, &id, None);
     for (name, cluster) in compiled.snapshot.clusters.iter() {
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();

@@ -183,17 +183,6 @@ impl ConfigSource for FileSource {
     }
 }
 
-fn id_of(workload: &Workload, kind: ProxyKind) -> ProxyId {
-    ProxyId {
-        kind,
-        workload: workload.uid.clone(),
-        name: workload.name.clone(),
-        namespace: workload.namespace.clone(),
-        addresses: workload.addresses.clone(),
-        domain: "cluster.local".into(),
-    }
-}
-
 /// Who a standalone gateway is.
 fn gateway(world: &World) -> io::Result<ProxyId> {
     let selected = |labels| world.gateways().iter().any(|g| covers(&g.spec.selector, labels));
@@ -202,7 +191,7 @@ fn gateway(world: &World) -> io::Result<ProxyId> {
         world.workloads().iter().find(|w| w.labels.get("istio").is_some_and(is_ingress))
     });
     let workload = found.ok_or_else(|| io::Error::other("no Gateway in these files selects a pod"))?;
-    Ok(id_of(workload, ProxyKind::Gateway))
+    Ok(ProxyId::of(ProxyKind::Gateway, workload))
 }
 
 /// Who the proxy of a pod is.
@@ -214,7 +203,7 @@ fn pod(world: &World, kind: ProxyKind, workload: &str) -> io::Result<ProxyId> {
     };
     let found = world.workloads().iter().find(is_it);
     let missing = || io::Error::other(format!("there is no pod {namespace}/{name} in the configuration"));
-    found.map(|w| id_of(w, kind)).ok_or_else(missing)
+    found.map(|w| ProxyId::of(kind, w)).ok_or_else(missing)
 }
 
 impl Input {

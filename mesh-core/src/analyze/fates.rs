@@ -214,7 +214,7 @@ fn proxies(world: &World) -> (World, Vec<ProxyId>) {
             }
         };
         if gateway_pods.insert(workload.uid.clone()) {
-            ids.push(proxy(ProxyKind::Gateway, &workload));
+            ids.push(ProxyId::of(ProxyKind::Gateway, &workload));
         }
     }
     let mut namespaces: BTreeSet<&str> = world.services().iter().map(|s| &*s.namespace).collect();
@@ -232,13 +232,13 @@ fn proxies(world: &World) -> (World, Vec<ProxyId>) {
             any = true;
             let class = selectors.iter().enumerate().filter(|(_, s)| covers(s, &w.labels)).map(|(i, _)| i).collect();
             if classes.insert((w.namespace.clone(), class)) {
-                ids.push(proxy(ProxyKind::Sidecar, w));
+                ids.push(ProxyId::of(ProxyKind::Sidecar, w));
             }
         }
         if !any {
             let kind = crate::api::Kind::new("", "Pod");
             let w = Arc::new(imagined(&Key::new(kind, namespace, "any"), BTreeMap::new()));
-            ids.push(proxy(ProxyKind::Sidecar, &w));
+            ids.push(ProxyId::of(ProxyKind::Sidecar, &w));
             made.push(Change::Workload(w));
         }
     }
@@ -264,15 +264,4 @@ fn selectors(world: &World) -> Vec<&BTreeMap<String, String>> {
 fn imagined(key: &Key, labels: BTreeMap<String, String>) -> Workload {
     let entry = crate::api::WorkloadEntry { labels, ..crate::api::WorkloadEntry::default() };
     crate::convert::entry(&entry, &key.name, key, &crate::convert::Settings::default())
-}
-
-fn proxy(kind: ProxyKind, w: &Workload) -> ProxyId {
-    ProxyId {
-        kind,
-        workload: w.uid.clone(),
-        name: w.name.clone(),
-        namespace: w.namespace.clone(),
-        addresses: w.addresses.clone(),
-        domain: super::index::DOMAIN.into(),
-    }
 }

@@ -41,7 +41,7 @@ impl Sim {
         let workload = found.unwrap_or_else(|| panic!("no workload {name}"));
         let gateway = workload.labels.get("istio").is_some_and(|l| l.contains("gateway"));
         let kind = if gateway { ProxyKind::Gateway } else { ProxyKind::Sidecar };
-        crate::fixtures::proxy(kind, workload)
+        ProxyId::of(kind, workload)
     }
 
     pub(crate) fn compile(&self, name: &str) -> Compiled {

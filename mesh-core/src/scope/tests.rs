@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::{istio, kube_service, proxy, security, workload};
+use crate::fixtures::{istio, kube_service, security, workload};
 use crate::world::Change;
 
 fn shown(set: &ResourceSet) -> Vec<String> {
@@ -38,7 +38,7 @@ fn mesh() -> World {
 
 fn of(world: &World, kind: ProxyKind, namespace: &str, name: &str) -> Vec<String> {
     let uid = format!("Kubernetes//Pod/{namespace}/{name}");
-    shown(&scope(world, &proxy(kind, world.workload(&uid).unwrap())))
+    shown(&scope(world, &ProxyId::of(kind, world.workload(&uid).unwrap())))
 }
 
 #[test]

@@ -37,14 +37,7 @@ fn decided(texts: &[String]) -> (String, Vec<String>) {
     for wanted in ["productpage", "details", "reviews", "ratings", "istio-ingressgateway"] {
         let Some(w) = world.workloads().iter().find(|w| w.workload_name.starts_with(wanted)) else { continue };
         let kind = if wanted.starts_with("istio") { ProxyKind::Gateway } else { ProxyKind::Sidecar };
-        let id = ProxyId {
-            kind,
-            workload: w.uid.clone(),
-            name: w.name.clone(),
-            namespace: w.namespace.clone(),
-            addresses: w.addresses.clone(),
-            domain: "cluster.local".into(),
-        };
+        let id = ProxyId::of(kind, w);
         let snapshot = compile(&world, &id, None).snapshot;
         plan.push_str(&snapshot.hash.to_string());
         let mut clusters: Vec<_> = snapshot.clusters.values().collect();

@@ -39,16 +39,9 @@ pub(crate) fn bookinfo(numbers: &[u32]) -> Option<(Vec<Resource>, World)> {
 }
 
 pub(crate) fn proxies(world: &World) -> Vec<ProxyId> {
-    let id = |w: &std::sync::Arc<mesh_core::model::Workload>| ProxyId {
-        kind: match w.labels.get("istio").map(String::as_str) {
-            Some("ingressgateway") => ProxyKind::Gateway,
-            _ => ProxyKind::Sidecar,
-        },
-        workload: w.uid.clone(),
-        name: w.name.clone(),
-        namespace: w.namespace.clone(),
-        addresses: w.addresses.clone(),
-        domain: "cluster.local".into(),
+    let id = |w: &std::sync::Arc<mesh_core::model::Workload>| {
+        let ingress = w.labels.get("istio").is_some_and(|l| l == "ingressgateway");
+        ProxyId::of(if ingress { ProxyKind::Gateway } else { ProxyKind::Sidecar }, w)
     };
     world.workloads().iter().map(id).collect()
 }

@@ -109,14 +109,7 @@ spec:
             Door::Outbound | Door::Inbound => (ProxyKind::Sidecar, "default"),
         };
         let of = world.workloads_in(namespace).first().expect("one workload there");
-        ProxyId {
-            kind,
-            workload: of.uid.clone(),
-            name: of.name.clone(),
-            namespace: of.namespace.clone(),
-            addresses: of.addresses.clone(),
-            domain: "cluster.local".into(),
-        }
+        ProxyId::of(kind, of)
     }
 }
 

@@ -35,14 +35,7 @@ fn snapshot(yaml: &str, shared: &Shared<HostNet, Proxy<HostNet>>) -> Arc<Snapsho
     let options = Options { dns_capture: Some(true), ..Options::default() };
     let world = inputs(&resources, &options, &mut Addresses::default()).world;
     let of = world.workloads_in("default").first().expect("the client").clone();
-    let id = ProxyId {
-        kind: ProxyKind::Sidecar,
-        workload: of.uid.clone(),
-        name: of.name.clone(),
-        namespace: of.namespace.clone(),
-        addresses: of.addresses.clone(),
-        domain: "cluster.local".into(),
-    };
+    let id = ProxyId::of(ProxyKind::Sidecar, &of);
     let snapshot = mesh_core::compile::compile(&world, &id, None).snapshot;
     for (name, cluster) in snapshot.clusters.iter() {
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();

@@ -421,14 +421,7 @@ pub(crate) fn identity(world: &World, who: Who) -> ProxyId {
         Who::Gateway => ("istio-system", "istio-ingressgateway", ProxyKind::Gateway),
     };
     let workload = world.workloads_in(namespace).iter().find(|w| *w.workload_name == *name).expect("a workload");
-    ProxyId {
-        kind,
-        workload: workload.uid.clone(),
-        name: workload.name.clone(),
-        namespace: workload.namespace.clone(),
-        addresses: workload.addresses.clone(),
-        domain: "cluster.local".into(),
-    }
+    ProxyId::of(kind, workload)
 }
 
 /// Access-log lines by proxy and request.

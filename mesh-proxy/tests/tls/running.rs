@@ -43,14 +43,7 @@ fn configure(shared: &Process, yaml: &str, door: Door) {
         Direction::Inbound | Direction::Outbound => (ProxyKind::Sidecar, "default"),
     };
     let of = world.workloads_in(namespace).first().expect("a workload").clone();
-    let id = ProxyId {
-        kind,
-        workload: of.uid.clone(),
-        name: of.name.clone(),
-        namespace: of.namespace.clone(),
-        addresses: of.addresses.clone(),
-        domain: "cluster.local".into(),
-    };
+    let id = ProxyId::of(kind, &of);
     let compiled = mesh_core::compile::compile(&world, &id, None);
     for (name, cluster) in compiled.snapshot.clusters.iter() {
         let endpoints = mesh_core::endpoints::endpoints(&world, cluster).into_iter().map(Arc::new).collect();

@@ -25,14 +25,7 @@ fn plan(timeout: &str, rest: &str, before: Option<&Compiled>) -> Compiled {
     assert!(reports.is_empty(), "{reports:?}");
     let world = inputs(&resources, &Options::default(), &mut Addresses::default()).world;
     let workload = &world.workloads()[0];
-    let id = ProxyId {
-        kind: ProxyKind::Sidecar,
-        workload: workload.uid.clone(),
-        name: workload.name.clone(),
-        namespace: workload.namespace.clone(),
-        addresses: workload.addresses.clone(),
-        domain: "cluster.local".into(),
-    };
+    let id = ProxyId::of(ProxyKind::Sidecar, workload);
     compile(&world, &id, before)
 }
 
