@@ -15,9 +15,10 @@ use mesh_core::model::Health;
 use mesh_core::snapshot::{ProxyId, ProxyKind};
 use mesh_core::world::World;
 use mesh_proxy::dns;
+use mesh_proxy::net::{Datagrams, HostDatagrams};
 use socket2::SockRef;
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::mesh::Mesh;
 use crate::localmesh::{DNS_PORT, Dialer, Mode, NODE_PROXY_PORT};
@@ -34,12 +35,12 @@ pub(super) async fn serve(mesh: Arc<Mesh>) {
 }
 
 async fn serve_names(mesh: &Arc<Mesh>) -> io::Result<()> {
-    let socket = Arc::new(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DNS_PORT)).await?);
+    let socket = Arc::new(HostDatagrams::bind((Ipv6Addr::UNSPECIFIED, DNS_PORT).into()).await?);
     let mut plan: Option<(u64, Compiled)> = None;
     let mut buffer = vec![0; 4096];
     loop {
         // An error here is about an earlier answer, not about the socket.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        let Ok((length, from)) = socket.receive(&mut buffer).await else { continue };
         let (revision, world) = {
             let published = &mesh.state().published;
             (published.revision, published.world.clone())
@@ -54,7 +55,7 @@ async fn serve_names(mesh: &Arc<Mesh>) -> io::Result<()> {
             let outside = async |name: String| dialer.resolve(&name).await;
             if let Some(reply) = dns::answer(&query, snapshot.as_deref(), outside).await {
                 // A client that has gone asks no more.
-                let _ = socket.send_to(&reply, from).await;
+                let _ = socket.send(&reply, from).await;
             }
         });
     }

@@ -184,3 +184,18 @@ async fn a_dialer_that_is_gone_is_an_error() {
     drop(theirs);
     assert!(net.resolve("example.com").await.is_err());
 }
+
+#[tokio::test]
+async fn a_burst_of_datagrams_waits_for_its_reader() {
+    let to = HostDatagrams::bind(LOOPBACK).await.unwrap();
+    let from = std::net::UdpSocket::bind(LOOPBACK).unwrap();
+    for number in 0..400_u16 {
+        from.send_to(&number.to_be_bytes(), to.local_addr().unwrap()).unwrap();
+    }
+    let mut buffer = [0; 2];
+    for number in 0..400_u16 {
+        let received = tokio::time::timeout(Duration::from_secs(10), to.receive(&mut buffer)).await;
+        received.unwrap_or_else(|_| panic!("only {number} have waited")).unwrap();
+        assert_eq!(u16::from_be_bytes(buffer), number);
+    }
+}
