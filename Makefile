@@ -1,12 +1,12 @@
 # Two commands: `make demo` runs the bookinfo mesh on this machine, `make test` runs every test.
-# `make demo-stop` ends what `make demo` started.
+# `make demo-stop` ends what `make demo` started; `make release` builds the programs as they are released, which takes a while.
 
 NAME         ?= demo
 GATEWAY_PORT ?= 8080
 PROFILE      ?= quick
 BIN           = $(CURDIR)/target/$(PROFILE)
 
-.PHONY: demo demo-stop test
+.PHONY: demo demo-stop test release
 
 demo:
 	@.ci/need
@@ -22,3 +22,6 @@ demo-stop:
 test:
 	@.ci/need tests
 	cargo test --locked --workspace
+
+release:
+	@.ci/release
