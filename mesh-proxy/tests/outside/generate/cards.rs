@@ -25,7 +25,7 @@ pub(crate) struct Card {
     pub(crate) ask: fn(&mut Rng, &Lab, &mut Ask),
 }
 
-const CARDS: [Card; 17] = [
+const CARDS: [Card; 16] = [
     // Preflights from origins that no policy names.
     Card {
         documents: |_, made| {
@@ -147,24 +147,6 @@ const CARDS: [Card; 17] = [
         },
         ask: |r, lab, ask| {
             to_side(lab, ask);
-            ask.set("x-forwarded-for", r.pick(&["203.0.113.9", "192.0.2.1"]));
-        },
-    },
-    // Clients for whom a workload may not ask others.
-    Card {
-        documents: |block, made| {
-            outside(block, made, json!({"loadBalancer": {"simple": "ROUND_ROBIN"}}), json!([]));
-            let rule = json!({
-                "from": [{"source": {"notRemoteIpBlocks": ["203.0.113.0/24"]}}],
-                "to": [{"operation": {"hosts": ["card.example.com"]}}],
-            });
-            let spec = json!({"action": "DENY", "rules": [rule]});
-            let mut policy = object("EgressPolicy", "shop", "card", spec);
-            policy["apiVersion"] = json!("policy.mesh.local/v1");
-            made.push(policy);
-        },
-        ask: |r, lab, ask| {
-            to_outside(r, lab, ask);
             ask.set("x-forwarded-for", r.pick(&["203.0.113.9", "192.0.2.1"]));
         },
     },
