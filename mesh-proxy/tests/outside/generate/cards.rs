@@ -150,11 +150,17 @@ const CARDS: [Card; 16] = [
             ask.set("x-forwarded-for", r.pick(&["203.0.113.9", "192.0.2.1"]));
         },
     },
-    // A policy that is only tried.
+    // A policy that is only tried, and one about whom requests are for that a workload makes.
     Card {
         documents: |_, made| {
             let mut policy = of_side("AuthorizationPolicy", "tried", json!({"action": "DENY", "rules": [{}]}));
             policy["metadata"]["annotations"] = json!({"istio.io/dry-run": "true"});
+            made.push(policy);
+            let clients = json!([{"source": {"notRemoteIpBlocks": ["127.0.0.0/8"]}}]);
+            let hosts = json!([{"operation": {"hosts": ["*.example.com"]}}]);
+            let spec = json!({"action": "DENY", "rules": [{"from": clients, "to": hosts}]});
+            let mut policy = object("EgressPolicy", "shop", "clients", spec);
+            policy["apiVersion"] = json!("policy.mesh.local/v1");
             made.push(policy);
         },
         ask: |_, lab, ask| to_side(lab, ask),
